@@ -1,0 +1,37 @@
+#include "engine/config/engine_config.h"
+
+#include "engine/config/config_check.h"
+
+namespace comet {
+
+Status SchedulerConfig::Validate() const {
+  ConfigCheck check("scheduler");
+  check.AtLeast("running_sequences_max", running_sequences_max, 1);
+  check.AtLeast("waiting_sequences_max", waiting_sequences_max, 0);
+  check.AtLeast("waiting_tokens_max", waiting_tokens_max, 0);
+  check.AtLeast("choices_max", choices_max, 1);
+  check.AtLeast("request_deadline_ms", request_deadline_ms, 1);
+  check.AtLeast("aging_ms", aging_ms, 1);
+  check.Require(step_tokens_max >= running_sequences_max,
+                "step_tokens_max is below running_sequences_max: a step decodes one token of each");
+  return check.status();
+}
+
+Status KvCacheConfig::Validate() const {
+  ConfigCheck check("kv_cache");
+  check.AtLeast("bytes_max", bytes_max, int64_t{0});
+  check.Require(memory_fraction > 0.0 && memory_fraction <= 1.0,
+                "memory_fraction is outside (0, 1]");
+  return check.status();
+}
+
+Status EngineConfig::Validate() const {
+  ConfigCheck check("engine");
+  check.Merge(scheduler.Validate());
+  check.Merge(kv_cache.Validate());
+  check.AtLeast("context_length_max", context_length_max, 0);
+  check.AtLeast("stall_ms_max", stall_ms_max, 1);
+  return check.status();
+}
+
+}  // namespace comet

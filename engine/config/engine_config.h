@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+
+#include "engine/config/scheduler_config.h"
+#include "kernels/base/status.h"
+
+namespace comet {
+
+struct KvCacheConfig {
+  int64_t bytes_max = 0;       // Memory of the page pool; 0: memory_fraction of what is free after load.
+  double memory_fraction = 0.5;
+
+  Status Validate() const;
+};
+
+struct EngineConfig {
+  SchedulerConfig scheduler;
+  KvCacheConfig kv_cache;
+  int context_length_max = 0;  // Tokens of one sequence; 0: the model's own.
+  int stall_ms_max = 30000;    // A step longer than this makes CheckReady() fail.
+
+  Status Validate() const;
+};
+
+}  // namespace comet

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/base/status.h"
+
+namespace comet {
+
+// Scaling of rotary frequencies, as config.json's rope_scaling / rope_parameters states it.
+struct RopeConfig {
+  std::string type = "default";  // default | linear | llama3; others are kUnimplemented.
+  double theta = 10000.0;
+  double factor = 1.0;
+  double low_frequency_factor = 1.0;   // llama3
+  double high_frequency_factor = 4.0;  // llama3
+  int original_context_max = 8192;     // llama3
+};
+
+// Shape of a LLaMA-family decoder, in Hugging Face's terms.
+struct ModelConfig {
+  std::string name;  // What the source calls itself; shown to users.
+  int hidden_size = 0;
+  int num_layers = 0;
+  int num_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int rotary_dim = 0;
+  int ffn_size = 0;
+  int vocab_size = 0;
+  int context_length_max = 0;
+  float rms_norm_epsilon = 1e-5f;
+  RopeConfig rope;
+  bool tied_embeddings = false;
+  int bos_id = -1;
+  std::vector<int> eos_ids;
+
+  int q_size() const { return num_heads * head_dim; }
+  int kv_size() const { return num_kv_heads * head_dim; }
+  int qkv_size() const { return q_size() + 2 * kv_size(); }
+
+  // Every broken rule, one a line. Bounds keep products of dimensions within int.
+  Status Validate() const;
+};
+
+}  // namespace comet

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "kernels/base/status.h"
+#include "kernels/base/tensor_view.h"
+
+namespace comet {
+
+class Device;
+
+// Owns one allocation of a Device and gives it back. Movable. The device outlives it.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(Device* device, void* data, int64_t num_bytes)
+      : device_(device), data_(data), num_bytes_(num_bytes) {}
+  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(num_bytes_, other.num_bytes_);
+    return *this;
+  }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  ~DeviceBuffer();
+
+  void* data() const { return data_; }
+  int64_t num_bytes() const { return num_bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  int64_t num_bytes_ = 0;
+};
+
+struct DeviceMemory {
+  int64_t total_bytes = 0;
+  int64_t free_bytes = 0;  // What Allocate() can still give, cgroup limits included.
+};
+
+// One device's memory and its one in-order stream: copies and ops run in the order of the calls.
+// Confined to the step thread after start-up; Allocate() and destruction may come from any thread.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // "cpu (avx512-vnni, 2 threads)", "cuda:0 (NVIDIA H100 80GB HBM3, sm_90)".
+  virtual std::string_view description() const = 0;
+  // Whether a host pointer may be dereferenced as device memory.
+  virtual bool is_host() const = 0;
+
+  // Uninitialised memory, 256-byte aligned. Errors: kResourceExhausted with both sizes.
+  virtual Result<DeviceBuffer> Allocate(int64_t num_bytes) = 0;
+  virtual Result<DeviceMemory> QueryMemory() = 0;
+
+  // `source` may be reused once the call returns.
+  virtual Status CopyToDevice(void* destination, const void* source, int64_t num_bytes) = 0;
+  // `destination` is filled once the call returns.
+  virtual Status CopyToHost(void* destination, const void* source, int64_t num_bytes) = 0;
+  virtual Status FillZero(void* destination, int64_t num_bytes) = 0;
+  // Waits for everything issued so far and reports its faults.
+  virtual Status Synchronize() = 0;
+
+ protected:
+  friend class DeviceBuffer;
+  virtual void Free(void* data, int64_t num_bytes) = 0;
+};
+
+inline DeviceBuffer::~DeviceBuffer() {
+  if (data_ != nullptr) device_->Free(data_, num_bytes_);
+}
+
+}  // namespace comet

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "kernels/base/status.h"
+#include "kernels/base/tensor_view.h"
+#include "kernels/ops/kv_cache_view.h"
+
+namespace comet {
+
+// Causal attention of a ragged batch over the paged cache; prefill chunks and decode alike. Every query
+// reads every key and value, its own chunk's included, as the cache stores them, so chunking cannot
+// change results:
+//   out[r, h] = sum_p softmax_p(softmax_scale * q[r, h] . K[p, h / group]) V[p, h / group],
+//   p = 0 .. position(r)
+//
+// Shapes    q, out [num_tokens, num_heads * head_dim] f32 or f16, the same; rows may be strided.
+//           num_heads a multiple of cache.num_kv_heads.
+// Numerics  fp32 accumulation, one rounding. The unit is a group of 256 tokens at absolute positions,
+//           computed afresh as (max, sum, output) and folded left to right: a query's result does not
+//           depend on the batch, the chunking or the number of threads. Between back ends: within
+//           1e-3 of the output's largest magnitude (f32: 1e-5).
+// Aliasing  None.
+// Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (running softmax).
+struct AttentionArgs {
+  TensorView out;
+  ConstTensorView q;
+  KvCacheView cache;
+  BatchView batch;
+  int num_heads = 0;
+  float softmax_scale = 0.0f;
+};
+
+Status Validate(const AttentionArgs& args);
+
+}  // namespace comet

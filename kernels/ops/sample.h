@@ -1,0 +1,58 @@
+#pragma once
+
+#include "kernels/base/status.h"
+#include "kernels/base/tensor_view.h"
+
+namespace comet {
+
+inline constexpr int kTopLogprobsMax = 20;
+
+// Chooses one token a row from logits.
+//   1. raw = logits[r]; log-probabilities reported are log_softmax(raw).
+//   2. z = raw + bias of the row's bias list; for each history entry (id, count, in_output):
+//        repetition: z[id] = z[id] > 0 ? z[id] / repetition_penalty : z[id] * repetition_penalty
+//        output tokens (count > 0): z[id] -= frequency_penalty * count + presence_penalty
+//      The history lists every distinct token of prompt and output once; count counts output only.
+//   3. temperature = 0: the largest z, the lowest id among equals. Otherwise z /= temperature and
+//      candidates are sorted by (z descending, id ascending), cut to top_k (0: all), then to the
+//      shortest prefix whose probability reaches top_p, then to those of at least min_p times the
+//      first's probability; the first always stays. The choice is the first candidate at which the
+//      running sum exceeds uniform * (sum of those kept).
+// A row with a NaN or infinite logit has nonfinite_count > 0 and chooses token -1: the caller fails it.
+//
+// Shapes    logits [num_rows, vocab_size] f32, rows may be strided, not changed.
+//           temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+//           uniform [num_rows] f32; top_k [num_rows] i32.
+//           history_start, bias_start [num_rows + 1] i32; history_ids, history_counts
+//           [history_start[num_rows]] i32; bias_ids [bias_start[num_rows]] i32, bias_values f32.
+//           token, nonfinite_count [num_rows] i32; logprob [num_rows] f32;
+//           top_ids, top_logprobs [num_rows, num_top] i32, f32, num_top 0..kTopLogprobsMax, optional.
+// Numerics  fp32; equal bits for equal rows whatever num_rows.
+// Source    Holtzman et al. 2019, arXiv:1904.09751 (top-p); Nguyen et al. 2024, arXiv:2407.01082
+//           (min-p); Keskar et al. 2019, arXiv:1909.05858 (repetition penalty).
+struct SampleArgs {
+  TensorView token;
+  TensorView logprob;
+  TensorView nonfinite_count;
+  TensorView top_ids;       // Optional.
+  TensorView top_logprobs;  // Optional, with top_ids.
+  ConstTensorView logits;
+  ConstTensorView temperature;
+  ConstTensorView top_k;
+  ConstTensorView top_p;
+  ConstTensorView min_p;
+  ConstTensorView repetition_penalty;
+  ConstTensorView presence_penalty;
+  ConstTensorView frequency_penalty;
+  ConstTensorView uniform;
+  ConstTensorView history_start;
+  ConstTensorView history_ids;
+  ConstTensorView history_counts;
+  ConstTensorView bias_start;
+  ConstTensorView bias_ids;
+  ConstTensorView bias_values;
+};
+
+Status Validate(const SampleArgs& args);
+
+}  // namespace comet
