@@ -9,8 +9,16 @@ namespace comet {
 Status Validate(const RmsNormArgs& args) {
   COMET_RETURN_IF_ERROR(Validate("rms_norm", args.out));
   ShapeCheck check("rms_norm");
-  Dim num_tokens{"num_tokens", args.out.num_tokens()};
+  Dim num_rows{"num_rows", args.out.num_tokens()};
+  Dim num_tokens{"num_tokens"};
   Dim hidden_size{"hidden_size", args.out.num_channels()};
+  if (args.rows.is_present()) {
+    check.Shape("rows", args.rows, {&num_rows})
+        .DTypeIn("rows", args.rows, {DType::kI32})
+        .UnitStride("rows", args.rows);
+  } else {
+    num_tokens.value = num_rows.value;
+  }
   check.Shape("x", args.x, {&num_tokens, &hidden_size})
       .Shape("weight", args.weight, {&hidden_size})
       .DTypeIn("x", args.x, {DType::kF32, DType::kF16})
