@@ -14,7 +14,8 @@ Status ReferenceOps::RmsNorm(const RmsNormArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const int hidden_size = args.x.dim(1);
   std::vector<float> normed(static_cast<size_t>(hidden_size));
-  for (int t = 0; t < args.x.dim(0) && hidden_size > 0; ++t) {
+  for (int row = 0; row < args.out.num_tokens() && hidden_size > 0; ++row) {
+    const int t = args.rows.is_present() ? reference::LoadInt(args.rows, row) : row;
     std::vector<float> lanes(kSumLanes, 0.0f);
     for (int h = 0; h < hidden_size; ++h) {
       const float x = reference::LoadFloat(args.x, t, h);
@@ -27,7 +28,7 @@ Status ReferenceOps::RmsNorm(const RmsNormArgs& args) {
       normed[static_cast<size_t>(j)] =
           (reference::LoadFloat(args.x, t, h) * inverse_rms) * reference::LoadFloat(args.weight, h);
     }
-    reference::WriteLinearInput(normed, t, args.out);
+    reference::WriteLinearInput(normed, row, args.out);
   }
   return Status::Ok();
 }
