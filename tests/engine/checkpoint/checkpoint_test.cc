@@ -253,9 +253,9 @@ TEST(Checkpoint, RefusesWeightsThatKernelsCannotTake) {
   const float infinity = std::numeric_limits<float>::infinity();
 
   ASSERT_TRUE(WriteCheckpoint(temp.PathOf("a"), {.bad_step = 17}).ok());
-  ExpectDataLoss(temp.PathOf("a"), "weight_steps");
+  ExpectDataLoss(temp.PathOf("a"), "down_proj: w4ax_weights: a step is 17");
   ASSERT_TRUE(WriteCheckpoint(temp.PathOf("b"), {.bad_step = -16}).ok());
-  ExpectDataLoss(temp.PathOf("b"), "weight_steps");
+  ExpectDataLoss(temp.PathOf("b"), "a step is -16");
   ASSERT_TRUE(WriteCheckpoint(temp.PathOf("c"), {.bad_gather = 192}).ok());
   ExpectDataLoss(temp.PathOf("c"), "gather");
   ASSERT_TRUE(WriteCheckpoint(temp.PathOf("d"), {.bad_gather = 5}).ok());

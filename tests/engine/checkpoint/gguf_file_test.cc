@@ -7,6 +7,7 @@
 #include "engine/loader/float_source.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/test_files.h"
+#include "tests/engine/test_data.h"
 
 namespace comet {
 namespace {
@@ -142,7 +143,7 @@ TEST(GgufFile, RefusesBadAlignment) {
 
 TEST(GgufFile, RefusesEveryTruncation) {
   const std::string path = TestDataPath("models/stories260K.gguf");
-  if (path.empty()) GTEST_SKIP() << "stories260K.gguf is not there";
+  COMET_REQUIRE_FILE(path);
   const std::string bytes = ReadBytes(path);
   const TempFolder folder;
 
@@ -159,7 +160,7 @@ TEST(GgufFile, RefusesEveryTruncation) {
 // proportion.
 TEST(GgufFile, SurvivesFlippedBitsInTheHeader) {
   const std::string path = TestDataPath("models/stories260K.gguf");
-  if (path.empty()) GTEST_SKIP() << "stories260K.gguf is not there";
+  COMET_REQUIRE_FILE(path);
   const std::string original = ReadBytes(path);
   const int header_bytes = 14176;  // Where the data section begins.
   const TempFolder folder;

@@ -9,6 +9,7 @@
 #include "engine/loader/gguf_tensor_types.h"
 #include "engine/loader/gguf_vocabulary.h"
 #include "tests/engine/checkpoint/test_files.h"
+#include "tests/engine/test_data.h"
 
 namespace comet {
 namespace {
@@ -46,7 +47,7 @@ class SmolLm2 : public testing::Test {
  protected:
   void SetUp() override {
     const std::string path = DefaultModelPath();
-    if (path.empty()) GTEST_SKIP() << "SmolLM2 is not there (COMET_MODEL_GGUF)";
+    COMET_REQUIRE_FILE(path);
     source_ = OpenSource(path);
     ASSERT_NE(source_, nullptr);
   }
@@ -57,7 +58,7 @@ class Stories260K : public testing::Test {
  protected:
   void SetUp() override {
     const std::string path = TestDataPath("models/stories260K.gguf");
-    if (path.empty()) GTEST_SKIP() << "stories260K.gguf is not there (COMET_TEST_DATA)";
+    COMET_REQUIRE_FILE(path);
     source_ = OpenSource(path);
     ASSERT_NE(source_, nullptr);
   }

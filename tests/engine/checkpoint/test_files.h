@@ -23,11 +23,6 @@ class TempFolder {
 std::string ReadBytes(const std::string& path);
 void WriteBytes(const std::string& path, std::string_view bytes);
 
-// Empty when the file is not there; with CI=true that fails the test, and otherwise the caller
-// skips.
-std::string DefaultModelPath();
-std::string TestDataPath(std::string_view name);
-
 // A GGUF file front to back, right or wrong as the test wants it.
 class GgufBuilder {
  public:
