@@ -122,7 +122,7 @@ TEST_P(StoriesModelTest, TokenizerEncodesTheGoldenPrompts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, StoriesModelTest, testing::Values("reference", "cpu"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace comet
