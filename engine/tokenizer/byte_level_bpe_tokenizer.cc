@@ -1,17 +1,14 @@
 #include "engine/tokenizer/byte_level_bpe_tokenizer.h"
 
-#include <unordered_map>
 #include <utility>
 
 #include "engine/tokenizer/byte_symbols.h"
+#include "engine/tokenizer/stretch_memo.h"
 #include "engine/tokenizer/symbol_merger.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
-
-// Longer stretches are rare and seldom repeat; remembering them would only cost memory.
-constexpr size_t kRememberedBytesMax = 64;
 
 struct RankRule {
   using Priority = int;
@@ -28,33 +25,17 @@ struct RankRule {
 
 }  // namespace
 
-// Encodes the stretches of one text. Words repeat, so the tokens of a word are remembered by their
-// place in the output: about 4 of 5 stretches of English prose need no merging.
+// Encodes the stretches of one text.
 class ByteLevelBpeTokenizer::StretchEncoder {
  public:
   StretchEncoder(const ByteLevelBpeTokenizer& tokenizer, std::vector<int>& token_ids)
-      : tokenizer_(tokenizer), token_ids_(token_ids) {}
+      : tokenizer_(tokenizer), token_ids_(token_ids), memo_(token_ids) {}
 
   void Encode(std::string_view stretch) {
-    const bool is_remembered = stretch.size() <= kRememberedBytesMax;
-    const size_t begin = token_ids_.size();
-    if (is_remembered) {
-      const auto [it, is_new] = seen_.try_emplace(stretch, begin, 0);
-      if (!is_new) return Repeat(it->second);
-      Merge(stretch);
-      it->second.second = token_ids_.size() - begin;
-      return;
-    }
-    Merge(stretch);
+    memo_.Append(stretch, [&](std::string_view unseen) { Merge(unseen); });
   }
 
  private:
-  using Range = std::pair<size_t, size_t>;  // First and count, in token_ids_.
-
-  void Repeat(const Range& range) {
-    for (size_t i = 0; i < range.second; ++i) token_ids_.push_back(token_ids_[range.first + i]);
-  }
-
   void Merge(std::string_view stretch) {
     if (tokenizer_.pre_tokenizer_->ignores_merges()) {
       const int id = tokenizer_.FindToken(SymbolsOf(stretch));
@@ -76,7 +57,7 @@ class ByteLevelBpeTokenizer::StretchEncoder {
   const ByteLevelBpeTokenizer& tokenizer_;
   std::vector<int>& token_ids_;
   SymbolMerger<int, RankRule> merger_;
-  std::unordered_map<std::string_view, Range> seen_;
+  StretchMemo memo_;
 };
 
 ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(Vocabulary vocabulary,

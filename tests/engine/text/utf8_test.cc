@@ -20,8 +20,9 @@ TEST(Utf8, RoundTripsEveryCodePoint) {
 }
 
 TEST(Utf8, RejectsOverlongSurrogateAndTooLarge) {
-  for (const char* bytes : {"\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
-                            "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80", "\xFF"}) {
+  for (const char* bytes :
+       {"\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
+        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\x80", "\xFF"}) {
     const Utf8Char read = ReadUtf8Char(bytes);
 
     EXPECT_EQ(read.state, Utf8State::kInvalid);

@@ -102,7 +102,8 @@ std::string Symbols(std::string_view bytes) {
   return symbols;
 }
 
-// The two parts that a token of this rank is joined from: what the tokens of lower rank leave of it.
+// The two parts that a token of this rank is joined from: what the tokens of lower rank leave of
+// it.
 std::vector<std::string> PartsOf(const std::string& token, int rank,
                                  const std::unordered_map<std::string, int>& ranks) {
   std::vector<std::string> parts;
