@@ -34,20 +34,20 @@ size_t OutputBytes(const SamplerLimits& limits) {
 
 }  // namespace
 
-Result<std::unique_ptr<Sampler>> Sampler::Create(Backend& backend, const SamplerLimits& limits) {
-  COMET_ASSIGN_OR_RETURN(
-      DeviceBuffer input,
-      backend.device->Allocate(static_cast<int64_t>(InputBytes(limits))));
-  COMET_ASSIGN_OR_RETURN(
-      DeviceBuffer output,
-      backend.device->Allocate(static_cast<int64_t>(OutputBytes(limits))));
+Result<std::unique_ptr<Sampler>> Sampler::Create(Device& device, Ops& ops,
+                                                 const SamplerLimits& limits) {
+  COMET_ASSIGN_OR_RETURN(DeviceBuffer input,
+                         device.Allocate(static_cast<int64_t>(InputBytes(limits))));
+  COMET_ASSIGN_OR_RETURN(DeviceBuffer output,
+                         device.Allocate(static_cast<int64_t>(OutputBytes(limits))));
   return std::unique_ptr<Sampler>(
-      new Sampler(backend, limits, std::move(input), std::move(output)));
+      new Sampler(device, ops, limits, std::move(input), std::move(output)));
 }
 
-Sampler::Sampler(Backend& backend, const SamplerLimits& limits, DeviceBuffer input,
+Sampler::Sampler(Device& device, Ops& ops, const SamplerLimits& limits, DeviceBuffer input,
                  DeviceBuffer output)
-    : backend_(backend),
+    : device_(device),
+      ops_(ops),
       limits_(limits),
       input_(std::move(input)),
       output_(std::move(output)),
@@ -84,11 +84,10 @@ Result<const SampleResults*> Sampler::Run(const SampleRows& rows, ConstTensorVie
     args.top_logprobs = TakeOutput(DType::kF32, {num_rows, rows.num_top});
   }
 
-  Device& device = *backend_.device;
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(input_.data(), input_staging_.data(),
+  COMET_RETURN_IF_ERROR(device_.CopyToDevice(input_.data(), input_staging_.data(),
                                             static_cast<int64_t>(input_bytes_)));
-  COMET_RETURN_IF_ERROR(backend_.ops->Sample(args));
-  COMET_RETURN_IF_ERROR(device.CopyToHost(output_staging_.data(), output_.data(),
+  COMET_RETURN_IF_ERROR(ops_.Sample(args));
+  COMET_RETURN_IF_ERROR(device_.CopyToHost(output_staging_.data(), output_.data(),
                                           static_cast<int64_t>(output_bytes_)));
   Unpack(args.token, results_.token);
   Unpack(args.logprob, results_.logprob);

@@ -9,7 +9,8 @@
 #include "engine/sampling/sample_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/base/tensor_view.h"
-#include "kernels/make_backend.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
 
 namespace comet {
 
@@ -17,7 +18,6 @@ namespace comet {
 struct SamplerLimits {
   int rows_max = 0;
   int64_t history_tokens_max = 0;  // Distinct tokens of all rows together.
-  int vocab_size = 0;
 };
 
 // What Ops::Sample chose, one row a sequence, in host memory.
@@ -34,15 +34,17 @@ struct SampleResults {
 // the results by another. Device memory is allocated once, at Create(). Confined to the step thread.
 class Sampler {
  public:
-  // Errors: those of Device::Allocate(). `backend` outlives the sampler.
-  static Result<std::unique_ptr<Sampler>> Create(Backend& backend, const SamplerLimits& limits);
+  // Errors: those of Device::Allocate(). `device` and `ops` outlive the sampler.
+  static Result<std::unique_ptr<Sampler>> Create(Device& device, Ops& ops,
+                                                 const SamplerLimits& limits);
 
   // `rows` are within the limits, and as many as logits has. Valid until the next call.
   // Errors: those of the device and of Ops::Sample.
   Result<const SampleResults*> Run(const SampleRows& rows, ConstTensorView logits);
 
  private:
-  Sampler(Backend& backend, const SamplerLimits& limits, DeviceBuffer input, DeviceBuffer output);
+  Sampler(Device& device, Ops& ops, const SamplerLimits& limits, DeviceBuffer input,
+          DeviceBuffer output);
 
   // Puts one array into the staging block and says where it will be in device memory.
   ConstTensorView Stage(std::span<const float> values);
@@ -54,7 +56,8 @@ class Sampler {
   template <typename T>
   void Unpack(const TensorView& output, std::vector<T>& values) const;
 
-  Backend& backend_;
+  Device& device_;
+  Ops& ops_;
   const SamplerLimits limits_;
   DeviceBuffer input_;
   DeviceBuffer output_;
