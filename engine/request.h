@@ -40,6 +40,7 @@ struct Request {
   int deadline_ms = 0;               // From Submit() to the last token; 0: the configured limit.
 };
 
+// Ascending by gravity.
 enum class FinishReason {
   kStop,       // End of generation, a stop text or a stop token.
   kLength,     // output_tokens_max or the context is full.
@@ -55,7 +56,8 @@ struct TokenLogprob {
 };
 
 // What one choice gained. Text and tokens do not line up one to one: a delta's text is what became
-// certain with its tokens (whole characters, no possible beginning of a stop text).
+// certain with its tokens (whole characters, no possible beginning of a stop text). A token that ended
+// the output (end of generation, a stop token, the last of a stop text) is in token_ids and counted.
 struct OutputDelta {
   int choice_idx = 0;
   std::string text;

@@ -33,11 +33,13 @@ struct CheckpointLayer {
   bool qk_hadamard = false;
 };
 
-// A comet checkpoint: config.json, model.safetensors, tokenizer.gguf (metadata only), chat_template.jinja
-// and accuracy.json in one folder. Mapped, every offset, shape and dtype checked at Open(). Immutable.
+// A comet checkpoint: config.json, model.safetensors, tokenizer.gguf (metadata only),
+// chat_template.jinja and accuracy.json in one folder. Mapped, every offset, shape and dtype
+// checked at Open(). Immutable.
 class Checkpoint {
  public:
-  // Errors: kNotFound, kDataLoss (file, field, got, expected), kUnimplemented (a later format version).
+  // Errors: kNotFound, kDataLoss (file, field, got, expected), kUnimplemented (a later format
+  // version).
   static Result<std::unique_ptr<Checkpoint>> Open(const std::string& folder);
   virtual ~Checkpoint() = default;
 
@@ -45,10 +47,10 @@ class Checkpoint {
   virtual const Vocabulary& vocabulary() const = 0;
   virtual const std::string& chat_template() const = 0;  // Empty: none.
   virtual const CheckpointLayer& layer(int layer_idx) const = 0;
-  virtual const Int8Weights& lm_head() const = 0;      // The embedding's too, when tied.
-  virtual ConstTensorView embedding() const = 0;       // [vocab, hidden] f16; absent when tied
-  virtual ConstTensorView final_norm() const = 0;      // [hidden] f32
-  virtual int64_t num_bytes() const = 0;               // Of the weights file.
+  virtual const Int8Weights& lm_head() const = 0;  // The embedding's too, when tied.
+  virtual ConstTensorView embedding() const = 0;   // [vocab, hidden] f16; absent when tied
+  virtual ConstTensorView final_norm() const = 0;  // [hidden] f32
+  virtual int64_t num_bytes() const = 0;           // Of the weights file.
 };
 
 }  // namespace comet

@@ -11,8 +11,8 @@
 
 namespace comet {
 
-// Weights of one decoder layer, fp32, row-major [outputs, inputs], channels in their original order.
-// Rotary channels are in Hugging Face's split-half order whatever the file had.
+// Weights of one decoder layer, fp32, row-major [outputs, inputs], channels in their original
+// order. Rotary channels are in Hugging Face's split-half order whatever the file had.
 struct FloatLayer {
   std::vector<float> input_norm;           // [hidden]
   std::vector<float> qkv;                  // [q_size + 2 kv_size, hidden]: q | k | v
@@ -37,9 +37,9 @@ class FloatSource {
   virtual const std::string& chat_template() const = 0;  // Empty: none.
 
   virtual Result<FloatLayer> ReadLayer(int layer_idx) = 0;
-  virtual Result<std::vector<float>> ReadEmbedding() = 0;   // [vocab, hidden]
-  virtual Result<std::vector<float>> ReadFinalNorm() = 0;   // [hidden]
-  virtual Result<std::vector<float>> ReadLmHead() = 0;      // [vocab, hidden]; kNotFound when tied
+  virtual Result<std::vector<float>> ReadEmbedding() = 0;  // [vocab, hidden]
+  virtual Result<std::vector<float>> ReadFinalNorm() = 0;  // [hidden]
+  virtual Result<std::vector<float>> ReadLmHead() = 0;     // [vocab, hidden]; kNotFound when tied
 };
 
 }  // namespace comet

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
-#include "kernels/base/str_cat.h"
-
 namespace comet {
 
-void ShapeCheck::Fail(std::string message) {
-  if (status_.ok()) status_ = InvalidArgument(op_ + ": " + std::move(message));
+void ShapeCheck::Fail(const std::string& message) {
+  if (status_.ok()) status_ = InvalidArgument(StrCat(op_, ": ", message));
 }
 
 ShapeCheck& ShapeCheck::Shape(std::string_view name, const ConstTensorView& tensor,
@@ -60,11 +58,6 @@ ShapeCheck& ShapeCheck::Contiguous(std::string_view name, const ConstTensorView&
   if (!tensor.shape().is_contiguous()) {
     Fail(StrCat(name, " ", tensor.shape().ToString(), " is not contiguous"));
   }
-  return *this;
-}
-
-ShapeCheck& ShapeCheck::Require(bool condition, std::string_view message) {
-  if (!condition) Fail(std::string(message));
   return *this;
 }
 

@@ -9,6 +9,7 @@ namespace comet {
 
 inline constexpr int kPageTokens = 64;   // Tokens of one KV-cache page.
 inline constexpr int kGroupTokens = 256;  // Unit of attention's arithmetic, at absolute positions.
+inline constexpr int kPageAlignment = 16;  // Bytes; of the first page and of the step between pages.
 
 // How one layer's keys and values are held.
 //   4   asymmetric codes 0..15 per (token, KV head): fp16 (s, m), x ~ s * q + m
@@ -16,7 +17,8 @@ inline constexpr int kGroupTokens = 256;  // Unit of attention's arithmetic, at 
 //   16  fp16     32  fp32 (exactness tests against a float oracle)
 // Quantising a row x of head_dim: lo = min, hi = max; s = Half((hi - lo) / (2^bits - 1)),
 // m = Half(lo); q = clamp(round_half_even((x - m) / s)); s = 0 (a constant row) gives q = 0. All in
-// fp32 but the two roundings to fp16, single IEEE operations. Reading gives (s * q) + m in fp32.
+// fp32 but the two roundings to fp16, single IEEE operations. Reading gives (s * q) + m in fp32. A row
+// with a NaN or infinity, or whose s or m overflows fp16, has s = m = NaN and codes 0.
 struct KvFormat {
   int k_bits = 4;
   int v_bits = 4;
@@ -27,13 +29,18 @@ Status Validate(const KvFormat& format);
 
 // One layer's share of the page pool, in the back end's own layout inside a page. A page holds
 // kPageTokens tokens of every KV head: pages [num_pages, page_bytes] u8 with page_bytes =
-// Ops::KvPageBytes().
+// Ops::KvPageBytes(); pages may be strided and start at multiples of kPageAlignment bytes.
 struct KvCacheView {
   TensorView pages;
   KvFormat format;
   int num_kv_heads = 0;
   int head_dim = 0;
 };
+
+// Checks the shape and alignment of the pages; `page_bytes` is the back end's Ops::KvPageBytes().
+Status Validate(const char* op, const KvCacheView& cache, int64_t page_bytes);
+// Checks format, head counts and head_dim (even), before KvPageBytes() is asked.
+Status ValidateHeads(const char* op, const KvCacheView& cache, int num_heads);
 
 // Where the tokens of one step belong. Sequence s owns the token rows
 // [query_start[s], query_start[s + 1]), at the last positions of its context:

@@ -50,7 +50,8 @@ class PackedLinear {
 // Integer inputs, INT8 weights: the same with w8 = codes, S = scale and no INT4 region.
 // Float input, float weights: fp32 products and sums in the fixed order
 //   16 partial sums, p[j] over k = j mod 16 ascending, each fma(x, w, p); then p[j] += p[j + 8], + 4,
-//   + 2, + 1; so a row's result does not depend on num_tokens.
+//   + 2, + 1; so a row's result does not depend on num_tokens. A K that is no multiple of 16 is
+//   continued with zeros, which are multiplied and added like the rest.
 // Then bias is added, then residual, both in fp32, and one rounding gives y.
 //
 // Shapes    x [num_tokens, K]; weights [N, K]; y, residual [num_tokens, N], rows may be strided;

@@ -44,7 +44,8 @@ int ExponentMax(ActivationMode mode, int num_int4_channels, int num_int8_channel
 //             r = 1 / (s * 2^e) within +-127 in the INT8 region
 //   code_sum = sum of code[k] over the INT8 region (kMixed) or over all k (kInt8)
 // Multiplications, divisions and roundings are single IEEE operations, none contracted. A s below
-// 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN and codes 0.
+// 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN, e = 0, and
+// codes and code_sum 0.
 struct LinearInput {
   ActivationFormat format;
   TensorView values;    // [num_tokens, K] f16 or f32

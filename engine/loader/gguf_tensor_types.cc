@@ -1,0 +1,139 @@
+#include "engine/loader/gguf_tensor_types.h"
+
+#include <cstring>
+#include <string_view>
+
+#include "kernels/base/check.h"
+#include "kernels/base/dtype.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+constexpr int kGroupValues = 32;
+constexpr int kHalfGroup = kGroupValues / 2;
+
+template <typename T>
+T Load(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+float LoadHalf(const std::byte* from) { return ToFloat(Half{Load<uint16_t>(from)}); }
+
+void DequantizeQ4_0(const std::byte* group, float* out) {
+  const float d = LoadHalf(group);
+  for (int i = 0; i < kHalfGroup; ++i) {
+    const int pair = static_cast<int>(group[2 + i]);
+    out[i] = d * static_cast<float>((pair & 15) - 8);
+    out[i + kHalfGroup] = d * static_cast<float>((pair >> 4) - 8);
+  }
+}
+
+void DequantizeQ4_1(const std::byte* group, float* out) {
+  const float d = LoadHalf(group);
+  const float m = LoadHalf(group + 2);
+  for (int i = 0; i < kHalfGroup; ++i) {
+    const int pair = static_cast<int>(group[4 + i]);
+    out[i] = d * static_cast<float>(pair & 15) + m;
+    out[i + kHalfGroup] = d * static_cast<float>(pair >> 4) + m;
+  }
+}
+
+void DequantizeQ8_0(const std::byte* group, float* out) {
+  const float d = LoadHalf(group);
+  for (int i = 0; i < kGroupValues; ++i) {
+    out[i] = d * static_cast<float>(Load<int8_t>(group + 2 + i));
+  }
+}
+
+// The names of GGUF's other types, for the message that refuses them.
+std::string_view UnsupportedName(uint32_t number) {
+  switch (number) {
+    case 6: return "Q5_0";
+    case 7: return "Q5_1";
+    case 9: return "Q8_1";
+    case 10: return "Q2_K";
+    case 11: return "Q3_K";
+    case 12: return "Q4_K";
+    case 13: return "Q5_K";
+    case 14: return "Q6_K";
+    case 15: return "Q8_K";
+    case 20: return "IQ4_NL";
+    case 23: return "IQ4_XS";
+    default: return "";
+  }
+}
+
+}  // namespace
+
+Result<GgufTensorType> GgufTensorTypeFromNumber(uint32_t number) {
+  switch (static_cast<GgufTensorType>(number)) {
+    case GgufTensorType::kF32:
+    case GgufTensorType::kF16:
+    case GgufTensorType::kQ4_0:
+    case GgufTensorType::kQ4_1:
+    case GgufTensorType::kQ8_0:
+    case GgufTensorType::kBf16: return static_cast<GgufTensorType>(number);
+  }
+  return Unimplemented(StrCat("type is ", UnsupportedName(number), " (", number,
+                              "), expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0"));
+}
+
+std::string ToString(GgufTensorType type) {
+  switch (type) {
+    case GgufTensorType::kF32: return "F32";
+    case GgufTensorType::kF16: return "F16";
+    case GgufTensorType::kQ4_0: return "Q4_0";
+    case GgufTensorType::kQ4_1: return "Q4_1";
+    case GgufTensorType::kQ8_0: return "Q8_0";
+    case GgufTensorType::kBf16: return "BF16";
+  }
+  return "?";
+}
+
+int GroupValues(GgufTensorType type) {
+  switch (type) {
+    case GgufTensorType::kF32:
+    case GgufTensorType::kF16:
+    case GgufTensorType::kBf16: return 1;
+    case GgufTensorType::kQ4_0:
+    case GgufTensorType::kQ4_1:
+    case GgufTensorType::kQ8_0: return kGroupValues;
+  }
+  return 0;
+}
+
+int GroupBytes(GgufTensorType type) {
+  switch (type) {
+    case GgufTensorType::kF32: return 4;
+    case GgufTensorType::kF16: return 2;
+    case GgufTensorType::kBf16: return 2;
+    case GgufTensorType::kQ4_0: return 2 + kHalfGroup;
+    case GgufTensorType::kQ4_1: return 4 + kHalfGroup;
+    case GgufTensorType::kQ8_0: return 2 + kGroupValues;
+  }
+  return 0;
+}
+
+void Dequantize(GgufTensorType type, std::span<const std::byte> data, std::span<float> out) {
+  const size_t group_values = static_cast<size_t>(GroupValues(type));
+  const size_t group_bytes = static_cast<size_t>(GroupBytes(type));
+  const size_t num_groups = out.size() / group_values;
+  COMET_CHECK(out.size() % group_values == 0 && data.size() == num_groups * group_bytes);
+  for (size_t g = 0; g < num_groups; ++g) {
+    const std::byte* group = data.data() + g * group_bytes;
+    float* values = out.data() + g * group_values;
+    switch (type) {
+      case GgufTensorType::kF32: *values = Load<float>(group); break;
+      case GgufTensorType::kF16: *values = LoadHalf(group); break;
+      case GgufTensorType::kBf16: *values = ToFloat(Bfloat16{Load<uint16_t>(group)}); break;
+      case GgufTensorType::kQ4_0: DequantizeQ4_0(group, values); break;
+      case GgufTensorType::kQ4_1: DequantizeQ4_1(group, values); break;
+      case GgufTensorType::kQ8_0: DequantizeQ8_0(group, values); break;
+    }
+  }
+}
+
+}  // namespace comet

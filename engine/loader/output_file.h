@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "kernels/base/status.h"
+
+namespace comet {
+
+// A file being written, created anew. Movable. Confined to one thread.
+class OutputFile {
+ public:
+  // Errors: kInternal naming path and call; kResourceExhausted when the disk is full.
+  static Result<OutputFile> Create(const std::string& path);
+
+  OutputFile(OutputFile&& other) noexcept { *this = std::move(other); }
+  OutputFile& operator=(OutputFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  ~OutputFile();
+
+  Status WriteAt(int64_t offset, std::span<const std::byte> bytes);
+  // Makes the content durable. Nothing may be written after it.
+  Status SyncAndClose();
+
+ private:
+  OutputFile() = default;
+
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+// A folder that appears under its name whole or not at all: files are written into a sibling
+// "<folder>.partial-XXXXXX", which Publish() makes durable and renames. Destroyed before that, it
+// removes what it wrote. Confined to one thread.
+class PartialFolder {
+ public:
+  // Errors: kFailedPrecondition when `folder` exists and `may_replace` is false; kInternal.
+  static Result<std::unique_ptr<PartialFolder>> Create(const std::string& folder, bool may_replace);
+  ~PartialFolder();
+  PartialFolder(const PartialFolder&) = delete;
+  PartialFolder& operator=(const PartialFolder&) = delete;
+
+  // Where to write a file of that name.
+  std::string PathOf(std::string_view file_name) const;
+  Status WriteFile(std::string_view file_name, std::string_view text);
+  // A folder being replaced is exchanged in one step where the file system can, and then removed.
+  Status Publish();
+
+ private:
+  PartialFolder(std::string folder, std::string partial, bool may_replace)
+      : folder_(std::move(folder)), partial_(std::move(partial)), may_replace_(may_replace) {}
+
+  std::string folder_;
+  std::string partial_;
+  bool may_replace_;
+  bool is_published_ = false;
+};
+
+}  // namespace comet

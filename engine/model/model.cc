@@ -1,0 +1,250 @@
+#include "engine/model/model.h"
+
+#include <utility>
+
+#include "engine/loader/checkpoint.h"
+#include "engine/loader/float_source.h"
+#include "engine/model/decoder_layer.h"
+#include "engine/model/device_tensor.h"
+#include "engine/model/rope.h"
+#include "engine/model/step_workspace.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+// Everything of a decoder that is read, not computed.
+struct ModelWeights {
+  std::unique_ptr<PackedLinear> embedding;  // Null when tied: the LM head serves.
+  std::vector<DecoderLayer> layers;
+  DeviceTensor final_norm;
+  std::unique_ptr<PackedLinear> lm_head;
+  ActivationFormat lm_head_format;
+
+  const PackedLinear* embedding_table() const {
+    return embedding != nullptr ? embedding.get() : lm_head.get();
+  }
+};
+
+class LlamaModel final : public Model {
+ public:
+  LlamaModel(Backend& backend, const ModelConfig& config, const Precision& precision,
+             ModelWeights weights)
+      : device_(*backend.device),
+        ops_(*backend.ops),
+        config_(config),
+        precision_(precision),
+        weights_(std::move(weights)) {}
+
+  Status Allocate(const ModelLimits& limits);
+
+  const ModelConfig& config() const override { return config_; }
+  const Precision& precision() const override { return precision_; }
+  ModelMemory memory() const override;
+  Result<TensorView> Forward(const StepInput& step) override;
+
+ private:
+  Result<TensorView> ComputeLogits(std::span<const int> rows);
+
+  Device& device_;
+  Ops& ops_;
+  ModelConfig config_;
+  Precision precision_;
+  ModelWeights weights_;
+  ModelLimits limits_;
+  StepWorkspace workspace_;
+  DeviceTensor token_ids_;    // [step_tokens_max] i32
+  DeviceTensor logits_rows_;  // [logits_rows_max] i32
+  DeviceTensor logits_;       // [logits_rows_max, vocab_size] f32
+  DeviceTensor cos_;
+  DeviceTensor sin_;
+  std::vector<DeviceTensor> kv_pages_;  // One a layer: [num_pages, page_bytes] u8
+};
+
+Status LlamaModel::Allocate(const ModelLimits& limits) {
+  limits_ = limits;
+  COMET_ASSIGN_OR_RETURN(
+      workspace_, StepWorkspace::Create(device_, config_, precision_.activations,
+                                        {.step_tokens_max = limits.step_tokens_max,
+                                         .sequences_max = limits.sequences_max,
+                                         .pages_per_sequence_max = limits.pages_per_sequence_max}));
+  COMET_ASSIGN_OR_RETURN(token_ids_,
+                         DeviceTensor::Allocate(device_, DType::kI32, {limits.step_tokens_max}));
+  COMET_ASSIGN_OR_RETURN(logits_rows_,
+                         DeviceTensor::Allocate(device_, DType::kI32, {limits.logits_rows_max}));
+  COMET_ASSIGN_OR_RETURN(
+      logits_,
+      DeviceTensor::Allocate(device_, DType::kF32, {limits.logits_rows_max, config_.vocab_size}));
+
+  const int num_positions = limits.pages_per_sequence_max * kPageTokens;
+  COMET_ASSIGN_OR_RETURN(const RopeTables rope,
+                         MakeRopeTables(config_.rope, config_.rotary_dim, num_positions));
+  const TensorShape rope_shape{num_positions, config_.rotary_dim / 2};
+  COMET_ASSIGN_OR_RETURN(cos_,
+                         DeviceTensor::Upload(device_, {rope.cos.data(), DType::kF32, rope_shape}));
+  COMET_ASSIGN_OR_RETURN(sin_,
+                         DeviceTensor::Upload(device_, {rope.sin.data(), DType::kF32, rope_shape}));
+
+  kv_pages_.reserve(weights_.layers.size());
+  for (const DecoderLayer& layer : weights_.layers) {
+    const int64_t page_bytes =
+        ops_.KvPageBytes(layer.kv_format(), config_.num_kv_heads, config_.head_dim);
+    COMET_ASSIGN_OR_RETURN(
+        DeviceTensor pages,
+        DeviceTensor::Allocate(device_, DType::kU8,
+                               {limits.num_pages, static_cast<int>(page_bytes)}));
+    kv_pages_.push_back(std::move(pages));
+  }
+  return Status::Ok();
+}
+
+ModelMemory LlamaModel::memory() const {
+  ModelMemory memory;
+  memory.weights_bytes = weights_.lm_head->num_bytes() + weights_.final_norm.num_bytes();
+  if (weights_.embedding != nullptr) memory.weights_bytes += weights_.embedding->num_bytes();
+  for (const DecoderLayer& layer : weights_.layers) {
+    memory.weights_bytes += layer.num_bytes();
+    memory.kv_page_bytes +=
+        ops_.KvPageBytes(layer.kv_format(), config_.num_kv_heads, config_.head_dim);
+  }
+  memory.activations_bytes = workspace_.num_bytes() + token_ids_.num_bytes() +
+                             logits_rows_.num_bytes() + logits_.num_bytes() + cos_.num_bytes() +
+                             sin_.num_bytes();
+  return memory;
+}
+
+Result<TensorView> LlamaModel::Forward(const StepInput& step) {
+  COMET_RETURN_IF_ERROR(
+      workspace_.Begin(device_, step.query_start, step.context_length, step.page_table));
+  const int num_tokens = workspace_.num_tokens();
+  COMET_CHECK(step.token_ids.size() == static_cast<size_t>(num_tokens));
+  COMET_RETURN_IF_ERROR(device_.CopyToDevice(token_ids_.view().data(), step.token_ids.data(),
+                                             static_cast<int64_t>(step.token_ids.size_bytes())));
+
+  COMET_RETURN_IF_ERROR(ops_.Embedding({.out = workspace_.hidden(),
+                                        .ids = token_ids_.view().Rows(0, num_tokens),
+                                        .table = weights_.embedding_table()}));
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    const DecoderLayer& layer = weights_.layers[i];
+    COMET_RETURN_IF_ERROR(layer.Forward(ops_, config_,
+                                        {.hidden = workspace_.hidden(),
+                                         .workspace = workspace_,
+                                         .cache = {.pages = kv_pages_[i].view(),
+                                                   .format = layer.kv_format(),
+                                                   .num_kv_heads = config_.num_kv_heads,
+                                                   .head_dim = config_.head_dim},
+                                         .cos = cos_.view(),
+                                         .sin = sin_.view()}));
+  }
+  return ComputeLogits(step.logits_rows);
+}
+
+Result<TensorView> LlamaModel::ComputeLogits(std::span<const int> rows) {
+  const int num_rows = static_cast<int>(rows.size());
+  COMET_CHECK(num_rows <= limits_.logits_rows_max);
+  COMET_RETURN_IF_ERROR(device_.CopyToDevice(logits_rows_.view().data(), rows.data(),
+                                             static_cast<int64_t>(rows.size_bytes())));
+  const TensorView logits = logits_.view().Rows(0, num_rows);
+  const LinearInput input =
+      workspace_.Input(weights_.lm_head_format, config_.hidden_size, num_rows);
+  COMET_RETURN_IF_ERROR(ops_.RmsNorm({.out = input,
+                                      .x = workspace_.hidden(),
+                                      .weight = weights_.final_norm.view(),
+                                      .rows = logits_rows_.view().Rows(0, num_rows),
+                                      .epsilon = config_.rms_norm_epsilon}));
+  COMET_RETURN_IF_ERROR(ops_.Linear({.y = logits, .x = input, .weights = weights_.lm_head.get()}));
+  return logits;
+}
+
+Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<float>& values,
+                                                const ModelConfig& config) {
+  return ops.PackLinear(FloatWeights{
+      ConstTensorView(values.data(), DType::kF32, {config.vocab_size, config.hidden_size})});
+}
+
+Result<ModelWeights> LoadWeights(Backend& backend, const Checkpoint& checkpoint,
+                                 const Precision& precision) {
+  const ModelConfig& config = checkpoint.config();
+  ModelWeights weights;
+  for (int i = 0; i < config.num_layers; ++i) {
+    COMET_ASSIGN_OR_RETURN(DecoderLayer layer,
+                           DecoderLayer::Make(backend, config, checkpoint.layer(i), precision));
+    weights.layers.push_back(std::move(layer));
+  }
+  COMET_ASSIGN_OR_RETURN(weights.final_norm,
+                         DeviceTensor::Upload(*backend.device, checkpoint.final_norm()));
+  if (precision.activations == ActivationMode::kFloat) {
+    COMET_ASSIGN_OR_RETURN(weights.lm_head,
+                           PackFloat(*backend.ops, Dequantize(checkpoint.lm_head()), config));
+  } else {
+    weights.lm_head_format.mode = ActivationMode::kInt8;
+    COMET_ASSIGN_OR_RETURN(weights.lm_head, backend.ops->PackLinear(checkpoint.lm_head()));
+  }
+  if (checkpoint.embedding().is_present()) {
+    COMET_ASSIGN_OR_RETURN(weights.embedding,
+                           backend.ops->PackLinear(FloatWeights{checkpoint.embedding()}));
+  }
+  return weights;
+}
+
+Result<ModelWeights> LoadWeights(Backend& backend, FloatSource& source,
+                                 const Precision& precision) {
+  const ModelConfig& config = source.config();
+  ModelWeights weights;
+  for (int i = 0; i < config.num_layers; ++i) {
+    COMET_ASSIGN_OR_RETURN(const FloatLayer values, source.ReadLayer(i));
+    COMET_ASSIGN_OR_RETURN(DecoderLayer layer,
+                           DecoderLayer::Make(backend, config, values, precision));
+    weights.layers.push_back(std::move(layer));
+  }
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> final_norm, source.ReadFinalNorm());
+  COMET_ASSIGN_OR_RETURN(
+      weights.final_norm,
+      DeviceTensor::Upload(*backend.device,
+                           {final_norm.data(), DType::kF32, {config.hidden_size}}));
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source.ReadEmbedding());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> table,
+                         PackFloat(*backend.ops, embedding, config));
+  if (config.tied_embeddings) {
+    weights.lm_head = std::move(table);
+    return weights;
+  }
+  weights.embedding = std::move(table);
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source.ReadLmHead());
+  COMET_ASSIGN_OR_RETURN(weights.lm_head, PackFloat(*backend.ops, lm_head, config));
+  return weights;
+}
+
+// One body for both kinds of source: they differ in LoadWeights() only.
+template <typename Source>
+Result<std::unique_ptr<Model>> LoadModel(Backend& backend, Source& source,
+                                         const Precision& precision, const ModelLimits& limits) {
+  COMET_RETURN_IF_ERROR(precision.Validate());
+  COMET_RETURN_IF_ERROR(source.config().Validate());
+  COMET_ASSIGN_OR_RETURN(ModelWeights weights, LoadWeights(backend, source, precision));
+  auto model =
+      std::make_unique<LlamaModel>(backend, source.config(), precision, std::move(weights));
+  COMET_RETURN_IF_ERROR(model->Allocate(limits));
+  return std::unique_ptr<Model>(std::move(model));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Model::Load(Backend& backend, const Checkpoint& checkpoint,
+                                           const Precision& precision, const ModelLimits& limits) {
+  if (precision.weights != WeightMode::kComet) {
+    return InvalidArgument(
+        "model: weights are float, expected comet: the checkpoint holds 4-bit ones");
+  }
+  return LoadModel(backend, checkpoint, precision, limits);
+}
+
+Result<std::unique_ptr<Model>> Model::Load(Backend& backend, FloatSource& source,
+                                           const Precision& precision, const ModelLimits& limits) {
+  if (precision.weights != WeightMode::kFloat) {
+    return InvalidArgument("model: weights are comet, expected float: the source is unquantised");
+  }
+  return LoadModel(backend, source, precision, limits);
+}
+
+}  // namespace comet

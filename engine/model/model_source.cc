@@ -1,0 +1,101 @@
+#include "engine/model/model_source.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+// Parameters of the decoder's linear layers and vocabulary tables.
+int64_t NumParameters(const ModelConfig& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t layer = hidden * config.qkv_size() + hidden * config.q_size() +
+                        3 * hidden * static_cast<int64_t>(config.ffn_size);
+  const int64_t table = hidden * config.vocab_size;
+  return layer * config.num_layers + table * (config.tied_embeddings ? 1 : 2);
+}
+
+}  // namespace
+
+Result<ModelSource> ModelSource::Open(const std::string& path) {
+  ModelSource source;
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    COMET_ASSIGN_OR_RETURN(source.checkpoint_, Checkpoint::Open(path));
+  } else if (std::filesystem::exists(path, error)) {
+    COMET_ASSIGN_OR_RETURN(source.float_source_, FloatSource::Open(path));
+  } else {
+    return NotFound(
+        StrCat("model: ", path, " does not exist, expected a checkpoint folder or a GGUF file"));
+  }
+  return source;
+}
+
+const ModelConfig& ModelSource::config() const {
+  return is_checkpoint() ? checkpoint_->config() : float_source_->config();
+}
+
+const Vocabulary& ModelSource::vocabulary() const {
+  return is_checkpoint() ? checkpoint_->vocabulary() : float_source_->vocabulary();
+}
+
+const std::string& ModelSource::chat_template() const {
+  return is_checkpoint() ? checkpoint_->chat_template() : float_source_->chat_template();
+}
+
+Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bits,
+                                               const std::string& kv_bits) const {
+  Precision precision;
+  precision.weights = is_checkpoint() ? WeightMode::kComet : WeightMode::kFloat;
+  if (activation_bits != "auto") {
+    COMET_ASSIGN_OR_RETURN(precision.activations, ParseActivationMode(activation_bits));
+  } else {
+    precision.activations = is_checkpoint() ? ActivationMode::kInt8 : ActivationMode::kFloat;
+  }
+  precision.kv_from_checkpoint = is_checkpoint() && kv_bits == "auto";
+  if (kv_bits != "auto") {
+    COMET_ASSIGN_OR_RETURN(precision.kv, ParseKvFormat(kv_bits));
+  } else if (!is_checkpoint()) {
+    precision.kv = {.k_bits = 16, .v_bits = 16};
+  }
+  COMET_RETURN_IF_ERROR(precision.Validate());
+  return precision;
+}
+
+int64_t ModelSource::WeightsBytes(const Precision& precision) const {
+  if (precision.activations == ActivationMode::kFloat) return NumParameters(config()) * 4;
+  return checkpoint_->num_bytes();
+}
+
+int64_t ModelSource::KvPageBytes(const Ops& ops, const Precision& precision) const {
+  int64_t bytes = 0;
+  for (int i = 0; i < config().num_layers; ++i) {
+    const KvFormat& format =
+        precision.kv_from_checkpoint ? checkpoint_->layer(i).kv : precision.kv;
+    bytes += ops.KvPageBytes(format, config().num_kv_heads, config().head_dim);
+  }
+  return bytes;
+}
+
+Result<std::unique_ptr<Model>> ModelSource::Load(Backend& backend, const Precision& precision,
+                                                 const ModelLimits& limits) {
+  if (is_checkpoint()) return Model::Load(backend, *checkpoint_, precision, limits);
+  return Model::Load(backend, *float_source_, precision, limits);
+}
+
+int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
+                         const ModelLimits& limits) {
+  const bool is_float = activations == ActivationMode::kFloat;
+  const int64_t inputs_max = std::max({config.hidden_size, config.q_size(), config.ffn_size});
+  const int64_t values =
+      config.hidden_size + config.qkv_size() + config.q_size() + 2 * config.ffn_size;
+  const int64_t per_token = values * (is_float ? 4 : 2) + inputs_max * (is_float ? 4 : 1) + 16;
+  const int64_t positions = static_cast<int64_t>(limits.pages_per_sequence_max) * kPageTokens;
+  return per_token * limits.step_tokens_max +
+         static_cast<int64_t>(limits.logits_rows_max) * config.vocab_size * 4 +
+         positions * config.rotary_dim * 4;
+}
+
+}  // namespace comet

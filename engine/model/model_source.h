@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/loader/checkpoint.h"
+#include "engine/loader/float_source.h"
+#include "engine/model/model.h"
+#include "kernels/base/status.h"
+
+namespace comet {
+
+// Whatever a user names as a model: a comet checkpoint folder (4-bit weights) or an unquantised file
+// (float weights). Confined to one thread.
+class ModelSource {
+ public:
+  // A folder is opened as a comet checkpoint, a file as an unquantised source.
+  static Result<ModelSource> Open(const std::string& path);
+
+  const ModelConfig& config() const;
+  const Vocabulary& vocabulary() const;
+  const std::string& chat_template() const;  // Empty: none.
+  bool is_checkpoint() const { return checkpoint_ != nullptr; }
+
+  // What the command line asks for, completed by what the source is: "auto" activations are 8 bits for
+  // a checkpoint and float for an unquantised source; "auto" KV bits are the checkpoint's own map, or
+  // 16. Errors: kInvalidArgument when the source has no such mode.
+  Result<Precision> ChoosePrecision(const std::string& activation_bits,
+                                    const std::string& kv_bits) const;
+
+  // Device memory of the packed weights, to within the back end's alignment.
+  int64_t WeightsBytes(const Precision& precision) const;
+  // Bytes of one KV-cache page over every layer.
+  int64_t KvPageBytes(const Ops& ops, const Precision& precision) const;
+
+  Result<std::unique_ptr<Model>> Load(Backend& backend, const Precision& precision,
+                                      const ModelLimits& limits);
+
+ private:
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<FloatSource> float_source_;
+};
+
+// Device memory that a Model of these limits holds beside weights and KV pages: activations, logits and
+// rotary tables.
+int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
+                         const ModelLimits& limits);
+
+}  // namespace comet

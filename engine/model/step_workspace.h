@@ -1,0 +1,63 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/model/device_tensor.h"
+#include "engine/model/model_config.h"
+#include "kernels/base/status.h"
+#include "kernels/ops/kv_cache_view.h"
+#include "kernels/ops/linear_input.h"
+
+namespace comet {
+
+struct WorkspaceLimits {
+  int step_tokens_max = 0;
+  int sequences_max = 0;
+  int pages_per_sequence_max = 0;
+};
+
+// The activations of one step, allocated once for the largest; layers share them. All views are cut
+// to the current step's tokens, which Begin() sets. Confined to the step thread.
+class StepWorkspace {
+ public:
+  static Result<StepWorkspace> Create(Device& device, const ModelConfig& config,
+                                      ActivationMode activations, const WorkspaceLimits& limits);
+
+  // Uploads where the step's tokens belong; the spans are those of StepInput.
+  Status Begin(Device& device, std::span<const int> query_start,
+               std::span<const int> context_length, std::span<const int> page_table);
+
+  int num_tokens() const { return batch_.num_tokens; }
+  const BatchView& batch() const { return batch_; }
+
+  TensorView hidden() const { return Cut(hidden_); }        // [num_tokens, hidden]: the residual
+  TensorView qkv() const { return Cut(qkv_); }              // [num_tokens, qkv]
+  TensorView queries() const;                               // The query part of qkv
+  TensorView attention() const { return Cut(attention_); }  // [num_tokens, q]
+  TensorView gate_up() const { return Cut(gate_up_); }      // [num_tokens, 2 ffn]
+  // The one input buffer, in turn of every linear layer; `num_rows` defaults to the step's tokens.
+  LinearInput Input(const ActivationFormat& format, int num_channels) const;
+  LinearInput Input(const ActivationFormat& format, int num_channels, int num_rows) const;
+
+  int64_t num_bytes() const;
+
+ private:
+  TensorView Cut(const DeviceTensor& tensor) const {
+    return tensor.view().Rows(0, batch_.num_tokens);
+  }
+
+  WorkspaceLimits limits_;
+  int q_size_ = 0;
+  DeviceTensor hidden_;
+  DeviceTensor qkv_;
+  DeviceTensor attention_;
+  DeviceTensor gate_up_;
+  DeviceTensor input_;          // Codes or values of the widest layer.
+  DeviceTensor input_scalars_;  // [3, step_tokens_max]: scale, exponent, code_sum
+  DeviceTensor metadata_;       // i32: query_start, context_length, page_table
+  std::vector<int> staging_;
+  BatchView batch_;
+};
+
+}  // namespace comet

@@ -1,0 +1,241 @@
+#include "engine/runtime/step_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <optional>
+
+#include "kernels/base/check.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+using std::chrono::steady_clock;
+
+double SecondsBetween(TimePoint from, TimePoint to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::vector<int> Sorted(std::span<const int> values) {
+  std::vector<int> sorted(values.begin(), values.end());
+  std::sort(sorted.begin(), sorted.end());
+  return sorted;
+}
+
+}  // namespace
+
+StepLoop::StepLoop(const StepLoopParts& parts, const EngineConfig& config,
+                   const ModelLimits& limits)
+    : model_(parts.model),
+      sampler_(parts.sampler),
+      exchange_(parts.exchange),
+      observer_(parts.observer),
+      end_of_generation_ids_(Sorted(parts.end_of_generation_ids)),
+      pages_({.num_pages = limits.num_pages}),
+      scheduler_(config.scheduler, pages_),
+      batch_(limits) {
+  rows_.Reserve(config.scheduler.running_sequences_max);
+  sampled_.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
+  deliveries_.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
+  stats_.num_pages_total = limits.num_pages;
+}
+
+void StepLoop::Run() {
+  Deliver();  // Publishes the size of the pool.
+  while (!received_.stops) {
+    exchange_.Receive(received_, scheduler_.is_empty());
+    const TimePoint start = steady_clock::now();
+    TakeReceived();
+    EndExpired(start);
+    if (!scheduler_.is_empty()) RunStep(start);
+    Deliver();
+    if (scheduler_.is_empty()) {
+      COMET_CHECK(pages_.num_used() == 0 && requests_.empty() && sequences_.empty());
+      const Status integrity = pages_.CheckIntegrity();
+      COMET_CHECK_MSG(integrity.ok(), integrity.message());
+    }
+  }
+}
+
+void StepLoop::TakeReceived() {
+  for (Submission& submission : received_.submissions) Admit(std::move(submission));
+  for (const SequenceEnd& end : received_.ends) {
+    const auto found = sequences_.find(end.sequence_id);
+    if (found == sequences_.end()) continue;  // It ended by itself meanwhile.
+    Finish(*found->second, {.finish_reason = end.reason}, steady_clock::now());
+  }
+  if (received_.ends_all) EndAll(FinishReason::kCancelled, Status::Ok());
+  // What was submitted before the exchange knew of the fault.
+  if (!fault_.ok()) EndAll(FinishReason::kError, fault_);
+}
+
+void StepLoop::Admit(Submission submission) {
+  const int64_t key = submission.first_sequence_id;
+  LiveRequest& request =
+      *requests_.emplace(key, std::make_unique<LiveRequest>(std::move(submission))).first->second;
+  for (const std::unique_ptr<LiveSequence>& choice : request.choices) {
+    sequences_.emplace(choice->sequence.sequence_id, choice.get());
+    scheduler_.Enqueue(choice->sequence);
+  }
+}
+
+void StepLoop::EndExpired(TimePoint now) {
+  for (Sequence* sequence : scheduler_.CollectExpired(now)) {
+    Finish(*sequences_.at(sequence->sequence_id), {.finish_reason = FinishReason::kDeadline}, now);
+  }
+}
+
+void StepLoop::EndAll(FinishReason reason, const Status& status) {
+  const TimePoint now = steady_clock::now();
+  while (!sequences_.empty()) {
+    Finish(*sequences_.begin()->second, {.finish_reason = reason, .status = status}, now);
+  }
+}
+
+void StepLoop::RunStep(TimePoint start) {
+  const StepPlan& plan = scheduler_.PlanStep();
+  NoteStarted(plan, start);
+  batch_.Fill(plan);
+  rows_.Clear();
+  sampled_.clear();
+  for (const PlannedSequence& planned : plan.sequences()) {
+    if (!planned.needs_logits()) continue;
+    LiveSequence& live = *sequences_.at(planned.sequence->sequence_id);
+    rows_.Add(live.sampling);
+    sampled_.push_back(&live);
+  }
+
+  const TimePoint compute_start = steady_clock::now();
+  const Result<const SampleResults*> results = Compute();
+  const TimePoint compute_end = steady_clock::now();
+  scheduler_.CommitStep();
+  if (!results.ok()) {
+    fault_ = results.status();
+    exchange_.Fail(fault_);
+    EndAll(FinishReason::kError, fault_);
+    return;
+  }
+
+  TakeTokens(**results, compute_end);
+  ++stats_.steps_total;
+  const double step_seconds = SecondsBetween(start, steady_clock::now());
+  observer_.OnStep(step_seconds, step_seconds - SecondsBetween(compute_start, compute_end));
+}
+
+// A request's prompt is counted once, with its first sequence's first step, as its usage says; what
+// preemption and further choices compute again is not.
+void StepLoop::NoteStarted(const StepPlan& plan, TimePoint now) {
+  for (const PlannedSequence& planned : plan.sequences()) {
+    if (planned.sequence->num_computed_tokens > 0) continue;
+    LiveSequence& live = *sequences_.at(planned.sequence->sequence_id);
+    if (live.has_started) continue;
+    live.has_started = true;
+    LiveRequest& request = live.request;
+    ++departures_.num_sequences;
+    departures_.num_prompt_tokens += request.num_prompt_tokens;
+    if (request.has_started) continue;
+    request.has_started = true;
+    stats_.prompt_tokens_total += request.num_prompt_tokens;
+    observer_.OnQueued(SecondsBetween(request.submission.arrival, now));
+  }
+}
+
+// A step whose chunks all end inside prompts has no logits to sample from.
+Result<const SampleResults*> StepLoop::Compute() {
+  static const SampleResults kNoResults;
+  COMET_ASSIGN_OR_RETURN(const TensorView logits, model_.Forward(batch_.input()));
+  if (rows_.num_rows() == 0) return &kNoResults;
+  return sampler_.Run(rows_, logits);
+}
+
+void StepLoop::TakeTokens(const SampleResults& results, TimePoint now) {
+  const size_t num_top = static_cast<size_t>(results.num_top);
+  for (size_t i = 0; i < sampled_.size(); ++i) {
+    LiveSequence& live = *sampled_[i];
+    if (results.nonfinite_count[i] > 0) {
+      ++stats_.nan_logits_total;
+      Finish(live,
+             {.finish_reason = FinishReason::kError,
+              .status = Internal(StrCat("model: ", results.nonfinite_count[i],
+                                        " logits are not finite, expected none"))},
+             now);
+      continue;
+    }
+    StreamEvent event{.token_id = results.token[i], .logprob = results.logprob[i]};
+    for (size_t j = i * num_top;
+         j < i * num_top + static_cast<size_t>(std::max(0, live.sampling.num_top_logprobs()));
+         ++j) {
+      event.top_logprobs.emplace_back(results.top_ids[j], results.top_logprobs[j]);
+    }
+    TakeToken(live, std::move(event), now);
+  }
+}
+
+void StepLoop::TakeToken(LiveSequence& live, StreamEvent event, TimePoint now) {
+  LiveRequest& request = live.request;
+  live.sequence.token_ids.push_back(event.token_id);
+  live.sampling.AddOutput(event.token_id);
+  ++stats_.generation_tokens_total;
+  if (!request.has_token) {
+    observer_.OnFirstToken(SecondsBetween(request.submission.arrival, now));
+    request.has_token = true;
+  }
+  if (live.num_output_tokens() > 1) {
+    observer_.OnNextToken(SecondsBetween(live.last_token_time, now));
+  }
+  live.last_token_time = now;
+
+  event.choice_idx = live.choice_idx;
+  if (EndsOutput(live, event.token_id)) {
+    event.gives_text = false;
+    event.finish_reason = FinishReason::kStop;
+  } else if (live.sequence.num_tokens() == live.sequence.num_tokens_max) {
+    event.finish_reason = FinishReason::kLength;
+  }
+  if (event.finish_reason) {
+    Finish(live, std::move(event), now);
+  } else {
+    deliveries_.push_back({request.submission.channel, std::move(event)});
+  }
+}
+
+bool StepLoop::EndsOutput(const LiveSequence& live, int token_id) const {
+  const Request& request = live.request.submission.request;
+  if (!request.ignore_eos && std::binary_search(end_of_generation_ids_.begin(),
+                                                end_of_generation_ids_.end(), token_id)) {
+    return true;
+  }
+  return std::find(request.stop_token_ids.begin(), request.stop_token_ids.end(), token_id) !=
+         request.stop_token_ids.end();
+}
+
+void StepLoop::Finish(LiveSequence& live, StreamEvent event, TimePoint now) {
+  LiveRequest& request = live.request;
+  scheduler_.Remove(live.sequence);
+  sequences_.erase(live.sequence.sequence_id);
+  if (!live.has_started) {
+    ++departures_.num_sequences;
+    departures_.num_prompt_tokens += request.num_prompt_tokens;
+  }
+  event.choice_idx = live.choice_idx;
+  request.reason = std::max(request.reason, *event.finish_reason);
+  deliveries_.push_back({request.submission.channel, std::move(event)});
+  request.choices[static_cast<size_t>(live.choice_idx)].reset();
+  if (--request.num_unfinished > 0) return;
+  observer_.OnFinished(request.reason, SecondsBetween(request.submission.arrival, now));
+  requests_.erase(request.submission.first_sequence_id);
+}
+
+void StepLoop::Deliver() {
+  stats_.num_requests_running = scheduler_.num_running();
+  stats_.num_requests_waiting = scheduler_.num_waiting();
+  stats_.num_pages_used = pages_.num_used();
+  stats_.preemptions_total = scheduler_.preemptions_total();
+  exchange_.Publish(stats_, departures_);
+  departures_ = {};
+  for (Delivery& delivery : deliveries_) delivery.channel->Push(std::move(delivery.event));
+  deliveries_.clear();
+}
+
+}  // namespace comet

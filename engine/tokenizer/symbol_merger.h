@@ -1,0 +1,98 @@
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+namespace comet {
+
+// Joins neighbouring symbols, always the pair of best priority first and the leftmost of equals,
+// until no pair can be joined: the common core of byte-level and SentencePiece BPE. A heap of
+// candidate pairs over a doubly linked list costs O(n log n) for n symbols, so a text without any
+// break is no worse than another. Confined to one thread; reuse it to keep its buffers.
+//
+// Symbol needs nothing. A Rule has
+//   Priority            ordered by <; the smallest is joined first.
+//   bool Find(const Symbol& left, const Symbol& right, Priority& priority, Symbol& joined) const
+template <typename Symbol, typename Rule>
+class SymbolMerger {
+ public:
+  void Add(const Symbol& symbol) {
+    const int idx = static_cast<int>(nodes_.size());
+    nodes_.push_back({symbol, idx - 1, idx + 1, 0, true});
+  }
+
+  // Calls on_symbol(const Symbol&) for what is left, in order, and forgets all symbols.
+  template <typename OnSymbol>
+  void Run(const Rule& rule, OnSymbol on_symbol) {
+    for (int i = 0; i + 1 < static_cast<int>(nodes_.size()); ++i) PushPair(rule, i);
+    while (!heap_.empty()) {
+      std::pop_heap(heap_.begin(), heap_.end(), IsWorse);
+      const Candidate best = heap_.back();
+      heap_.pop_back();
+      if (IsCurrent(best)) Join(rule, best);
+    }
+    for (const Node& node : nodes_) {
+      if (node.is_alive) on_symbol(node.symbol);
+    }
+    nodes_.clear();
+  }
+
+ private:
+  struct Node {
+    Symbol symbol;
+    int prev;
+    int next;
+    int version;  // Counts the changes of this symbol, so that old candidates are recognised.
+    bool is_alive;
+  };
+  struct Candidate {
+    typename Rule::Priority priority;
+    int left;
+    int right;
+    int left_version;
+    int right_version;
+    Symbol joined;
+  };
+
+  static bool IsWorse(const Candidate& a, const Candidate& b) {
+    if (b.priority < a.priority) return true;
+    if (a.priority < b.priority) return false;
+    return b.left < a.left;
+  }
+
+  void PushPair(const Rule& rule, int left) {
+    const int right = nodes_[left].next;
+    if (right >= static_cast<int>(nodes_.size())) return;
+    Candidate candidate{{}, left, right, nodes_[left].version, nodes_[right].version, {}};
+    if (!rule.Find(nodes_[left].symbol, nodes_[right].symbol, candidate.priority,
+                   candidate.joined)) {
+      return;
+    }
+    heap_.push_back(candidate);
+    std::push_heap(heap_.begin(), heap_.end(), IsWorse);
+  }
+
+  bool IsCurrent(const Candidate& candidate) const {
+    const Node& left = nodes_[candidate.left];
+    const Node& right = nodes_[candidate.right];
+    return left.is_alive && right.is_alive && left.version == candidate.left_version &&
+           right.version == candidate.right_version;
+  }
+
+  void Join(const Rule& rule, const Candidate& best) {
+    Node& left = nodes_[best.left];
+    Node& right = nodes_[best.right];
+    left.symbol = best.joined;
+    ++left.version;
+    left.next = right.next;
+    right.is_alive = false;
+    if (right.next < static_cast<int>(nodes_.size())) nodes_[right.next].prev = best.left;
+    if (left.prev >= 0) PushPair(rule, left.prev);
+    PushPair(rule, best.left);
+  }
+
+  std::vector<Node> nodes_;
+  std::vector<Candidate> heap_;
+};
+
+}  // namespace comet

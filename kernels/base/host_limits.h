@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace comet {
+
+// What this process may use of its host: the smallest of the machine, the affinity mask and every
+// control group above the process. Thread-safe.
+struct HostLimits {
+  int num_cpus = 1;  // At least 1; a fractional quota is rounded up.
+  int64_t memory_total_bytes = 0;
+  int64_t memory_free_bytes = 0;  // Page cache that can be dropped counts as free.
+};
+
+// Reads <root>/proc and <root>/sys/fs/cgroup (version 2, or the memory controller of version 1) as
+// they are at the moment. Files that are missing or unreadable limit nothing. `root` is for tests.
+HostLimits ReadHostLimits(const std::string& root = "");
+
+}  // namespace comet

@@ -1,0 +1,59 @@
+#include "kernels/host/host_device.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/base/host_limits.h"
+#include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+constexpr int64_t kAlignment = 256;  // What kernels/device.h promises.
+
+}  // namespace
+
+Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
+  if (num_bytes < 0) {
+    return InvalidArgument(
+        StrCat("host_device: num_bytes is ", num_bytes, ", expected at least 0"));
+  }
+  if (num_bytes == 0) return DeviceBuffer();
+
+  // The kernel grants memory it does not have and kills the process at first touch: ask first.
+  const int64_t free_bytes = ReadHostLimits().memory_free_bytes;
+  void* data = nullptr;
+  if (num_bytes <= free_bytes) {
+    data = std::aligned_alloc(kAlignment, static_cast<size_t>(AlignUp(num_bytes, kAlignment)));
+  }
+  if (data == nullptr) {
+    return ResourceExhausted(StrCat("host_device: an allocation is ", num_bytes,
+                                    " bytes, expected at most ", free_bytes, " bytes free"));
+  }
+  return DeviceBuffer(this, data, num_bytes);
+}
+
+Result<DeviceMemory> HostDevice::QueryMemory() {
+  const HostLimits limits = ReadHostLimits();
+  return DeviceMemory{.total_bytes = limits.memory_total_bytes,
+                      .free_bytes = limits.memory_free_bytes};
+}
+
+Status HostDevice::CopyToDevice(void* destination, const void* source, int64_t num_bytes) {
+  if (num_bytes > 0) std::memcpy(destination, source, static_cast<size_t>(num_bytes));
+  return Status::Ok();
+}
+
+Status HostDevice::CopyToHost(void* destination, const void* source, int64_t num_bytes) {
+  return CopyToDevice(destination, source, num_bytes);
+}
+
+Status HostDevice::FillZero(void* destination, int64_t num_bytes) {
+  if (num_bytes > 0) std::memset(destination, 0, static_cast<size_t>(num_bytes));
+  return Status::Ok();
+}
+
+void HostDevice::Free(void* data, int64_t) { std::free(data); }
+
+}  // namespace comet

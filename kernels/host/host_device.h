@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "kernels/device.h"
+
+namespace comet {
+
+// Host memory as a Device, for the back ends that compute on the host. Ops and copies finish before
+// the call returns, so the stream is the calling thread. Threads as in kernels/device.h.
+class HostDevice final : public Device {
+ public:
+  explicit HostDevice(std::string description) : description_(std::move(description)) {}
+
+  std::string_view description() const override { return description_; }
+  bool is_host() const override { return true; }
+
+  Result<DeviceBuffer> Allocate(int64_t num_bytes) override;
+  Result<DeviceMemory> QueryMemory() override;
+  Status CopyToDevice(void* destination, const void* source, int64_t num_bytes) override;
+  Status CopyToHost(void* destination, const void* source, int64_t num_bytes) override;
+  Status FillZero(void* destination, int64_t num_bytes) override;
+  Status Synchronize() override { return Status::Ok(); }
+
+ private:
+  void Free(void* data, int64_t num_bytes) override;
+
+  const std::string description_;
+};
+
+}  // namespace comet

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds comet, fetches and quantises the default model, and serves it on
+# 127.0.0.1:8000 (HTTP) and :50051 (gRPC). Every step is skipped when its result is there.
+#   scripts/serve.sh                        the default model
+#   scripts/serve.sh --model DIR            another comet checkpoint (or a GGUF file, unquantised)
+#   scripts/serve.sh --cpu                  on a host with a GPU but no nvcc
+# Other arguments go to `comet serve` (see `comet serve --help`).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+model=
+port=8000
+build_options=()
+serve_options=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --model) model=${2:?"--model needs a folder"}; shift 2 ;;
+    --model=*) model=${1#*=}; shift ;;
+    --cpu) build_options+=(--cpu); shift ;;
+    --port) port=${2:?"--port needs a number"}; serve_options+=(--port "$2"); shift 2 ;;
+    --port=*) port=${1#*=}; serve_options+=("$1"); shift ;;
+    *) serve_options+=("$1"); shift ;;
+  esac
+done
+
+scripts/install_deps.sh build
+scripts/build.sh "${build_options[@]}" release comet
+comet=build/release/bin/comet
+
+if [ -z "$model" ]; then
+  model=models/SmolLM2-135M-Instruct-comet
+  if [ ! -d "$model" ]; then
+    source=$(scripts/fetch_model.sh)
+    echo "serve: quantising $source to 4 bits"
+    "$comet" quantize "$source" --output "$model"
+  fi
+fi
+
+"$comet" serve --model "$model" "${serve_options[@]}" &
+server=$!
+trap 'kill -TERM "$server" 2>/dev/null || true' INT TERM
+until curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" 2>/dev/null; do
+  kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
+  sleep 0.2
+done
+cat <<EOF
+
+comet is ready. Try:
+
+  curl -N http://127.0.0.1:$port/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true}'
+
+EOF
+# The first wait ends when a signal arrives; the second returns the exit code after the drain.
+status=0
+wait "$server" || status=$?
+while kill -0 "$server" 2>/dev/null; do status=0; wait "$server" || status=$?; done
+exit "$status"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs the tests.
+#   scripts/test.sh         release build (GPU code where nvcc is) with every fast test and the
+#                           end-to-end ones, and the parsers, text and scheduler under ASan + UBSan
+#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, the soak
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=false
+case "${1:-}" in
+  "") ;;
+  --all) all=true ;;
+  *) echo "usage: $0 [--all]" >&2; exit 2 ;;
+esac
+
+say() { printf '\n== %s\n' "$*"; }
+run_ctest() {  # run_ctest BUILD_DIR [ctest arguments]
+  local folder=$1
+  shift
+  ctest --test-dir "$folder" --output-on-failure -j "$(nproc)" "$@"
+}
+
+say "packages"
+scripts/install_deps.sh test
+if [ ! -x .venv/bin/pytest ]; then
+  python3 -m venv .venv
+  .venv/bin/pip install -q --require-hashes -r tests/e2e/requirements.txt
+fi
+
+say "release build"
+scripts/build.sh --cpu release
+
+say "default model"
+gguf=$(scripts/fetch_model.sh)
+checkpoint=models/SmolLM2-135M-Instruct-comet
+[ -d "$checkpoint" ] || build/release/bin/comet quantize "$gguf" --output "$checkpoint"
+
+say "parsers, text and scheduler under ASan and UBSan"
+asan_targets=(comet_base_test comet_text_test comet_checkpoint_test comet_scheduling_test
+  comet_server_test)
+scripts/build.sh asan "${asan_targets[@]}"
+run_ctest build/asan -L asan
+
+if [ "$all" = true ]; then
+  say "everything under ASan and UBSan"
+  scripts/build.sh asan
+  run_ctest build/asan -LE 'e2e|gpu|slow'
+  say "everything under TSan"
+  scripts/build.sh tsan
+  TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$PWD/tests/tsan.supp" \
+    run_ctest build/tsan -LE 'e2e|gpu|slow'
+  say "CPU-only preset"
+  scripts/build.sh cpu-only
+  say "clang"
+  cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCOMET_CUDA=OFF
+  cmake --build build/clang
+  say "soak"
+  .venv/bin/python tests/e2e/soak.py --binary build/release/bin/comet --model "$checkpoint" \
+    --seconds 120
+fi
+
+say "tests of the release build"
+run_ctest build/release

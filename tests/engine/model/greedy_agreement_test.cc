@@ -1,0 +1,175 @@
+// The served 4-bit checkpoint of the default model beside its float source: the first greedy tokens of
+// fixed prompts, and perplexity on a stretch of text.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <numeric>
+#include <sstream>
+#include <vector>
+
+#include "engine/evaluation/perplexity.h"
+#include "engine/model/model_source.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/make_backend.h"
+#include "tests/engine/test_data.h"
+
+namespace comet {
+namespace {
+
+constexpr int kTokensCompared = 8;
+constexpr int kPromptsAgreeing = 15;
+
+constexpr const char* kPrompts[] = {
+    "The capital of France is",
+    "Once upon a time, there was a little",
+    "The largest planet in the solar system is",
+    "Water is made of hydrogen and",
+    "The quick brown fox jumps over the",
+    "In 1969, humans first landed on the",
+    "The opposite of hot is",
+    "To be or not to be, that is the",
+    "Photosynthesis is the process by which",
+    "The first president of the United States was",
+    "Two plus two equals",
+    "The Pacific Ocean is the",
+    "def add(a, b):\n    return",
+    "My favourite colour is blue because",
+    "The heart pumps blood through the",
+    "Albert Einstein is best known for his theory of",
+    "A triangle has three",
+    "The sun rises in the",
+    "Monday, Tuesday, Wednesday,",
+    "Romeo and Juliet was written by William",
+};
+
+constexpr ModelLimits kLimits{.step_tokens_max = 64,
+                              .sequences_max = 1,
+                              .logits_rows_max = 1,
+                              .pages_per_sequence_max = 2,
+                              .num_pages = 2};
+
+// A model, its tokenizer and its back end, for one test.
+struct LoadedModel {
+  Backend backend;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Model> model;
+};
+
+Result<LoadedModel> LoadAuto(const std::string& path, const ModelLimits& limits) {
+  LoadedModel loaded;
+  COMET_ASSIGN_OR_RETURN(loaded.backend, MakeBackend({.device = "cpu"}));
+  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(path));
+  COMET_ASSIGN_OR_RETURN(const Precision precision, source.ChoosePrecision("auto", "auto"));
+  COMET_ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Create(source.vocabulary()));
+  COMET_ASSIGN_OR_RETURN(loaded.model, source.Load(loaded.backend, precision, limits));
+  return loaded;
+}
+
+Result<std::vector<int>> ContinueGreedily(LoadedModel& loaded, std::vector<int> ids) {
+  const size_t prompt_size = ids.size();
+  const int pages[] = {0, 1};
+  std::vector<float> logits(static_cast<size_t>(loaded.model->config().vocab_size));
+  size_t num_done = 0;
+  while (ids.size() < prompt_size + kTokensCompared) {
+    const int count = static_cast<int>(ids.size() - num_done);
+    const int query_start[] = {0, count};
+    const int context_length = static_cast<int>(ids.size());
+    const int last_row = count - 1;
+    COMET_ASSIGN_OR_RETURN(const TensorView row,
+                           loaded.model->Forward({.token_ids = std::span(ids).subspan(num_done),
+                                                  .query_start = query_start,
+                                                  .context_length = {&context_length, 1},
+                                                  .page_table = pages,
+                                                  .logits_rows = {&last_row, 1}}));
+    COMET_RETURN_IF_ERROR(loaded.backend.device->CopyToHost(
+        logits.data(), row.data(), static_cast<int64_t>(logits.size() * sizeof(float))));
+    num_done = ids.size();
+    ids.push_back(
+        static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+  }
+  return std::vector<int>(ids.begin() + static_cast<int64_t>(prompt_size), ids.end());
+}
+
+std::string DefaultCheckpointPath() {
+  const std::string source = EnvironmentOr("COMET_SOURCE_DIR", ".");
+  return EnvironmentOr("COMET_MODEL", source + "/models/SmolLM2-135M-Instruct-comet");
+}
+
+TEST(ServedCheckpoint, AgreesWithTheFloatModelOnMostPrompts) {
+  COMET_REQUIRE_FILE(DefaultModelPath());
+  COMET_REQUIRE_FILE(DefaultCheckpointPath());
+  Result<LoadedModel> reference = LoadAuto(DefaultModelPath(), kLimits);
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  Result<LoadedModel> served = LoadAuto(DefaultCheckpointPath(), kLimits);
+  ASSERT_TRUE(served.ok()) << served.status();
+
+  int num_agreeing = 0;
+  for (const char* prompt : kPrompts) {
+    const Result<std::vector<int>> ids =
+        reference->tokenizer->Encode(prompt, {.add_special = true});
+    ASSERT_TRUE(ids.ok());
+    const Result<std::vector<int>> expected = ContinueGreedily(*reference, *ids);
+    const Result<std::vector<int>> actual = ContinueGreedily(*served, *ids);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    ASSERT_TRUE(actual.ok()) << actual.status();
+    num_agreeing += *expected == *actual ? 1 : 0;
+    std::printf("%s \"%s\"\n    float: %s\n    4-bit: %s\n",
+                *expected == *actual ? "same  " : "DIFFER", prompt,
+                reference->tokenizer->Decode(*expected, false).c_str(),
+                served->tokenizer->Decode(*actual, false).c_str());
+  }
+  std::printf("%d of %zu prompts agree on the first %d greedy tokens\n", num_agreeing,
+              std::size(kPrompts), kTokensCompared);
+
+  EXPECT_GE(num_agreeing, kPromptsAgreeing);
+}
+
+TEST(ServedCheckpoint, ContinuesTheCapitalOfFranceWithParis) {
+  COMET_REQUIRE_FILE(DefaultCheckpointPath());
+  Result<LoadedModel> served = LoadAuto(DefaultCheckpointPath(), kLimits);
+  ASSERT_TRUE(served.ok()) << served.status();
+  const Result<std::vector<int>> ids =
+      served->tokenizer->Encode("The capital of France is", {.add_special = true});
+  ASSERT_TRUE(ids.ok());
+
+  const Result<std::vector<int>> continuation = ContinueGreedily(*served, *ids);
+
+  ASSERT_TRUE(continuation.ok()) << continuation.status();
+  EXPECT_NE(served->tokenizer->Decode(*continuation, false).find("Paris"), std::string::npos);
+}
+
+// A smoke bound: `comet eval perplexity` measures the real figure over whole windows.
+TEST(ServedCheckpoint, PerplexityStaysNearTheFloatModels) {
+  const std::string text_path = TestDataPath("text/wikitext-2-v1.valid.tokens.txt");
+  COMET_REQUIRE_FILE(text_path);
+  COMET_REQUIRE_FILE(DefaultModelPath());
+  COMET_REQUIRE_FILE(DefaultCheckpointPath());
+  std::ostringstream text;
+  text << std::ifstream(text_path, std::ios::binary).rdbuf();
+  const std::string start = text.str().substr(0, 8192);
+  const PerplexityOptions options{.window_tokens = 512, .windows_max = 2};
+  double perplexity[2] = {};
+
+  int i = 0;
+  for (const std::string& path : {DefaultModelPath(), DefaultCheckpointPath()}) {
+    Result<LoadedModel> loaded = LoadAuto(path, PerplexityLimits(options));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const Result<std::vector<int>> ids = loaded->tokenizer->Encode(start, {.add_special = true});
+    ASSERT_TRUE(ids.ok());
+    const Result<PerplexityResult> result = EvaluatePerplexity(
+        *loaded->backend.device, *loaded->model, *ids, options, /*progress=*/nullptr);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->num_nonfinite_rows, 0);
+    EXPECT_EQ(result->num_predictions, 2 * 511);
+    perplexity[i++] = result->perplexity;
+  }
+
+  std::printf("perplexity of 2 windows of 512: float %.3f, served %.3f\n", perplexity[0],
+              perplexity[1]);
+  EXPECT_LT(perplexity[1], perplexity[0] * 1.4);
+}
+
+}  // namespace
+}  // namespace comet
