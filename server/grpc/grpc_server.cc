@@ -1,0 +1,135 @@
+#include "server/grpc/grpc_server.h"
+
+#include <utility>
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include "comet/v1/comet.grpc.pb.h"
+#include "engine/config/config_check.h"
+#include "kernels/base/str_cat.h"
+#include "server/api/version.h"
+#include "server/grpc/generate_call.h"
+#include "server/http/http_message.h"
+
+namespace comet {
+namespace {
+
+constexpr const char* kServiceName = "comet.v1.Comet";
+constexpr int kMetadataBytesMax = 16 << 10;
+
+// Thread-safe: calls share only the context.
+class CometService final : public v1::Comet::CallbackService {
+ public:
+  CometService(const GrpcContext& context, int num_threads)
+      : context_(context), writers_({.num_threads = num_threads, .waiting_max = 0}) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* call, const v1::GenerateRequest* message) override {
+    const auto sent = call->client_metadata().find("x-request-id");
+    const bool was_sent = sent != call->client_metadata().end();
+    const std::string sent_id =
+        was_sent ? std::string(sent->second.data(), sent->second.size()) : std::string();
+    const bool is_valid = IsRequestId(sent_id);
+    const auto reactor = std::make_shared<GenerateCall>(
+        context_, writers_, is_valid ? sent_id : request_ids_.Next(), *call, *message);
+    reactor->Start(was_sent && !is_valid
+                       ? InvalidArgument("x-request-id: expected 1 to 128 of A-Z a-z 0-9 . _ : -")
+                       : Status::Ok());
+    return reactor.get();
+  }
+
+  grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* call,
+                                         const v1::GetModelInfoRequest*,
+                                         v1::GetModelInfoResponse* response) override {
+    const Tokenizer& tokenizer = context_.engine.tokenizer();
+    response->set_name(context_.model_name);
+    response->set_context_length_max(context_.prompts.context_length_max());
+    response->set_vocab_size(tokenizer.vocab_size());
+    response->set_has_chat_template(context_.prompts.has_chat_template());
+    for (const int id : tokenizer.end_of_generation_ids()) response->add_end_of_generation_ids(id);
+    if (tokenizer.vocabulary().bos_id >= 0) response->set_bos_id(tokenizer.vocabulary().bos_id);
+    response->set_choices_max(context_.engine.config().scheduler.choices_max);
+    response->set_server_version(std::string(Version()));
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+ private:
+  const GrpcContext context_;
+  WorkerPool writers_;
+  RequestIds request_ids_;
+};
+
+class CallbackGrpcServer final : public GrpcServer {
+ public:
+  CallbackGrpcServer(const GrpcConfig& config, const GrpcContext& context)
+      : config_(config), service_(context, config.num_threads) {}
+  ~CallbackGrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
+
+  Status Open();
+  int port() const override { return port_; }
+  void SetServing(bool is_serving) override;
+  void Shutdown(std::chrono::milliseconds timeout) override;
+
+ private:
+  const GrpcConfig config_;
+  CometService service_;
+  std::unique_ptr<grpc::Server> server_;  // Destroyed first: its calls use the service.
+  int port_ = 0;
+};
+
+Status CallbackGrpcServer::Open() {
+  grpc::ServerBuilder builder;
+  const std::string address = StrCat(config_.host, ":", config_.port);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  // Otherwise a second daemon would share the port and take half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config_.streams_max);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytesMax);
+  builder.SetMaxReceiveMessageSize(config_.message_bytes_max);
+  builder.RegisterService(&service_);
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port_ == 0) {
+    return FailedPrecondition(
+        StrCat("grpc: cannot listen on ", address, ": the port is in use or not allowed"));
+  }
+  SetServing(true);
+  return Status::Ok();
+}
+
+void CallbackGrpcServer::SetServing(bool is_serving) {
+  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+  if (health == nullptr) return;
+  health->SetServingStatus("", is_serving);
+  health->SetServingStatus(kServiceName, is_serving);
+}
+
+void CallbackGrpcServer::Shutdown(std::chrono::milliseconds timeout) {
+  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + timeout);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcConfig& config,
+                                                      const GrpcContext& context) {
+  // Both are switches of the library, read when a server is built.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  auto server = std::make_unique<CallbackGrpcServer>(config, context);
+  COMET_RETURN_IF_ERROR(server->Open());
+  return std::unique_ptr<GrpcServer>(std::move(server));
+}
+
+Status GrpcConfig::Validate() const {
+  ConfigCheck check("grpc");
+  check.InRange("port", port, -1, 65535);
+  check.InRange("message_bytes_max", message_bytes_max, 1024, 1 << 30);
+  check.AtLeast("streams_max", streams_max, 1);
+  check.InRange("num_threads", num_threads, 1, 64);
+  return check.status();
+}
+
+}  // namespace comet

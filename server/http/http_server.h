@@ -1,0 +1,51 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "kernels/base/status.h"
+#include "server/http/router.h"
+
+namespace comet {
+
+struct HttpConfig {
+  std::string host = "127.0.0.1";
+  int port = 8000;                    // 0: any free one.
+  int num_threads = 1;                // I/O threads.
+  int connections_max = 512;          // Beyond it a connection is answered 503 and closed.
+  int64_t body_bytes_max = 4 << 20;   // 413 beyond.
+  int header_bytes_max = 16 << 10;    // 431 beyond.
+  int idle_ms_max = 75000;            // Between requests of a kept connection.
+  int read_ms_max = 30000;            // From a request's first byte to its last: 408 beyond.
+  int write_ms_max = 30000;           // For one write: a client that reads slower is dropped.
+  int linger_ms_max = 2000;           // For reading what a refused client still sends.
+  int send_buffer_bytes = 128 << 10;  // Kernel memory a slow client can hold; 0: the system's.
+  int retry_after_seconds = 1;        // Told with 429 and 503.
+
+  Status Validate() const;
+};
+
+// An HTTP/1.1 server: accepts, parses, routes, writes. Each connection is a coroutine on its own
+// strand. Thread-safe after Bind().
+class HttpServer {
+ public:
+  // Takes the port, so that a port in use fails before anything slow. `router` outlives the server.
+  // Errors: kInvalidArgument (host is no address), kFailedPrecondition (port in use).
+  static Result<std::unique_ptr<HttpServer>> Bind(const HttpConfig& config, const Router& router);
+  // Drops every connection and joins the threads.
+  virtual ~HttpServer() = default;
+
+  // Listens and accepts from here on. Errors: as of Bind().
+  virtual Status Start() = 0;
+  virtual int port() const = 0;
+  virtual int num_connections() const = 0;
+
+  // Closes the listening socket and idle connections; a running request becomes its connection's
+  // last.
+  virtual void BeginDrain() = 0;
+  // Waits until no connection is left. False when `timeout` passed first.
+  virtual bool WaitDrained(std::chrono::milliseconds timeout) = 0;
+};
+
+}  // namespace comet

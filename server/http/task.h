@@ -1,0 +1,12 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+namespace comet {
+
+// A coroutine of a connection's strand. The only name of the networking library outside
+// server/http.
+template <typename T>
+using Task = boost::asio::awaitable<T>;
+
+}  // namespace comet
