@@ -20,7 +20,8 @@ struct GenerateOptions {
   std::string kv_bits = "auto";
   int context_length_max = 0;
   BackendOptions backend;
-  bool json = false;  // One JSON object with text, token ids and timing instead of the streamed text.
+  bool json =
+      false;  // One JSON object with text, token ids and timing instead of the streamed text.
 };
 
 // `comet generate`: continues one prompt, streamed to the terminal.

@@ -6,8 +6,8 @@
 
 namespace comet {
 
-// Progress of a long command on stderr: one line redrawn in place on a terminal, a line at most every
-// ten seconds elsewhere; with the time left. Confined to one thread.
+// Progress of a long command on stderr: one line redrawn in place on a terminal, a line at most
+// every ten seconds elsewhere; with the time left. Confined to one thread.
 class Progress {
  public:
   explicit Progress(std::string_view title);

@@ -1,0 +1,147 @@
+#include "server/command_line.h"
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "kernels/base/str_cat.h"
+#include "server/api/version.h"
+#include "server/commands/eval.h"
+#include "server/commands/generate.h"
+#include "server/commands/serve.h"
+
+namespace comet {
+namespace {
+
+// What the flags fill while they are read; outlives the parser.
+struct ParsedFlags {
+  std::string serve_config;
+  std::vector<std::pair<std::string, std::string>> serve_flags;
+  GenerateOptions generate;
+  EvalPerplexityOptions perplexity;
+};
+
+std::string Example(const std::string& line) { return StrCat("Example:\n  ", line); }
+
+void AddBackendFlags(CLI::App& command, BackendOptions& backend) {
+  command.add_option("--device", backend.device, "cpu, reference or cuda")->capture_default_str();
+  command.add_option("--cpu-isa", backend.cpu_isa, "auto, scalar, avx2 or avx512vnni")
+      ->capture_default_str();
+  command.add_option("--threads", backend.num_threads, "0: what the cgroup allows")
+      ->capture_default_str();
+}
+
+void AddPrecisionFlags(CLI::App& command, std::string& activation_bits, std::string& kv_bits) {
+  command.add_option("--activation-bits", activation_bits, "auto, mixed, 8 or float")
+      ->capture_default_str();
+  command.add_option("--kv-bits", kv_bits, "auto, 4, 8, 16, 32 or K/V as in 8/4")
+      ->capture_default_str();
+}
+
+void AddServe(CLI::App& app, ParsedFlags& parsed) {
+  CLI::App& command = *app.add_subcommand("serve", "Serve a model over HTTP and gRPC");
+  command.footer(Example("comet serve --model models/smollm2.comet --port 8000"));
+  command.add_option("--config", parsed.serve_config,
+                     "JSON file with comments; flags go over it, unknown keys are errors");
+  ServeOptions defaults;
+  for (const OptionRule& rule : ServeOptionRules(defaults)) {
+    const std::string flag(rule.flag);
+    const std::string default_text = OptionText(rule);
+    std::string help(rule.help);
+    if (!default_text.empty()) help += StrCat(" [", default_text, "]");
+    command.add_option_function<std::string>(
+        flag,
+        [&parsed, flag](const std::string& text) { parsed.serve_flags.emplace_back(flag, text); },
+        help);
+  }
+}
+
+void AddGenerate(CLI::App& app, GenerateOptions& options) {
+  CLI::App& command = *app.add_subcommand("generate", "Continue one prompt on the terminal");
+  command.footer(
+      Example("comet generate --model models/smollm2.comet \"The capital of France is\""));
+  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+      ->required();
+  command.add_option("prompt", options.prompt, "What to continue")->required();
+  command.add_flag("--chat", options.chat, "Put the prompt through the chat template");
+  command.add_option("--max-tokens", options.output_tokens_max, "Most tokens generated")
+      ->capture_default_str();
+  command.add_option("--temperature", options.sampling.temperature, "0: greedy")
+      ->capture_default_str();
+  command.add_option("--top-p", options.sampling.top_p, "Nucleus")->capture_default_str();
+  command.add_option("--top-k", options.sampling.top_k, "0: all")->capture_default_str();
+  command.add_option("--min-p", options.sampling.min_p, "Relative to the likeliest token")
+      ->capture_default_str();
+  command.add_option("--seed", options.sampling.seed, "Equal seeds give equal outputs");
+  command.add_option("--context-length", options.context_length_max, "0: the model's own")
+      ->capture_default_str();
+  AddPrecisionFlags(command, options.activation_bits, options.kv_bits);
+  AddBackendFlags(command, options.backend);
+  command.add_flag("--json", options.json, "One JSON object instead of the text");
+}
+
+void AddEval(CLI::App& app, EvalPerplexityOptions& options) {
+  CLI::App& eval = *app.add_subcommand("eval", "Measure a model's quality");
+  eval.require_subcommand(1);
+  eval.footer(Example("comet eval perplexity --model models/smollm2.comet --text valid.txt"));
+  CLI::App& command = *eval.add_subcommand("perplexity", "Perplexity over a text's windows");
+  command.footer(
+      Example("comet eval perplexity --model models/smollm2.comet --text valid.txt --windows 16 "
+              "--reference smollm2.gguf"));
+  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+      ->required();
+  command.add_option("--text", options.text, "Text file")->required();
+  command.add_option("--reference", options.reference, "Unquantised source, run in float");
+  command.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
+  command.add_option("--windows", options.windows, "0: all that the text fills")
+      ->capture_default_str();
+  AddPrecisionFlags(command, options.activation_bits, options.kv_bits);
+  AddBackendFlags(command, options.backend);
+  command.add_flag("--json", options.json, "One JSON object instead of the table");
+}
+
+// The options are checked here, so that a wrong one is wrong usage and not a failed start.
+Command MakeServeCommand(const ParsedFlags& parsed) {
+  Result<ServeOptions> options = LoadServeOptions(parsed.serve_config, parsed.serve_flags);
+  if (!options.ok()) {
+    std::fprintf(stderr, "comet serve: %s\n", options.status().message().c_str());
+    return {.run = nullptr, .exit_code = kExitUsage};
+  }
+  return {.run = [options = std::move(options).value()] { return RunServe(options); }};
+}
+
+Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
+  if (app.got_subcommand("serve")) return MakeServeCommand(parsed);
+  if (app.got_subcommand("generate")) {
+    return {.run = [options = parsed.generate] { return RunGenerate(options); }};
+  }
+  return {.run = [options = parsed.perplexity] { return RunEvalPerplexity(options); }};
+}
+
+}  // namespace
+
+Command ParseCommandLine(int argc, char** argv) {
+  ParsedFlags parsed;
+  CLI::App app("comet: serves LLaMA-family models from 4-bit weights and a 4-bit KV cache",
+               "comet");
+  app.set_version_flag("--version", StrCat("comet ", Version()));
+  app.require_subcommand(1);
+  app.footer("Run 'comet COMMAND --help' for a command's options and an example.");
+  AddServe(app, parsed);
+  AddGenerate(app, parsed.generate);
+  AddEval(app, parsed.perplexity);
+  // The library reports by throwing; exit() prints help to stdout and errors to stderr.
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool is_asked_for = app.exit(error) == 0;
+    return {.run = nullptr, .exit_code = is_asked_for ? 0 : kExitUsage};
+  }
+  return MakeCommand(app, parsed);
+}
+
+}  // namespace comet

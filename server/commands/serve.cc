@@ -1,0 +1,185 @@
+#include "server/commands/serve.h"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/runtime/load_parts.h"
+#include "engine/runtime/start_engine.h"
+#include "server/admin/admin_api.h"
+#include "server/admin/metrics.h"
+#include "server/admission/admission.h"
+#include "server/api/version.h"
+#include "server/grpc/grpc_server.h"
+#include "server/http/http_server.h"
+#include "server/lifecycle/termination_signals.h"
+#include "server/logging/log.h"
+#include "server/openai/openai_api.h"
+
+namespace comet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kHealthInterval = std::chrono::milliseconds(100);  // Staleness of grpc.health.v1.
+constexpr auto kCloseGrace = std::chrono::seconds(2);  // For last bytes, after the last token.
+
+// The daemon: everything long-lived, in the order of dependence, so that destruction runs from the
+// sockets down to the engine. Confined to the main thread.
+class Daemon {
+ public:
+  explicit Daemon(const ServeOptions& options)
+      : options_(options), admission_(options.requests_in_flight_max) {}
+
+  // Takes the HTTP port first: a port in use is told before a large model is loaded.
+  Status Start();
+  void Serve(TerminationSignals& signals);
+  // Lets what runs finish within drain_seconds.
+  void Drain();
+
+ private:
+  Status StartModel();
+  void AddRoutes();
+  Status StartFrontEnds();
+  std::string ModelName() const;
+
+  const ServeOptions& options_;
+  Router router_;
+  const std::unique_ptr<Metrics> metrics_ = Metrics::Create();
+  Admission admission_;
+  std::unique_ptr<Engine> engine_;
+  std::optional<PromptBuilder> prompts_;
+  std::optional<WorkerPool> workers_;
+  std::optional<OpenAiContext> openai_;
+  std::optional<AdminContext> admin_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+Status Daemon::Start() {
+  COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
+  COMET_RETURN_IF_ERROR(StartModel());
+  AddRoutes();
+  return StartFrontEnds();
+}
+
+Status Daemon::StartModel() {
+  const Clock::time_point start = Clock::now();
+  LoadOptions load;
+  load.model = options_.model;
+  load.activation_bits = options_.activation_bits;
+  load.kv_bits = options_.kv_bits;
+  load.chat_template_file = options_.chat_template_file;
+  load.backend = options_.backend;
+  load.engine = options_.engine;
+  COMET_ASSIGN_OR_RETURN(LoadedParts loaded, LoadParts(load));
+  const std::string device(loaded.parts.backend.device->description());
+  const ModelMemory memory = loaded.parts.model->memory();
+  COMET_ASSIGN_OR_RETURN(
+      engine_, StartEngine(std::move(loaded.parts), loaded.limits, loaded.config, metrics_.get()));
+  metrics_->Attach(engine_.get(), &admission_);
+  COMET_LOG(kInfo, "model_loaded", {"model", ModelName()}, {"device", device},
+            {"weights_bytes", memory.weights_bytes},
+            {"kv_cache_bytes", memory.kv_page_bytes * loaded.limits.num_pages},
+            {"context_length_max", engine_->config().context_length_max},
+            {"total_seconds", std::chrono::duration<double>(Clock::now() - start).count()});
+  return Status::Ok();
+}
+
+std::string Daemon::ModelName() const {
+  if (!options_.served_model_name.empty()) return options_.served_model_name;
+  const std::string& own = engine_->model_config().name;
+  if (!own.empty()) return own;
+  const std::filesystem::path path(options_.model);
+  return (path.has_filename() ? path : path.parent_path()).stem().string();
+}
+
+void Daemon::AddRoutes() {
+  prompts_.emplace(*engine_);
+  workers_.emplace(options_.workers);
+  const SchedulerConfig& scheduler = engine_->config().scheduler;
+  ApiLimits limits;
+  limits.choices_max = scheduler.choices_max;
+  limits.vocab_size = engine_->tokenizer().vocab_size();
+  limits.deadline_ms_max = scheduler.request_deadline_ms;
+  openai_.emplace(OpenAiContext{.engine = *engine_,
+                                .prompts = *prompts_,
+                                .workers = *workers_,
+                                .admission = admission_,
+                                .limits = limits,
+                                .json_limits = options_.json,
+                                .model_name = ModelName(),
+                                .created = std::time(nullptr)});
+  admin_.emplace(AdminContext{.engine = *engine_, .admission = admission_, .metrics = *metrics_});
+  AddOpenAiRoutes(*openai_, router_);
+  AddAdminRoutes(*admin_, router_);
+}
+
+Status Daemon::StartFrontEnds() {
+  if (options_.grpc.port >= 0) {
+    const GrpcContext context{.engine = *engine_,
+                              .prompts = *prompts_,
+                              .workers = *workers_,
+                              .admission = admission_,
+                              .model_name = openai_->model_name,
+                              .retry_after_seconds = options_.http.retry_after_seconds};
+    COMET_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options_.grpc, context));
+  }
+  COMET_RETURN_IF_ERROR(http_->Start());
+  COMET_LOG(kInfo, "serving", {"host", options_.host}, {"http_port", http_->port()},
+            {"grpc_port", grpc_ == nullptr ? -1 : grpc_->port()}, {"model", openai_->model_name});
+  return Status::Ok();
+}
+
+void Daemon::Serve(TerminationSignals& signals) {
+  while (!signals.WaitFor(kHealthInterval)) {
+    if (grpc_ != nullptr) grpc_->SetServing(CheckReady(*admin_).ok());
+  }
+}
+
+void Daemon::Drain() {
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(options_.drain_seconds);
+  const auto left = [end] {
+    return std::max(std::chrono::milliseconds(0),
+                    std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()));
+  };
+  COMET_LOG(kInfo, "draining", {"requests_in_flight", admission_.num_in_flight()});
+  admission_.BeginDrain();
+  engine_->BeginDrain();
+  http_->BeginDrain();
+  if (grpc_ != nullptr) {
+    grpc_->SetServing(false);
+    grpc_->Shutdown(left());
+  }
+  const bool has_finished = engine_->WaitDrained(left());
+  const bool has_closed = http_->WaitDrained(kCloseGrace);
+  if (has_finished && has_closed) {
+    COMET_LOG(kInfo, "drained");
+  } else {
+    COMET_LOG(kWarn, "drain_timeout", {"requests_in_flight", admission_.num_in_flight()});
+  }
+}
+
+}  // namespace
+
+Status RunServe(const ServeOptions& options) {
+  TerminationSignals signals;
+  COMET_ASSIGN_OR_RETURN(const LogLevel log_level, ParseLogLevel(options.log_level));
+  SetLogLevel(log_level);
+  COMET_LOG(kInfo, "configuration", {"version", Version()}, {"options", ToJson(options).dump()});
+  Daemon daemon(options);
+  COMET_RETURN_IF_ERROR(daemon.Start());
+  daemon.Serve(signals);
+  signals.ExitOnNext();
+  daemon.Drain();
+  return Status::Ok();
+}
+
+}  // namespace comet
