@@ -1,6 +1,8 @@
 #include "kernels/make_backend.h"
 
+#include "kernels/base/host_limits.h"
 #include "kernels/base/str_cat.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "kernels/host/host_device.h"
 #include "kernels/reference/reference_ops.h"
 
@@ -12,6 +14,15 @@ constexpr int kThreadsMax = 1024;
 Result<Backend> MakeReferenceBackend() {
   return Backend{.device = std::make_unique<HostDevice>("reference (scalar)"),
                  .ops = std::make_unique<ReferenceOps>()};
+}
+
+Result<Backend> MakeCpuBackend(const BackendOptions& options) {
+  COMET_ASSIGN_OR_RETURN(const cpu::Isa isa, cpu::ChooseIsa(options.cpu_isa));
+  const int num_threads = options.num_threads > 0 ? options.num_threads : ReadHostLimits().num_cpus;
+  auto device = std::make_unique<HostDevice>(
+      StrCat("cpu (", cpu::ToString(isa), ", ", num_threads, " threads)"));
+  auto ops = std::make_unique<CpuOps>(*device, CpuOptions{.isa = isa, .num_threads = num_threads});
+  return Backend{.device = std::move(device), .ops = std::move(ops)};
 }
 
 }  // namespace
@@ -35,6 +46,7 @@ Status BackendOptions::Validate() const {
 Result<Backend> MakeBackend(const BackendOptions& options) {
   COMET_RETURN_IF_ERROR(options.Validate());
   if (options.device == "reference") return MakeReferenceBackend();
+  if (options.device == "cpu") return MakeCpuBackend(options);
   return Unimplemented(StrCat("backend: this build has no ", options.device));
 }
 

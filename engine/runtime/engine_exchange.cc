@@ -107,6 +107,7 @@ void EngineExchange::Receive(Received& received, bool is_idle) {
     has_pending_.wait(lock, [this] { return !pending_.submissions.empty() || pending_.stops; });
   }
   is_idle_ = false;
+  last_progress_ = steady_clock::now();
   received.submissions.swap(pending_.submissions);
   received.ends.swap(pending_.ends);
   received.ends_all = std::exchange(pending_.ends_all, false);
@@ -121,7 +122,6 @@ void EngineExchange::Publish(const EngineStats& stats, const Departures& departu
   num_waiting_sequences_ -= departures.num_sequences;
   num_waiting_tokens_ -= departures.num_prompt_tokens;
   COMET_CHECK(num_waiting_sequences_ >= 0 && num_waiting_tokens_ >= 0);
-  last_progress_ = steady_clock::now();
 }
 
 void EngineExchange::Fail(const Status& fault) {

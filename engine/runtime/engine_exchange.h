@@ -81,10 +81,10 @@ class EngineExchange {
 
   // Step thread.
 
-  // Moves what came to `received`. When `is_idle`, waits until something comes.
+  // Moves what came to `received`, before every step. When `is_idle`, waits until something comes.
   void Receive(Received& received, bool is_idle);
-  // Makes a step's effects visible, before its tokens are: a reader that has seen its last token finds
-  // it counted.
+  // Makes a plan's or step's effects visible, before its tokens are: a reader that has seen its last
+  // token finds it counted.
   void Publish(const EngineStats& stats, const Departures& departures);
   // The device failed: nothing is accepted from now on.
   void Fail(const Status& fault);
@@ -107,7 +107,7 @@ class EngineExchange {
   Status fault_ COMET_GUARDED_BY(mutex_);
   EngineStats stats_ COMET_GUARDED_BY(mutex_);
   bool is_idle_ COMET_GUARDED_BY(mutex_) = true;
-  TimePoint last_progress_ COMET_GUARDED_BY(mutex_);  // Work began, or a step ended.
+  TimePoint last_progress_ COMET_GUARDED_BY(mutex_);  // Work came, or a step ended.
 };
 
 }  // namespace comet

@@ -96,6 +96,8 @@ void StepLoop::EndAll(FinishReason reason, const Status& status) {
 void StepLoop::RunStep(TimePoint start) {
   const StepPlan& plan = scheduler_.PlanStep();
   NoteStarted(plan, start);
+  // Not later: a long step's sequences do not wait.
+  if (departures_.num_sequences > 0) Publish();
   batch_.Fill(plan);
   rows_.Clear();
   sampled_.clear();
@@ -227,13 +229,17 @@ void StepLoop::Finish(LiveSequence& live, StreamEvent event, TimePoint now) {
   requests_.erase(request.submission.first_sequence_id);
 }
 
-void StepLoop::Deliver() {
+void StepLoop::Publish() {
   stats_.num_requests_running = scheduler_.num_running();
   stats_.num_requests_waiting = scheduler_.num_waiting();
   stats_.num_pages_used = pages_.num_used();
   stats_.preemptions_total = scheduler_.preemptions_total();
   exchange_.Publish(stats_, departures_);
   departures_ = {};
+}
+
+void StepLoop::Deliver() {
+  Publish();
   for (Delivery& delivery : deliveries_) delivery.channel->Push(std::move(delivery.event));
   deliveries_.clear();
 }

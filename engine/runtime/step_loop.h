@@ -58,6 +58,8 @@ class StepLoop {
 
   // Frees the sequence's pages and hands `event`, its last, to the reader.
   void Finish(LiveSequence& live, StreamEvent event, TimePoint now);
+  void Publish();
+  // Publishes a step's effects, then lets the readers have its tokens.
   void Deliver();
 
   Model& model_;

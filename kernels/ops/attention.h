@@ -6,17 +6,17 @@
 
 namespace comet {
 
-// Causal attention of a ragged batch over the paged cache; prefill chunks and decode alike. Every query
-// reads every key and value, its own chunk's included, as the cache stores them, so chunking cannot
-// change results:
+// Causal attention of a ragged batch over the paged cache; prefill chunks and decode alike. Every
+// query reads every key and value, its own chunk's included, as the cache stores them, so chunking
+// cannot change results:
 //   out[r, h] = sum_p softmax_p(softmax_scale * q[r, h] . K[p, h / group]) V[p, h / group],
 //   p = 0 .. position(r)
 //
 // Shapes    q, out [num_tokens, num_heads * head_dim] f32 or f16, the same; rows may be strided.
 //           num_heads a multiple of cache.num_kv_heads.
-// Numerics  fp32 accumulation, one rounding. The unit is a group of 256 tokens at absolute positions,
-//           computed afresh as (max, sum, output) and folded left to right: a query's result does not
-//           depend on the batch, the chunking or the number of threads. e^x is Exp of
+// Numerics  fp32 accumulation, one rounding. The unit is a group of 256 tokens at absolute
+//           positions, computed afresh as (max, sum, output) and folded left to right: a query's
+//           result does not depend on the batch, the chunking or the number of threads. e^x is Exp of
 //           kernels/base/exact_math.h. Between back ends: within 1e-3 of the output's largest
 //           magnitude (f32: 1e-5).
 // Aliasing  None.

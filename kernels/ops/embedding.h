@@ -6,7 +6,7 @@
 
 namespace comet {
 
-// out[t, h] = table[ids[t], h]: one rounding from scale * code (INT8 table) or from the float value.
+// out[t, h] = table[ids[t], h], one rounding from scale * code (INT8 table) or the float value.
 //
 // Shapes    out [num_tokens, hidden_size]; ids [num_tokens] i32; table [vocab_size, hidden_size].
 // DTypes    out f32 or f16; table kInt8 or kFloat.

@@ -9,12 +9,13 @@ namespace comet {
 // Puts the channels of each token in the order and format of the next linear layer:
 //   out[t, j] = Quantise(x[t, gather[j]])    (see LinearInput; kFloat: one rounding)
 //
-// Shapes    x [num_tokens, K] f32 or f16, rows may be strided; gather [K] i32, a permutation, optional.
+// Shapes    x [num_tokens, K] f32 or f16, rows may be strided;
+//           gather [K] i32, a permutation, optional.
 // Aliasing  None.
 struct GatherArgs {
   LinearInput out;
   ConstTensorView x;
-  ConstTensorView gather;  // Optional: identity.
+  ConstTensorView gather{};  // Optional: identity.
 };
 
 Status Validate(const GatherArgs& args);

@@ -7,9 +7,9 @@
 
 namespace comet {
 
-inline constexpr int kPageTokens = 64;   // Tokens of one KV-cache page.
+inline constexpr int kPageTokens = 64;    // Tokens of one KV-cache page.
 inline constexpr int kGroupTokens = 256;  // Unit of attention's arithmetic, at absolute positions.
-inline constexpr int kPageAlignment = 16;  // Bytes; of the first page and of the step between pages.
+inline constexpr int kPageAlignment = 16;  // Bytes, of every page's first one.
 
 // How one layer's keys and values are held.
 //   4   asymmetric codes 0..15 per (token, KV head): fp16 (s, m), x ~ s * q + m
@@ -17,8 +17,8 @@ inline constexpr int kPageAlignment = 16;  // Bytes; of the first page and of th
 //   16  fp16     32  fp32 (exactness tests against a float oracle)
 // Quantising a row x of head_dim: lo = min, hi = max; s = Half((hi - lo) / (2^bits - 1)),
 // m = Half(lo); q = clamp(round_half_even((x - m) / s)); s = 0 (a constant row) gives q = 0. All in
-// fp32 but the two roundings to fp16, single IEEE operations. Reading gives (s * q) + m in fp32. A row
-// with a NaN or infinity, or whose s or m overflows fp16, has s = m = NaN and codes 0.
+// fp32 but the two roundings to fp16, single IEEE operations. Reading gives (s * q) + m in fp32. A
+// row with a NaN or infinity, or whose s or m overflows fp16, has s = m = NaN and codes 0.
 struct KvFormat {
   int k_bits = 4;
   int v_bits = 4;

@@ -18,8 +18,8 @@ enum class ActivationMode {
 };
 
 // The numerics of one linear layer's input. Channels are in permuted order: the INT4 region first,
-// [0, num_int4_channels), a whole number of blocks; then the INT8 region to K. The last block may be
-// short; it is an INT8 block.
+// [0, num_int4_channels), a whole number of blocks; then the INT8 region to K. The last block may
+// be short; it is an INT8 block.
 struct ActivationFormat {
   ActivationMode mode = ActivationMode::kFloat;
   int num_int4_channels = 0;  // Multiple of kBlockChannels, at most K.
@@ -31,8 +31,8 @@ struct ActivationFormat {
 //   num_int8 * 127 * 128 * 2^e + num_int4 * q * 128 < 2^31, q = 7 (kMixed) or 127 (kInt8).
 int ExponentMax(ActivationMode mode, int num_int4_channels, int num_int8_channels);
 
-// What the producing ops (rms_norm, silu_mul, gather) write and `linear` reads: num_tokens rows of K
-// channels. kFloat uses `values`; the other modes the four below it.
+// What the producing ops (rms_norm, silu_mul, gather) write and `linear` reads: num_tokens rows of
+// K channels. kFloat uses `values`; the other modes the four below it.
 //
 // Quantisation of one row x (the op's float result, in permuted order), all in fp32:
 //   a4 = max |x| over the INT4 region, a8 = over the INT8 region; q = 7 (kMixed) or 127 (kInt8)
@@ -44,15 +44,15 @@ int ExponentMax(ActivationMode mode, int num_int4_channels, int num_int8_channel
 //             r = 1 / (s * 2^e) within +-127 in the INT8 region
 //   code_sum = sum of code[k] over the INT8 region (kMixed) or over all k (kInt8)
 // Multiplications, divisions and roundings are single IEEE operations, none contracted. A s below
-// 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN, e = 0, and
-// codes and code_sum 0.
+// 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN, e = 0,
+// and codes and code_sum 0.
 struct LinearInput {
   ActivationFormat format;
-  TensorView values;    // [num_tokens, K] f16 or f32
-  TensorView codes;     // [num_tokens, K] i8
-  TensorView scale;     // [num_tokens] f32: s
-  TensorView exponent;  // [num_tokens] i32: e
-  TensorView code_sum;  // [num_tokens] i32
+  TensorView values{};    // [num_tokens, K] f16 or f32
+  TensorView codes{};     // [num_tokens, K] i8
+  TensorView scale{};     // [num_tokens] f32: s
+  TensorView exponent{};  // [num_tokens] i32: e
+  TensorView code_sum{};  // [num_tokens] i32
 
   int num_tokens() const {
     return format.mode == ActivationMode::kFloat ? values.dim(0) : codes.dim(0);

@@ -14,12 +14,12 @@ namespace comet {
 //   (a + b, a - b) with stride 1, 2, 4 ..., then one multiplication by 1 / sqrt(head_dim).
 //   q_out = x'' of the query heads, one rounding; keys and values go to the cache through KvFormat.
 //
-// Shapes    qkv [num_tokens, (num_heads + 2 num_kv_heads) * head_dim] f32 or f16, q | k | v, rows may
-//           be strided; q_out [num_tokens, num_heads * head_dim], dtype of qkv;
+// Shapes    qkv [num_tokens, (num_heads + 2 num_kv_heads) * head_dim] f32 or f16, q | k | v, rows
+//           may be strided; q_out [num_tokens, num_heads * head_dim], dtype of qkv;
 //           cos, sin [positions_max, rotary_dim / 2] f32, made on the host, so equal everywhere.
 //           head_dim a power of two when hadamard is set, even otherwise.
-// Numerics  fp32, single IEEE operations, none contracted. 1 / sqrt(head_dim) is one square root and
-//           one division.
+// Numerics  fp32, single IEEE operations, none contracted. 1 / sqrt(head_dim) is one square root
+//           and one division.
 // Aliasing  q_out may be the query part of qkv.
 // Source    Su et al. 2021, arXiv:2104.09864; QuaRot (arXiv:2404.00456) for the Hadamard.
 struct RopeAppendArgs {

@@ -12,7 +12,7 @@ namespace comet {
 // down_proj's channel order is folded into the rows of gate and up.
 //
 // Shapes    gate_up [num_tokens, 2 * ffn_size] f32 or f16, rows may be strided; out K = ffn_size.
-// Numerics  fp32, single IEEE operations; Exp of kernels/base/exact_math.h, the same bits everywhere.
+// Numerics  fp32, single IEEE operations; Exp of kernels/base/exact_math.h.
 // Aliasing  None.
 // Source    Shazeer 2020, arXiv:2002.05202.
 struct SiluMulArgs {

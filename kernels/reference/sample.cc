@@ -39,6 +39,16 @@ std::vector<float> ExpBelowMax(std::span<const float> values) {
   return out;
 }
 
+bool IsGreedy(const SampleArgs& args, int r) {
+  return reference::LoadFloat(args.temperature, r) < kGreedyBelow;
+}
+
+int CountNonFinite(std::span<const float> values) {
+  return static_cast<int>(std::count_if(values.begin(), values.end(),
+                                        [](float value) { return !std::isfinite(value); }));
+}
+
+// Step 2 of the contract, and the temperature.
 std::vector<float> Adjusted(const SampleArgs& args, int r, std::vector<float> z) {
   for (int i = reference::LoadInt(args.bias_start, r);
        i < reference::LoadInt(args.bias_start, r + 1); ++i) {
@@ -55,6 +65,9 @@ std::vector<float> Adjusted(const SampleArgs& args, int r, std::vector<float> z)
     value = value > 0.0f ? value / repetition : value * repetition;
     if (count > 0) value -= frequency * static_cast<float>(count) + presence;
   }
+  if (!IsGreedy(args, r)) {
+    for (float& value : z) value = value / reference::LoadFloat(args.temperature, r);
+  }
   return z;
 }
 
@@ -68,10 +81,8 @@ float SumOfKept(std::span<const float> weights, std::span<const int> candidates,
   return SumById(kept);
 }
 
-int Choose(const SampleArgs& args, int r, std::vector<float> z) {
-  const float temperature = reference::LoadFloat(args.temperature, r);
-  if (temperature < kGreedyBelow) return SortedIds(z)[0];
-  for (float& value : z) value = value / temperature;
+int Choose(const SampleArgs& args, int r, std::span<const float> z) {
+  if (IsGreedy(args, r)) return SortedIds(z)[0];
   const std::vector<int> candidates = SortedIds(z);
   const std::vector<float> weights = ExpBelowMax(z);
   const auto weight_at = [&](size_t i) { return weights[static_cast<size_t>(candidates[i])]; };
@@ -88,7 +99,9 @@ int Choose(const SampleArgs& args, int r, std::vector<float> z) {
     num_kept = num_prefix;
   }
   const float min_p = reference::LoadFloat(args.min_p, r);
-  while (num_kept > 1 && weight_at(num_kept - 1) < min_p) --num_kept;
+  size_t num_likely = 1;
+  while (num_likely < num_kept && weight_at(num_likely) >= min_p) ++num_likely;
+  num_kept = num_likely;
 
   const float target =
       reference::LoadFloat(args.uniform, r) * SumOfKept(weights, candidates, num_kept);
@@ -138,13 +151,14 @@ Status ReferenceOps::Sample(const SampleArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   for (int r = 0; r < args.logits.dim(0); ++r) {
     std::vector<float> raw;
-    int num_nonfinite = 0;
     for (int id = 0; id < args.logits.dim(1); ++id) {
       raw.push_back(reference::LoadFloat(args.logits, r, id));
-      if (!std::isfinite(raw.back())) ++num_nonfinite;
     }
+    int num_nonfinite = CountNonFinite(raw);
+    const std::vector<float> z = Adjusted(args, r, raw);
+    if (num_nonfinite == 0) num_nonfinite = CountNonFinite(z);
     const bool is_finite = num_nonfinite == 0;
-    const int token = is_finite ? Choose(args, r, Adjusted(args, r, raw)) : -1;
+    const int token = is_finite ? Choose(args, r, z) : -1;
     args.token.as<int32_t>()[r] = token;
     args.nonfinite_count.as<int32_t>()[r] = num_nonfinite;
     args.logprob.as<float>()[r] = is_finite ? LogProbabilities(raw)[token] : 0.0f;

@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/runtime/load_parts.h"
 #include "engine/runtime/start_engine.h"
+#include "server/prompt/prompt_builder.h"
 
 namespace comet {
 namespace {
@@ -25,22 +26,9 @@ struct Generation {
 };
 
 Result<std::vector<int>> EncodePrompt(const GenerateOptions& options, const Engine& engine) {
-  if (!options.chat) return engine.tokenizer().Encode(options.prompt, {.add_special = true});
-  if (engine.chat_template() == nullptr) {
-    return InvalidArgument("generate: the model has no chat template, expected one for --chat");
-  }
-  const Vocabulary& vocabulary = engine.tokenizer().vocabulary();
-  const auto piece = [&](int id) {
-    return id < 0 ? std::string() : vocabulary.pieces[static_cast<size_t>(id)];
-  };
-  const nlohmann::ordered_json values = {
-      {"messages", {{{"role", "user"}, {"content", options.prompt}}}},
-      {"add_generation_prompt", true},
-      {"bos_token", piece(vocabulary.bos_id)},
-      {"eos_token", piece(vocabulary.eos_id)}};
-  COMET_ASSIGN_OR_RETURN(const std::string text, engine.chat_template()->Render(values));
-  // Templates write BOS themselves.
-  return engine.tokenizer().Encode(text, {.add_special = false, .parse_special = true});
+  const PromptBuilder prompts(engine);
+  if (!options.chat) return prompts.FromText(options.prompt);
+  return prompts.FromMessages({ChatMessage{.role = "user", .content = options.prompt}});
 }
 
 // Reads the stream to its end, printing text as it comes when `is_printed`.

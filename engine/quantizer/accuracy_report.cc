@@ -1,0 +1,53 @@
+#include "engine/quantizer/accuracy_report.h"
+
+#include <nlohmann/json.hpp>
+
+namespace comet {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json Json(const LinearAccuracy& linear) {
+  return {{"weight_error", linear.weight_error},
+          {"output_error_8", linear.output_error_8},
+          {"output_error_mixed", linear.output_error_mixed},
+          {"int4_share", linear.int4_share},
+          {"bits", linear.bits}};
+}
+
+}  // namespace
+
+LinearAccuracy AccuracyReport::Mean() const {
+  LinearAccuracy mean;
+  for (const LayerAccuracy& layer : layers) {
+    for (const LinearAccuracy* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
+      const double weight = 1.0 / (4.0 * static_cast<double>(layers.size()));
+      mean.weight_error += weight * linear->weight_error;
+      mean.output_error_8 += weight * linear->output_error_8;
+      mean.output_error_mixed += weight * linear->output_error_mixed;
+      mean.int4_share += weight * linear->int4_share;
+      mean.bits += weight * linear->bits;
+    }
+  }
+  return mean;
+}
+
+std::string AccuracyReport::ToJson() const {
+  ordered_json layer_items = ordered_json::array();
+  for (const LayerAccuracy& layer : layers) {
+    layer_items.push_back({{"qkv", Json(layer.qkv)},
+                           {"o", Json(layer.o)},
+                           {"gate_up", Json(layer.gate_up)},
+                           {"down", Json(layer.down)},
+                           {"key_error_plain", layer.keys.plain_error},
+                           {"key_error_hadamard", layer.keys.hadamard_error}});
+  }
+  const ordered_json json = {{"calibration_tokens", num_calibration_tokens},
+                             {"sample_tokens", num_sample_tokens},
+                             {"lm_head_weight_error", lm_head_error},
+                             {"mean", Json(Mean())},
+                             {"layers", std::move(layer_items)}};
+  return json.dump(2) + "\n";
+}
+
+}  // namespace comet

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/quantizer/key_hadamard.h"
+#include "engine/quantizer/linear_quantizer.h"
+
+namespace comet {
+
+struct LayerAccuracy {
+  LinearAccuracy qkv;
+  LinearAccuracy o;
+  LinearAccuracy gate_up;
+  LinearAccuracy down;
+  KeyHadamardChoice keys;
+};
+
+// What quantising lost, layer by layer; the checkpoint's accuracy.json.
+struct AccuracyReport {
+  int num_calibration_tokens = 0;
+  int num_sample_tokens = 0;  // Of the output errors.
+  double lm_head_error = 0.0;
+  std::vector<LayerAccuracy> layers;
+
+  // Means over the layers, every linear counting the same.
+  LinearAccuracy Mean() const;
+  std::string ToJson() const;
+};
+
+}  // namespace comet

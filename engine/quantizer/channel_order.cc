@@ -1,0 +1,54 @@
+#include "engine/quantizer/channel_order.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/ops/linear_input.h"
+
+namespace comet {
+
+int NumInt4Channels(int num_channels, double int4_share) {
+  const int num_blocks = num_channels / kBlockChannels;
+  // A hair below the exact quotient, so that a share of 3/4 of four blocks is three of them.
+  const double wanted = int4_share * num_channels / kBlockChannels - 1e-9;
+  return std::clamp(static_cast<int>(std::ceil(wanted)), 0, num_blocks) * kBlockChannels;
+}
+
+ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share) {
+  const int num_channels = static_cast<int>(abs_max.size());
+  ChannelOrder order;
+  order.num_int4_channels = NumInt4Channels(num_channels, int4_share);
+  order.gather.resize(abs_max.size());
+  std::iota(order.gather.begin(), order.gather.end(), 0);
+  const auto magnitude = [&](int32_t channel) { return abs_max[static_cast<size_t>(channel)]; };
+  std::ranges::stable_sort(order.gather, {}, magnitude);
+  const auto split = order.gather.begin() + order.num_int4_channels;
+  std::sort(order.gather.begin(), split);
+  std::sort(split, order.gather.end());
+  return order;
+}
+
+std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather) {
+  const size_t width = gather.size();
+  std::vector<float> permuted(matrix.size());
+  for (size_t first = 0; first < matrix.size(); first += width) {
+    for (size_t j = 0; j < width; ++j) {
+      permuted[first + j] = matrix[first + static_cast<size_t>(gather[j])];
+    }
+  }
+  return permuted;
+}
+
+std::vector<float> PermuteRows(std::span<const float> matrix, std::span<const int32_t> gather) {
+  const size_t width = matrix.size() / gather.size();
+  std::vector<float> permuted;
+  permuted.reserve(matrix.size());
+  for (const int32_t row : gather) {
+    const std::span<const float> values = matrix.subspan(static_cast<size_t>(row) * width, width);
+    permuted.insert(permuted.end(), values.begin(), values.end());
+  }
+  return permuted;
+}
+
+}  // namespace comet

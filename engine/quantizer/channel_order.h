@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace comet {
+
+// How the input channels of a linear layer are arranged: position j holds channel gather[j] of the
+// producer; the first num_int4_channels positions are the INT4 region.
+struct ChannelOrder {
+  std::vector<int32_t> gather;
+  int num_int4_channels = 0;
+};
+
+// Channels of INT4 in whole blocks: the smallest number whose share of all channels reaches
+// `int4_share`, or all whole blocks when none does.
+int NumInt4Channels(int num_channels, double int4_share);
+
+// Sends the channels of the largest calibrated magnitude to the INT8 region. Inside each region
+// channels keep their order: neighbours of the source share a quantisation grid or a head, and a
+// block of them fits one step better than a block sorted by magnitude (README.md has the figures).
+ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share);
+
+// Columns of a row-major [num_rows, K] matrix in that order, and rows of one.
+std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather);
+std::vector<float> PermuteRows(std::span<const float> matrix, std::span<const int32_t> gather);
+
+}  // namespace comet

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/loader/checkpoint_writer.h"
+#include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/channel_order.h"
+#include "kernels/base/status.h"
+#include "kernels/make_backend.h"
+
+namespace comet {
+
+// How far one quantised linear layer is from its float original. Errors are relative: the root of
+// the squared difference over the squared original.
+struct LinearAccuracy {
+  double weight_error = 0.0;
+  double output_error_8 = 0.0;      // On the calibration sample, INT8 activations.
+  double output_error_mixed = 0.0;  // The same, INT4 and INT8 activations with the chosen clip.
+  double int4_share = 0.0;          // Of the real channels.
+  double bits = 0.0;  // Held in the checkpoint for one weight, steps and scales included.
+};
+
+struct LinearResult {
+  QuantizedLinear linear;
+  LinearAccuracy accuracy;
+};
+
+// One float linear layer with what calibration saw of it, both already in the order of `order`.
+struct LinearTask {
+  int num_outputs = 0;
+  std::span<const float> weights;     // [N, K], columns permuted
+  std::span<const float> importance;  // [K], permuted
+  std::span<const float> sample;      // [num_sample_tokens, K], permuted
+  int num_int4_channels = 0;
+};
+
+// Quantises the weights, then chooses the activation clip of least output error in the mixed mode
+// and measures both modes, all by the back end's own ops. gather and bias are left to the caller.
+// Errors: those of the back end.
+Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task, int num_threads);
+
+// A view of the weights for packing.
+W4axWeights ViewOf(const QuantizedLinear& linear);
+
+}  // namespace comet

@@ -1,0 +1,205 @@
+#include "engine/quantizer/quantize_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/config/config_check.h"
+#include "engine/loader/checkpoint_writer.h"
+#include "engine/model/device_tensor.h"
+#include "engine/model/layer_runner.h"
+#include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/layer_quantizer.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+// What calibration computes with: nothing is rounded but to fp32.
+constexpr Precision kFloatPrecision{.weights = WeightMode::kFloat,
+                                    .activations = ActivationMode::kFloat,
+                                    .kv = {.k_bits = 32, .v_bits = 32},
+                                    .kv_from_checkpoint = false};
+
+// The state of one run: the residual stream of every calibration window, moved layer by layer.
+class ModelQuantizer {
+ public:
+  ModelQuantizer(FloatSource& source, Backend& backend, const QuantizeModelOptions& options,
+                 const std::function<void(const QuantizeProgress&)>& progress)
+      : source_(source), backend_(backend), options_(options), progress_(progress) {}
+
+  Result<AccuracyReport> Run();
+
+ private:
+  Result<std::vector<std::vector<int>>> ReadWindows();
+  Status QuantizeEmbedding(const std::vector<std::vector<int>>& windows);
+  Status WriteLmHead(std::span<const float> table);
+  Status UploadHidden(std::span<const float> embedding,
+                      const std::vector<std::vector<int>>& windows);
+  Status QuantizeOneLayer(int layer_idx, LayerRunner& runner);
+  void Report(std::string_view detail);
+
+  FloatSource& source_;
+  Backend& backend_;
+  const QuantizeModelOptions& options_;
+  const std::function<void(const QuantizeProgress&)>& progress_;
+  std::unique_ptr<CheckpointWriter> writer_;
+  std::vector<DeviceTensor> hidden_;  // One a window, [num_tokens, hidden_size] f32.
+  AccuracyReport report_;
+  int sample_stride_ = 1;
+  int steps_done_ = 0;
+};
+
+Result<AccuracyReport> ModelQuantizer::Run() {
+  const ModelConfig& config = source_.config();
+  COMET_ASSIGN_OR_RETURN(const std::vector<std::vector<int>> windows, ReadWindows());
+  COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
+  COMET_ASSIGN_OR_RETURN(
+      writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
+                                        options_.may_replace));
+  first_layer = {};
+  COMET_RETURN_IF_ERROR(QuantizeEmbedding(windows));
+
+  COMET_ASSIGN_OR_RETURN(LayerRunner runner,
+                         LayerRunner::Create(backend_, config, kFloatPrecision,
+                                             static_cast<int>(windows.front().size())));
+  for (int i = 0; i < config.num_layers; ++i) {
+    COMET_RETURN_IF_ERROR(QuantizeOneLayer(i, runner));
+  }
+  COMET_RETURN_IF_ERROR(
+      writer_->Finish(source_.vocabulary(), source_.chat_template(), report_.ToJson()));
+  return std::move(report_);
+}
+
+Result<std::vector<std::vector<int>>> ModelQuantizer::ReadWindows() {
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
+                         Tokenizer::Create(source_.vocabulary()));
+  CalibrationOptions calibration = options_.calibration;
+  calibration.window_tokens =
+      std::min(calibration.window_tokens, source_.config().context_length_max);
+  const std::string_view text = options_.calibration_text.empty()
+                                    ? DefaultCalibrationText()
+                                    : std::string_view(options_.calibration_text);
+  COMET_ASSIGN_OR_RETURN(std::vector<std::vector<int>> windows,
+                         CalibrationWindows(*tokenizer, text, calibration));
+  for (const std::vector<int>& window : windows) {
+    report_.num_calibration_tokens += static_cast<int>(window.size());
+  }
+  sample_stride_ = CeilDiv(report_.num_calibration_tokens, options_.sample_tokens_max);
+  report_.num_sample_tokens = CeilDiv(report_.num_calibration_tokens, sample_stride_);
+  return windows;
+}
+
+Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& windows) {
+  {
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source_.ReadEmbedding());
+    COMET_RETURN_IF_ERROR(UploadHidden(embedding, windows));
+    if (source_.config().tied_embeddings) {
+      COMET_RETURN_IF_ERROR(WriteLmHead(embedding));
+    } else {
+      std::vector<Half> table;
+      table.reserve(embedding.size());
+      for (const float value : embedding) table.push_back(HalfFromFloat(value));
+      COMET_RETURN_IF_ERROR(writer_->WriteEmbedding(table));
+    }
+  }
+  if (!source_.config().tied_embeddings) {
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source_.ReadLmHead());
+    COMET_RETURN_IF_ERROR(WriteLmHead(lm_head));
+  }
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> final_norm, source_.ReadFinalNorm());
+  COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm));
+  Report("embedding and LM head");
+  return Status::Ok();
+}
+
+Status ModelQuantizer::WriteLmHead(std::span<const float> table) {
+  const Int8Rows rows = QuantizeInt8Rows(table, source_.config().hidden_size);
+  report_.lm_head_error = rows.relative_error;
+  return writer_->WriteLmHead(rows.codes, rows.scale);
+}
+
+Status ModelQuantizer::UploadHidden(std::span<const float> embedding,
+                                    const std::vector<std::vector<int>>& windows) {
+  const int hidden_size = source_.config().hidden_size;
+  const size_t width = static_cast<size_t>(hidden_size);
+  for (const std::vector<int>& window : windows) {
+    std::vector<float> rows;
+    rows.reserve(window.size() * width);
+    for (const int token_id : window) {
+      const std::span<const float> row =
+          embedding.subspan(static_cast<size_t>(token_id) * width, width);
+      rows.insert(rows.end(), row.begin(), row.end());
+    }
+    const ConstTensorView host(rows.data(), DType::kF32,
+                               {static_cast<int>(window.size()), hidden_size});
+    COMET_ASSIGN_OR_RETURN(DeviceTensor tensor, DeviceTensor::Upload(*backend_.device, host));
+    hidden_.push_back(std::move(tensor));
+  }
+  return Status::Ok();
+}
+
+Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
+  const ModelConfig& config = source_.config();
+  COMET_ASSIGN_OR_RETURN(const FloatLayer layer, source_.ReadLayer(layer_idx));
+  COMET_ASSIGN_OR_RETURN(
+      const KeyHadamardChoice keys,
+      ChooseKeyHadamard(backend_, config, layer, hidden_.front().view(), options_.kv.k_bits));
+
+  StatisticsObserver statistics(*backend_.device, sample_stride_);
+  {
+    COMET_ASSIGN_OR_RETURN(const DecoderLayer decoder,
+                           DecoderLayer::Make(backend_, config, layer, kFloatPrecision));
+    for (const DeviceTensor& hidden : hidden_) {
+      COMET_RETURN_IF_ERROR(runner.Run(decoder, hidden.view(), &statistics));
+    }
+  }
+  COMET_RETURN_IF_ERROR(statistics.status());
+
+  COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, config, layer, statistics,
+                                                           {.int4_share = options_.int4_share,
+                                                            .num_threads = options_.num_threads}));
+  result.layer.kv = options_.kv;
+  result.layer.qk_hadamard = keys.use_hadamard();
+  result.accuracy.keys = keys;
+  COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
+  report_.layers.push_back(result.accuracy);
+  Report(StrCat("layer ", layer_idx));
+  return Status::Ok();
+}
+
+void ModelQuantizer::Report(std::string_view detail) {
+  ++steps_done_;
+  if (!progress_) return;
+  progress_(
+      {.steps_done = steps_done_, .num_steps = source_.config().num_layers + 1, .detail = detail});
+}
+
+}  // namespace
+
+Status QuantizeModelOptions::Validate() const {
+  ConfigCheck check("quantize");
+  check.Require(!output.empty(), "output is empty, expected a folder");
+  check.Require(int4_share >= 0.0 && int4_share <= 1.0, "int4_share is outside 0 to 1");
+  check.InRange("calibration.window_tokens", calibration.window_tokens, 1, 1 << 16);
+  check.InRange("calibration.tokens_max", calibration.tokens_max, 1, 1 << 24);
+  check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
+  check.InRange("num_threads", num_threads, 1, 1024);
+  check.Merge(comet::Validate(kv));
+  return check.status();
+}
+
+Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
+                                     const QuantizeModelOptions& options,
+                                     const std::function<void(const QuantizeProgress&)>& progress) {
+  COMET_RETURN_IF_ERROR(options.Validate());
+  COMET_RETURN_IF_ERROR(source.config().Validate());
+  return ModelQuantizer(source, backend, options, progress).Run();
+}
+
+}  // namespace comet

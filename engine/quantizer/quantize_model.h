@@ -1,0 +1,46 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "engine/loader/float_source.h"
+#include "engine/quantizer/accuracy_report.h"
+#include "engine/quantizer/calibration.h"
+#include "kernels/base/status.h"
+#include "kernels/make_backend.h"
+#include "kernels/ops/kv_cache_view.h"
+
+namespace comet {
+
+struct QuantizeModelOptions {
+  std::string output;            // Folder to write.
+  bool may_replace = false;      // Replace an output folder that exists.
+  std::string calibration_text;  // Empty: DefaultCalibrationText().
+  CalibrationOptions calibration;
+  double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
+  int sample_tokens_max = 128;  // Of the output errors and the clip search.
+  KvFormat kv;                  // Of every layer.
+  int num_threads = 1;          // Of the weight search; the back end has its own.
+
+  Status Validate() const;
+};
+
+// One finished step of the work.
+struct QuantizeProgress {
+  int steps_done = 0;
+  int num_steps = 0;        // Layers, and one for embedding and LM head.
+  std::string_view detail;  // Valid during the call.
+};
+
+// Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
+// float model's own activations, orders channels, quantises weights, chooses clips and the keys'
+// Hadamard, measures. The same source, options and back end give the same bytes, whatever the
+// thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
+// exists), kDataLoss (the source), those of back end and file system. Nothing is left behind on
+// failure.
+Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
+                                     const QuantizeModelOptions& options,
+                                     const std::function<void(const QuantizeProgress&)>& progress);
+
+}  // namespace comet

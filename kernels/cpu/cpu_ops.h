@@ -1,0 +1,123 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/packed_linear.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+namespace comet {
+
+struct CpuOptions {
+  cpu::Isa isa = cpu::Isa::kScalar;
+  int num_threads = 1;
+};
+
+// The ops on the host's cores. Results do not depend on the number of threads or, but for nothing,
+// on the instruction set. Scratch is kept between calls. Confined to the step thread.
+class CpuOps final : public Ops {
+ public:
+  // `device` gives the memory of packed weights and outlives this.
+  CpuOps(Device& device, const CpuOptions& options);
+
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override;
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override;
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override;
+
+  int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override;
+  std::string_view KernelDescription() const override { return description_; }
+
+  Status Embedding(const EmbeddingArgs& args) override;
+  Status RmsNorm(const RmsNormArgs& args) override;
+  Status Gather(const GatherArgs& args) override;
+  Status SiluMul(const SiluMulArgs& args) override;
+  Status Linear(const LinearArgs& args) override;
+  Status RopeAppend(const RopeAppendArgs& args) override;
+  Status Attention(const AttentionArgs& args) override;
+  Status Sample(const SampleArgs& args) override;
+
+ private:
+  // What one thread works in. Rows are padded to a multiple of sixteen floats.
+  struct ThreadScratch {
+    cpu::Scratch<float> row;
+    cpu::Scratch<float> second_row;
+    cpu::Scratch<float> queries;
+    cpu::Scratch<float> outputs;
+    cpu::Scratch<float> keys;
+    cpu::Scratch<float> values;
+    cpu::Scratch<float> state;
+    cpu::Scratch<int32_t> num_visible;
+    cpu::Scratch<const uint8_t*> heads;
+    cpu::Scratch<int> ids;
+    cpu::Scratch<int> kept_ids;
+  };
+
+  // A tile of one sequence's queries with all heads of one GQA group.
+  struct AttentionItem {
+    int sequence_idx;
+    int kv_head_idx;
+    int first_row;
+    int num_rows;
+    int first_position;
+  };
+
+  // The activations of a Linear() call, copied to rows a kernel can read without tails.
+  struct StagedInput {
+    const int8_t* codes = nullptr;
+    const int32_t* block_sums = nullptr;
+    const float* values = nullptr;
+  };
+
+  // Calls fn(token_idx, scratch) for every token, in parallel when there are enough of them.
+  template <typename Fn>
+  void ForTokens(int num_tokens, const Fn& fn);
+
+  // Elements [column, column + count) of a row, as floats.
+  void LoadRow(const ConstTensorView& x, int row, int column, int count, float* out) const;
+  void StoreRow(const TensorView& out, int row, int column, int count, float* x) const;
+  // Writes one token in the format of `out`; x is zero from K to a multiple of sixteen.
+  void WriteLinearInput(float* x, int token_idx, const LinearInput& out) const;
+
+  StagedInput StageInput(const LinearInput& x, const cpu::CpuLinear& weights);
+  void LinearTile(const LinearArgs& args, const cpu::CpuLinear& weights, const StagedInput& input,
+                  int tile_idx) const;
+
+  void AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& layout, int sequence_idx,
+                  int head_idx, ThreadScratch& scratch) const;
+
+  void PlanAttention(const AttentionArgs& args);
+  void AttendItem(const AttentionArgs& args, const cpu::KvHeadLayout& layout,
+                  const AttentionItem& item, ThreadScratch& scratch) const;
+
+  void SampleRow(const SampleArgs& args, int r, ThreadScratch& scratch) const;
+
+  Device& device_;
+  const cpu::KernelTable& kernels_;
+  const std::string description_;
+  cpu::ThreadPool pool_;
+  std::vector<ThreadScratch> scratch_;  // One a thread.
+  cpu::Scratch<int8_t> staged_codes_;
+  cpu::Scratch<int32_t> staged_sums_;
+  cpu::Scratch<float> staged_values_;
+  std::vector<AttentionItem> attention_items_;
+};
+
+template <typename Fn>
+void CpuOps::ForTokens(int num_tokens, const Fn& fn) {
+  // A token's row takes about a microsecond: fewer than this are not worth waking a worker.
+  constexpr int kTokensPerItem = 8;
+  const int num_items = (num_tokens + kTokensPerItem - 1) / kTokensPerItem;
+  pool_.ParallelFor(num_items, [&](int item_idx, int thread_idx) {
+    ThreadScratch& scratch = scratch_[static_cast<size_t>(thread_idx)];
+    const int first = item_idx * kTokensPerItem;
+    for (int t = first; t < first + kTokensPerItem && t < num_tokens; ++t) fn(t, scratch);
+  });
+}
+
+}  // namespace comet

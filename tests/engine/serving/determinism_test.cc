@@ -1,0 +1,186 @@
+// What a request gives depends on nothing but the request: not on the batch it runs in, on how its
+// prompt is cut into chunks, on preemption, or on the order of arrival. Real models through the real
+// engine under random schedules; tokens, text and the bits of every logprob are compared with the run
+// of each request alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/base/random.h"
+#include "tests/engine/serving/serving_fixture.h"
+#include "tests/engine/test_data.h"
+
+namespace comet {
+namespace {
+
+struct DeterminismCase {
+  std::string name;
+  std::string device;
+  bool is_stories = false;  // stories260K; else random weights.
+  KvFormat kv;
+  int num_schedules = 0;
+};
+
+std::ostream& operator<<(std::ostream& out, const DeterminismCase& test_case) {
+  return out << test_case.name;
+}
+
+constexpr int kRequests = 10;
+constexpr int kContext = 256;
+
+class DeterminismTest : public testing::TestWithParam<DeterminismCase> {
+ protected:
+  void SetUp() override {
+    if (!GetParam().is_stories) {
+      source_ = MakeRandomSource({.context_length_max = kContext});
+      return;
+    }
+    const std::string path = TestDataPath("models/stories260K.gguf");
+    COMET_REQUIRE_FILE(path);
+    Result<std::unique_ptr<FloatSource>> source = FloatSource::Open(path);
+    ASSERT_TRUE(source.ok()) << source.status();
+    source_ = std::move(source).value();
+  }
+
+  std::unique_ptr<Engine> Start(const SchedulerConfig& scheduler, int num_pages) {
+    ServingOptions options;
+    options.device = GetParam().device;
+    options.config.scheduler = scheduler;
+    options.num_pages = num_pages;
+    options.kv = GetParam().kv;
+    Result<std::unique_ptr<Engine>> engine = StartServing(*source_, options);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return engine.ok() ? std::move(engine).value() : nullptr;
+  }
+
+  // Half of them greedy; the others sampled with seeds, and some with penalties.
+  Request RandomRequest(Random& random) const {
+    const int vocab_size = source_->config().vocab_size;
+    Request request;
+    const int num_prompt_tokens = 1 + random.NextInt(80);
+    for (int i = 0; i < num_prompt_tokens; ++i) {
+      request.prompt_ids.push_back(3 + random.NextInt(vocab_size - 3));
+    }
+    request.output_tokens_max = 20 + random.NextInt(70);
+    request.ignore_eos = true;
+    request.num_top_logprobs = random.NextInt(4);
+    request.priority = random.NextInt(3);
+    request.sampling.temperature = 0.0f;
+    if (random.NextInt(2) == 0) {
+      request.sampling.temperature = 0.8f;
+      request.sampling.top_p = 0.95f;
+      request.sampling.seed = random.NextBits();
+      request.num_choices = 1 + random.NextInt(2);
+    }
+    if (random.NextInt(3) == 0) {
+      request.sampling.repetition_penalty = 1.2f;
+      request.sampling.frequency_penalty = 0.3f;
+      request.sampling.logit_bias = {{5, 1.5f}, {9, -3.0f}};
+    }
+    return request;
+  }
+
+  std::unique_ptr<FloatSource> source_;
+};
+
+bool HasEqualBits(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+void ExpectEqual(const ChoiceOutput& actual, const ChoiceOutput& expected) {
+  ASSERT_EQ(actual.finish_reason, FinishReason::kLength) << actual.status;
+  ASSERT_EQ(actual.token_ids, expected.token_ids);
+  ASSERT_EQ(actual.text, expected.text);
+  ASSERT_EQ(actual.logprobs.size(), expected.logprobs.size());
+  for (size_t i = 0; i < actual.logprobs.size(); ++i) {
+    const TokenLogprob& a = actual.logprobs[i];
+    const TokenLogprob& b = expected.logprobs[i];
+    ASSERT_TRUE(HasEqualBits(a.logprob, b.logprob)) << "token " << i;
+    ASSERT_EQ(a.top.size(), b.top.size());
+    for (size_t j = 0; j < a.top.size(); ++j) {
+      ASSERT_EQ(a.top[j].first, b.top[j].first) << "token " << i;
+      ASSERT_TRUE(HasEqualBits(a.top[j].second, b.top[j].second)) << "token " << i;
+    }
+  }
+}
+
+std::vector<ChoiceOutput> RunOne(Engine& engine, const Request& request) {
+  Result<std::unique_ptr<TokenStream>> stream = engine.Submit(request);
+  EXPECT_TRUE(stream.ok()) << stream.status();
+  return stream.ok() ? ReadAll(**stream, request.num_choices) : std::vector<ChoiceOutput>();
+}
+
+TEST_P(DeterminismTest, OutputDependsOnTheRequestAlone) {
+  Random random(17);
+  std::vector<Request> requests;
+  for (int i = 0; i < kRequests; ++i) requests.push_back(RandomRequest(random));
+  std::vector<std::vector<ChoiceOutput>> expected;
+  {
+    // Alone: whole prompts in one step, never a second sequence of another request, pages to spare.
+    const auto engine = Start({.step_tokens_max = 512, .running_sequences_max = 2}, 32);
+    ASSERT_NE(engine, nullptr);
+    for (const Request& request : requests) expected.push_back(RunOne(*engine, request));
+    ASSERT_EQ(engine->stats().preemptions_total, 0);
+  }
+
+  int64_t preemptions_total = 0;
+  for (int schedule = 0; schedule < GetParam().num_schedules; ++schedule) {
+    SCOPED_TRACE(schedule);
+    SchedulerConfig config;
+    config.running_sequences_max = 3 + random.NextInt(12);
+    config.step_tokens_max = config.running_sequences_max + random.NextInt(50);
+    config.aging_ms = 1 + random.NextInt(50);
+    const auto engine = Start(config, 4 + random.NextInt(2));
+    ASSERT_NE(engine, nullptr);
+    std::vector<int> order(kRequests);
+    for (int i = 0; i < kRequests; ++i) order[static_cast<size_t>(i)] = i;
+    for (int i = kRequests - 1; i > 0; --i) {
+      std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(random.NextInt(i + 1))]);
+    }
+
+    // Readers of their own, so that arrivals fall into each other's steps.
+    std::vector<std::vector<ChoiceOutput>> actual(kRequests);
+    std::vector<std::thread> readers;
+    for (const int i : order) {
+      readers.emplace_back([&, i] {
+        actual[static_cast<size_t>(i)] = RunOne(*engine, requests[static_cast<size_t>(i)]);
+      });
+    }
+    for (std::thread& reader : readers) reader.join();
+
+    for (size_t i = 0; i < kRequests; ++i) {
+      SCOPED_TRACE(i);
+      ASSERT_EQ(actual[i].size(), expected[i].size());
+      for (size_t j = 0; j < actual[i].size(); ++j) {
+        ExpectEqual(actual[i][j], expected[i][j]);
+        if (HasFatalFailure()) return;
+      }
+    }
+    preemptions_total += engine->stats().preemptions_total;
+    EXPECT_EQ(engine->stats().num_pages_used, 0);
+  }
+  EXPECT_GT(preemptions_total, 0) << "the schedules must reach preemption";
+  RecordProperty("preemptions", static_cast<int>(preemptions_total));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, DeterminismTest,
+    testing::Values(
+        DeterminismCase{"RandomKv4OnReference", "reference", false, {4, 4}, 20},
+        DeterminismCase{"RandomKv16OnReference", "reference", false, {16, 16}, 5},
+        DeterminismCase{"StoriesKv4OnReference", "reference", true, {4, 4}, 3},
+        DeterminismCase{"StoriesKv32OnReference", "reference", true, {32, 32}, 2}),
+    [](const testing::TestParamInfo<DeterminismCase>& instance) {
+      return instance.param.name;
+    });
+
+}  // namespace
+}  // namespace comet

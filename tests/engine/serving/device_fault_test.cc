@@ -1,0 +1,113 @@
+// A device that fails in the middle of serving: real ops behind a fault that the test switches on.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "tests/engine/serving/serving_fixture.h"
+
+namespace comet {
+namespace {
+
+// Passes every call on, until the fault is on: then attention or sampling answers kInternal.
+class FaultyOps final : public Ops {
+ public:
+  FaultyOps(std::unique_ptr<Ops> ops, const std::atomic<bool>& attention_fails,
+            const std::atomic<bool>& sample_fails)
+      : ops_(std::move(ops)), attention_fails_(attention_fails), sample_fails_(sample_fails) {}
+
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override {
+    return ops_->PackLinear(weights);
+  }
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override {
+    return ops_->PackLinear(weights);
+  }
+  Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override {
+    return ops_->PackLinear(weights);
+  }
+  int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
+    return ops_->KvPageBytes(format, num_kv_heads, head_dim);
+  }
+  std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
+  Status Embedding(const EmbeddingArgs& args) override { return ops_->Embedding(args); }
+  Status RmsNorm(const RmsNormArgs& args) override { return ops_->RmsNorm(args); }
+  Status Gather(const GatherArgs& args) override { return ops_->Gather(args); }
+  Status SiluMul(const SiluMulArgs& args) override { return ops_->SiluMul(args); }
+  Status Linear(const LinearArgs& args) override { return ops_->Linear(args); }
+  Status RopeAppend(const RopeAppendArgs& args) override { return ops_->RopeAppend(args); }
+  Status Attention(const AttentionArgs& args) override {
+    if (attention_fails_) return Internal("attention: the device fell off the bus");
+    return ops_->Attention(args);
+  }
+  Status Sample(const SampleArgs& args) override {
+    if (sample_fails_) return Internal("sample: the device fell off the bus");
+    return ops_->Sample(args);
+  }
+
+ private:
+  std::unique_ptr<Ops> ops_;
+  const std::atomic<bool>& attention_fails_;
+  const std::atomic<bool>& sample_fails_;
+};
+
+class DeviceFaultTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::unique_ptr<FloatSource> source = MakeRandomSource();
+    Result<Backend> backend = MakeBackend({.device = "reference"});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend->ops =
+        std::make_unique<FaultyOps>(std::move(backend->ops), attention_fails_, sample_fails_);
+    Result<std::unique_ptr<Engine>> engine = StartServing(
+        *source, std::move(backend).value(),
+        {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
+         .observer = &gate_});
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = std::move(engine).value();
+  }
+
+  // One request runs and one waits when the fault comes.
+  void FailInFlight(std::atomic<bool>& fault) {
+    gate_.Shut();
+    auto running = engine_->Submit(GreedyRequest({1, 10, 20}, 200));
+    ASSERT_TRUE(gate_.WaitUntilHeld());
+    auto waiting = engine_->Submit(GreedyRequest({1, 10, 20}, 200));
+    fault = true;
+    gate_.Open();
+
+    const ChoiceOutput running_output = ReadAll(**running)[0];
+    const ChoiceOutput waiting_output = ReadAll(**waiting)[0];
+
+    EXPECT_EQ(running_output.finish_reason, FinishReason::kError);
+    EXPECT_EQ(running_output.token_ids.size(), 1u);
+    EXPECT_NE(running_output.status.message().find("fell off the bus"), std::string::npos);
+    EXPECT_EQ(waiting_output.finish_reason, FinishReason::kError);
+    EXPECT_EQ(engine_->stats().num_pages_used, 0);
+  }
+
+  std::atomic<bool> attention_fails_{false};
+  std::atomic<bool> sample_fails_{false};
+  StepGate gate_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
+
+TEST_F(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
+
+TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
+  FailInFlight(attention_fails_);
+  attention_fails_ = false;  // A poisoned context does not heal.
+
+  const Status submitted = engine_->Submit(GreedyRequest({1, 10, 20}, 5)).status();
+
+  EXPECT_EQ(submitted.code(), StatusCode::kUnavailable);
+  EXPECT_NE(submitted.message().find("fell off the bus"), std::string::npos) << submitted;
+  EXPECT_EQ(engine_->CheckReady().code(), StatusCode::kUnavailable);
+  engine_->BeginDrain();
+  EXPECT_TRUE(engine_->WaitDrained(std::chrono::milliseconds(1000)));
+}
+
+}  // namespace
+}  // namespace comet

@@ -1,0 +1,195 @@
+#include "tests/engine/serving/serving_fixture.h"
+
+#include <cmath>
+#include <limits>
+#include <thread>
+#include <utility>
+
+#include "kernels/base/math.h"
+#include "kernels/base/random.h"
+
+namespace comet {
+namespace {
+
+constexpr std::chrono::seconds kPatience{60};
+
+class RandomSource final : public FloatSource {
+ public:
+  explicit RandomSource(const RandomSourceOptions& options) : options_(options) {
+    config_.name = "random";
+    config_.hidden_size = 64;
+    config_.num_layers = 2;
+    config_.num_heads = 4;
+    config_.num_kv_heads = 2;
+    config_.head_dim = 16;
+    config_.rotary_dim = 16;
+    config_.ffn_size = 96;
+    config_.vocab_size = kRandomVocab;
+    config_.context_length_max = options.context_length_max;
+    config_.bos_id = 1;
+    config_.eos_ids = {kEosId};
+    vocabulary_.kind = TokenizerKind::kSentencePiece;
+    vocabulary_.pieces = {"<unk>", "<s>", "</s>"};
+    vocabulary_.types = {TokenType::kUnknown, TokenType::kControl, TokenType::kControl};
+    for (int i = 0; i < 256; ++i) {
+      vocabulary_.pieces.push_back({static_cast<char>('a' + i / 16),
+                                    static_cast<char>('a' + i % 16)});
+      vocabulary_.types.push_back(TokenType::kNormal);
+    }
+    vocabulary_.scores.assign(vocabulary_.pieces.size(), 0.0f);
+    vocabulary_.unknown_id = 0;
+    vocabulary_.bos_id = 1;
+    vocabulary_.eos_id = kEosId;
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+  const std::string& chat_template() const override { return chat_template_; }
+
+  Result<FloatLayer> ReadLayer(int layer_idx) override {
+    Random random(options_.seed * 100 + static_cast<uint64_t>(layer_idx));
+    FloatLayer layer;
+    layer.input_norm.assign(Size(config_.hidden_size), 1.0f);
+    layer.post_attention_norm.assign(Size(config_.hidden_size), 1.0f);
+    layer.qkv = Matrix(random, config_.qkv_size(), config_.hidden_size);
+    layer.o = Matrix(random, config_.hidden_size, config_.q_size());
+    layer.gate_up = Matrix(random, 2 * config_.ffn_size, config_.hidden_size);
+    layer.down = Matrix(random, config_.hidden_size, config_.ffn_size);
+    return layer;
+  }
+
+  Result<std::vector<float>> ReadEmbedding() override {
+    Random random(options_.seed * 100 + 50);
+    std::vector<float> table = Matrix(random, config_.vocab_size, config_.hidden_size);
+    if (options_.nan_token_id >= 0) {
+      ScaleRow(table, options_.nan_token_id, std::numeric_limits<float>::quiet_NaN());
+    }
+    return table;
+  }
+
+  Result<std::vector<float>> ReadFinalNorm() override {
+    return std::vector<float>(Size(config_.hidden_size), 1.0f);
+  }
+
+  Result<std::vector<float>> ReadLmHead() override {
+    Random random(options_.seed * 100 + 51);
+    std::vector<float> head = Matrix(random, config_.vocab_size, config_.hidden_size);
+    ScaleRow(head, kEosId, options_.eos_weight);
+    return head;
+  }
+
+ private:
+  static size_t Size(int value) { return static_cast<size_t>(value); }
+
+  static std::vector<float> Matrix(Random& random, int num_rows, int num_columns) {
+    std::vector<float> values(Size(num_rows) * Size(num_columns));
+    const float scale = 2.0f / std::sqrt(static_cast<float>(num_columns));
+    for (float& value : values) value = scale * random.NextNormal();
+    return values;
+  }
+
+  void ScaleRow(std::vector<float>& matrix, int row, float factor) const {
+    const size_t hidden = Size(config_.hidden_size);
+    for (size_t i = 0; i < hidden; ++i) matrix[Size(row) * hidden + i] *= factor;
+  }
+
+  RandomSourceOptions options_;
+  ModelConfig config_;
+  Vocabulary vocabulary_;
+  std::string chat_template_;
+};
+
+}  // namespace
+
+std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options) {
+  return std::make_unique<RandomSource>(options);
+}
+
+Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, const ServingOptions& options) {
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = options.device}));
+  return StartServing(source, std::move(backend), options);
+}
+
+Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backend,
+                                             const ServingOptions& options) {
+  const SchedulerConfig& scheduler = options.config.scheduler;
+  const ModelLimits limits{
+      .step_tokens_max = scheduler.step_tokens_max,
+      .sequences_max = scheduler.running_sequences_max,
+      .logits_rows_max = scheduler.running_sequences_max,
+      .pages_per_sequence_max = CeilDiv(source.config().context_length_max, kPageTokens),
+      .num_pages = options.num_pages};
+  const Precision precision{.weights = WeightMode::kFloat,
+                            .activations = ActivationMode::kFloat,
+                            .kv = options.kv,
+                            .kv_from_checkpoint = false};
+  EngineParts parts;
+  parts.backend = std::move(backend);
+  COMET_ASSIGN_OR_RETURN(parts.model, Model::Load(parts.backend, source, precision, limits));
+  COMET_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Create(source.vocabulary()));
+  return StartEngine(std::move(parts), limits, options.config, options.observer);
+}
+
+void StepGate::Shut() {
+  std::lock_guard lock(mutex_);
+  is_shut_ = true;
+}
+
+void StepGate::Open() {
+  std::lock_guard lock(mutex_);
+  is_shut_ = false;
+  changed_.notify_all();
+}
+
+bool StepGate::WaitUntilHeld() {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, kPatience, [this] { return is_held_; });
+}
+
+void StepGate::OnStep(double /*step_seconds*/, double /*host_seconds*/) {
+  std::unique_lock lock(mutex_);
+  if (!is_shut_) return;
+  is_held_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return !is_shut_; });
+  is_held_ = false;
+}
+
+std::vector<ChoiceOutput> ReadAll(TokenStream& stream, int num_choices) {
+  std::vector<ChoiceOutput> outputs(static_cast<size_t>(num_choices));
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (!stream.is_finished() && std::chrono::steady_clock::now() < end) {
+    std::optional<OutputDelta> delta = stream.WaitNext(std::chrono::milliseconds(1000));
+    if (!delta) continue;
+    ChoiceOutput& output = outputs[static_cast<size_t>(delta->choice_idx)];
+    output.text += delta->text;
+    output.token_ids.insert(output.token_ids.end(), delta->token_ids.begin(),
+                            delta->token_ids.end());
+    output.logprobs.insert(output.logprobs.end(), delta->logprobs.begin(), delta->logprobs.end());
+    if (delta->finish_reason) output.finish_reason = *delta->finish_reason;
+    output.status = delta->status;
+    ++output.num_deltas;
+  }
+  return outputs;
+}
+
+Request GreedyRequest(std::vector<int> prompt_ids, int output_tokens_max) {
+  Request request;
+  request.prompt_ids = std::move(prompt_ids);
+  request.sampling.temperature = 0.0f;
+  request.output_tokens_max = output_tokens_max;
+  request.ignore_eos = true;
+  return request;
+}
+
+bool WaitIdle(const Engine& engine) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
+    const EngineStats stats = engine.stats();
+    if (stats.num_requests_running == 0 && stats.num_requests_waiting == 0) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+}  // namespace comet

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/loader/float_source.h"
+#include "engine/model/model.h"
+#include "engine/runtime/start_engine.h"
+#include "kernels/make_backend.h"
+
+namespace comet {
+
+inline constexpr int kEosId = 2;
+inline constexpr int kFirstPairId = 3;  // The first token that gives text: two letters.
+inline constexpr int kRandomVocab = kFirstPairId + 256;
+
+// A small LLaMA of random weights: the shapes of a real one, text of two letters a token.
+struct RandomSourceOptions {
+  uint64_t seed = 1;
+  int nan_token_id = -1;     // A prompt with this token gives logits that are no numbers.
+  float eos_weight = 0.0f;   // Scales the LM head's row of kEosId.
+  int context_length_max = 256;
+};
+std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options = {});
+
+struct ServingOptions {
+  std::string device = "reference";
+  EngineConfig config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 8}};
+  int num_pages = 64;
+  KvFormat kv = {.k_bits = 4, .v_bits = 4};
+  EngineObserver* observer = nullptr;
+};
+
+// An engine of `source` on real ops.
+Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, const ServingOptions& options);
+// The same on a backend that the test has changed; options.device is not used.
+Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backend,
+                                             const ServingOptions& options);
+
+// Holds the step thread at the end of a step, so that a test decides what is in flight.
+class StepGate : public EngineObserver {
+ public:
+  // The step that runs, or the next one, stops at its end.
+  void Shut();
+  void Open();
+  // Returns once a step waits at the gate; false when none did within a minute.
+  [[nodiscard]] bool WaitUntilHeld();
+
+  void OnStep(double step_seconds, double host_seconds) override;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool is_shut_ = false;
+  bool is_held_ = false;
+};
+
+// All of one choice's deltas.
+struct ChoiceOutput {
+  std::string text;
+  std::vector<int> token_ids;
+  std::vector<TokenLogprob> logprobs;
+  FinishReason finish_reason = FinishReason::kError;
+  Status status;
+  int num_deltas = 0;
+};
+
+// Reads a stream to its end, or for at most a minute, in which case the last choices lack an end.
+std::vector<ChoiceOutput> ReadAll(TokenStream& stream, int num_choices = 1);
+
+// Greedy, without end of generation: runs to its length.
+Request GreedyRequest(std::vector<int> prompt_ids, int output_tokens_max);
+
+// Waits until the engine is idle; false when it is not within a minute.
+[[nodiscard]] bool WaitIdle(const Engine& engine);
+
+}  // namespace comet

@@ -1,0 +1,224 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/kernels/linear_tensors.h"
+#include "tests/kernels/test_backends.h"
+
+namespace comet {
+namespace {
+
+struct Case {
+  WeightKind kind;
+  ActivationMode mode;
+  int num_tokens;
+  int num_outputs;
+  int num_inputs;
+  int num_int4 = 0;
+  bool has_bias = false;
+  bool has_residual = false;
+  DType dtype = DType::kF32;
+  int row_padding = 0;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "kind " << static_cast<int>(c.kind) << " mode " << static_cast<int>(c.mode) << " M "
+             << c.num_tokens << " N " << c.num_outputs << " K " << c.num_inputs << " int4 "
+             << c.num_int4 << " bias " << c.has_bias << " residual " << c.has_residual << " "
+             << ToString(c.dtype) << " padding " << c.row_padding;
+}
+
+struct KShape {
+  int num_inputs;
+  std::vector<int> num_int4;  // 0, some, all but the last block, all where K is whole blocks.
+};
+
+const KShape kInputs[] = {{64, {0}},
+                          {128, {0, 128}},
+                          {172, {0, 128}},
+                          {576, {0, 256, 512}},
+                          {1536, {0, 384, 1408, 1536}},
+                          {4096, {3968}}};
+// One, odd, register and call tiles +- 1, many.
+const int kTokens[] = {0, 1, 2, 3, 7, 8, 9, 23, 24, 25, 50};
+const int kOutputs[] = {1, 31, 32, 33, 100};
+
+std::vector<Case> IntegerCases() {
+  std::vector<Case> cases;
+  for (const ActivationMode mode : {ActivationMode::kMixed, ActivationMode::kInt8}) {
+    for (const KShape& shape : kInputs) {
+      for (const int num_int4 : shape.num_int4) {
+        for (const int num_tokens : kTokens) {
+          cases.push_back({WeightKind::kW4ax, mode, num_tokens, 33, shape.num_inputs, num_int4});
+        }
+      }
+      cases.push_back({WeightKind::kInt8, mode, 9, 100, shape.num_inputs});
+    }
+    for (const int num_outputs : kOutputs) {
+      for (const int num_tokens : {1, 25}) {
+        cases.push_back({WeightKind::kInt8, mode, num_tokens, num_outputs, 172});
+        cases.push_back({WeightKind::kW4ax, mode, num_tokens, num_outputs, 172, 128});
+      }
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> FloatCases() {
+  std::vector<Case> cases;
+  for (const KShape& shape : kInputs) {
+    for (const int num_tokens : kTokens) {
+      cases.push_back(
+          {WeightKind::kFloat, ActivationMode::kFloat, num_tokens, 33, shape.num_inputs});
+    }
+  }
+  for (const int num_inputs : {1, 15, 16, 17, 31}) {
+    for (const int num_outputs : kOutputs) {
+      cases.push_back({WeightKind::kFloat, ActivationMode::kFloat, 7, num_outputs, num_inputs});
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> EpilogueCases() {
+  std::vector<Case> cases;
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    for (const int row_padding : {0, 5}) {
+      for (const bool has_bias : {false, true}) {
+        for (const bool has_residual : {false, true}) {
+          for (const WeightKind kind : {WeightKind::kW4ax, WeightKind::kInt8, WeightKind::kFloat}) {
+            const ActivationMode mode =
+                kind == WeightKind::kFloat ? ActivationMode::kFloat : ActivationMode::kMixed;
+            const int num_int4 = kind == WeightKind::kW4ax ? 128 : 0;
+            cases.push_back(
+                {kind, mode, 9, 45, 172, num_int4, has_bias, has_residual, dtype, row_padding});
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+class LinearTest : public BackendTest {
+ protected:
+  static HostTensor Run(Ops& ops, const Case& c, bool in_place = false) {
+    Random random(11);
+    const WeightTensors weights(c.kind, c.num_outputs, c.num_inputs, c.num_int4, random, c.dtype);
+    const std::unique_ptr<PackedLinear> packed = weights.Pack(ops).value();
+    LinearInputTensors x(FormatOf(c.mode, c.num_inputs, c.num_int4), c.num_tokens, c.num_inputs,
+                         c.dtype, c.row_padding);
+    x.FillRandom(random);
+    HostTensor bias(DType::kF32, {c.num_outputs});
+    bias.FillNormal(random, 1.0f);
+    HostTensor residual(c.dtype, {c.num_tokens, c.num_outputs}, c.row_padding);
+    residual.FillNormal(random, 1.0f);
+    HostTensor y(c.dtype, {c.num_tokens, c.num_outputs}, c.row_padding);
+
+    LinearArgs args{
+        .y = in_place ? residual.view() : y.view(), .x = x.view(), .weights = packed.get()};
+    if (c.has_bias) args.bias = bias.view();
+    if (c.has_residual) args.residual = residual.view();
+    EXPECT_EQ(ops.Linear(args), Status::Ok());
+
+    EXPECT_TRUE(y.GuardsAreIntact() && residual.GuardsAreIntact() && x.GuardsAreIntact()) << c;
+    return in_place ? residual : y;
+  }
+
+  void ExpectSameBits(const std::vector<Case>& cases) {
+    for (const Case& c : cases) {
+      const HostTensor expected = Run(reference_ops(), c);
+      const HostTensor actual = Run(tested_ops(), c);
+
+      EXPECT_EQ(DifferenceOf(actual, expected), "") << c;
+    }
+  }
+};
+
+TEST_P(LinearTest, IntegerProductsHaveTheReferencesBits) { ExpectSameBits(IntegerCases()); }
+
+TEST_P(LinearTest, FloatProductsHaveTheReferencesBits) { ExpectSameBits(FloatCases()); }
+
+TEST_P(LinearTest, BiasResidualAndRoundingHaveTheReferencesBits) {
+  ExpectSameBits(EpilogueCases());
+}
+
+TEST_P(LinearTest, WritesOverItsResidual) {
+  const Case c{WeightKind::kW4ax, ActivationMode::kMixed, 9, 45, 172, 128, false, true};
+
+  EXPECT_EQ(DifferenceOf(Run(tested_ops(), c, /*in_place=*/true), Run(tested_ops(), c)), "");
+}
+
+TEST_P(LinearTest, LargestSumsDoNotOverflow) {
+  for (const ActivationMode mode : {ActivationMode::kMixed, ActivationMode::kInt8}) {
+    constexpr int kInputs4096 = 4096;
+    constexpr int kInt4 = 2048;
+    Random random(3);
+    WeightTensors weights(WeightKind::kW4ax, 2, kInputs4096, kInt4, random);
+    for (int n = 0; n < 2; ++n) {
+      // gamma * v = 16 * -8 = -128 everywhere.
+      for (int i = 0; i < kInputs4096 / 2; ++i) weights.codes.Set(n, i, 0x88);
+      for (int b = 0; b < weights.steps.dim(1); ++b) weights.steps.Set(n, b, 16);
+    }
+    LinearInputTensors x(FormatOf(mode, kInputs4096, kInt4), 2, kInputs4096);
+    const int int4_limit = mode == ActivationMode::kMixed ? 7 : 127;
+    for (int t = 0; t < 2; ++t) {
+      const int sign = t == 0 ? 1 : -1;
+      for (int k = 0; k < kInputs4096; ++k)
+        x.codes.Set(t, k, sign * (k < kInt4 ? int4_limit : 127));
+      x.scale.Set(0, t, 1.0);
+      x.exponent.Set(0, t, x.format.exponent_max);
+      x.code_sum.Set(0, t, 0);
+    }
+    HostTensor y(DType::kF32, {2, 2});
+    const std::unique_ptr<PackedLinear> packed = weights.Pack(tested_ops()).value();
+
+    ASSERT_EQ(tested_ops().Linear({.y = y.view(), .x = x.view(), .weights = packed.get()}),
+              Status::Ok());
+
+    const double sum = -128.0 * ((127.0 * kInt4) * (1 << x.format.exponent_max) +
+                                 static_cast<double>(int4_limit) * kInt4);
+    const float scale = static_cast<float>(weights.scale.At(0, 0));
+    EXPECT_EQ(y.At(0, 0), static_cast<double>(static_cast<float>(sum) * scale));
+    EXPECT_EQ(y.At(1, 0), static_cast<double>(static_cast<float>(-sum) * scale));
+  }
+}
+
+TEST_P(LinearTest, ARowDoesNotDependOnTheOthers) {
+  for (const WeightKind kind : {WeightKind::kW4ax, WeightKind::kFloat}) {
+    const ActivationMode mode =
+        kind == WeightKind::kFloat ? ActivationMode::kFloat : ActivationMode::kMixed;
+    constexpr int kNumTokens = 53;
+    Random random(5);
+    const WeightTensors weights(kind, 96, 576, kind == WeightKind::kW4ax ? 512 : 0, random);
+    const std::unique_ptr<PackedLinear> packed = weights.Pack(tested_ops()).value();
+    LinearInputTensors x(FormatOf(mode, 576, weights.num_int4), kNumTokens, 576);
+    x.FillRandom(random);
+    HostTensor together(DType::kF32, {kNumTokens, 96});
+    HostTensor alone(DType::kF32, {kNumTokens, 96});
+
+    ASSERT_TRUE(
+        tested_ops().Linear({.y = together.view(), .x = x.view(), .weights = packed.get()}).ok());
+    for (int t = 0; t < kNumTokens; ++t) {
+      LinearInput row = x.view();
+      if (mode == ActivationMode::kFloat) {
+        row.values = row.values.Rows(t, 1);
+      } else {
+        row.codes = row.codes.Rows(t, 1);
+        row.scale = row.scale.Rows(t, 1);
+        row.exponent = row.exponent.Rows(t, 1);
+        row.code_sum = row.code_sum.Rows(t, 1);
+      }
+      ASSERT_TRUE(tested_ops()
+                      .Linear({.y = alone.view().Rows(t, 1), .x = row, .weights = packed.get()})
+                      .ok());
+    }
+
+    EXPECT_EQ(DifferenceOf(alone, together), "");
+  }
+}
+
+COMET_INSTANTIATE_FOR_BACKENDS(LinearTest);
+
+}  // namespace
+}  // namespace comet
