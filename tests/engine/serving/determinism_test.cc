@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <functional>
+#include <filesystem>
 #include <memory>
 #include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "engine/quantizer/quantize_model.h"
 #include "kernels/base/random.h"
 #include "tests/engine/serving/serving_fixture.h"
 #include "tests/engine/test_data.h"
@@ -21,11 +22,18 @@
 namespace comet {
 namespace {
 
+enum class TestModel {
+  kRandom,     // Random weights, float.
+  kQuantized,  // Random weights, quantised to a comet checkpoint.
+  kStories,    // stories260K, float.
+};
+
 struct DeterminismCase {
   std::string name;
   std::string device;
-  bool is_stories = false;  // stories260K; else random weights.
+  TestModel model = TestModel::kRandom;
   KvFormat kv;
+  ActivationMode activations = ActivationMode::kFloat;
   int num_schedules = 0;
 };
 
@@ -39,15 +47,46 @@ constexpr int kContext = 256;
 class DeterminismTest : public testing::TestWithParam<DeterminismCase> {
  protected:
   void SetUp() override {
-    if (!GetParam().is_stories) {
-      source_ = MakeRandomSource({.context_length_max = kContext});
-      return;
+    switch (GetParam().model) {
+      case TestModel::kRandom: source_ = MakeRandomSource({.context_length_max = kContext}); break;
+      case TestModel::kQuantized: MakeCheckpoint(); break;
+      case TestModel::kStories: OpenStories(); break;
     }
+  }
+
+  void TearDown() override {
+    if (checkpoint_ != nullptr) std::filesystem::remove_all(Folder());
+  }
+
+  static std::string Folder() { return testing::TempDir() + "/determinism_" + GetParam().name; }
+
+  void OpenStories() {
     const std::string path = TestDataPath("models/stories260K.gguf");
     COMET_REQUIRE_FILE(path);
     Result<std::unique_ptr<FloatSource>> source = FloatSource::Open(path);
     ASSERT_TRUE(source.ok()) << source.status();
     source_ = std::move(source).value();
+  }
+
+  // Wide enough for INT4 blocks beside an INT8 one.
+  void MakeCheckpoint() {
+    source_ = MakeRandomSource({.hidden_size = 256, .context_length_max = kContext});
+    Result<Backend> backend = MakeBackend({.device = "cpu"});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    QuantizeModelOptions options;
+    options.output = Folder();
+    options.may_replace = true;
+    options.int4_share = 0.5;
+    Random random(23);
+    for (int i = 0; i < 4000; ++i) {
+      options.calibration_text += static_cast<char>('a' + random.NextInt(16));
+    }
+    const Result<AccuracyReport> report = QuantizeModel(*source_, *backend, options, {});
+    ASSERT_TRUE(report.ok()) << report.status();
+    Result<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(options.output);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    checkpoint_ = std::move(checkpoint).value();
+    EXPECT_GT(checkpoint_->layer(0).qkv.weights.num_int4_channels, 0);
   }
 
   std::unique_ptr<Engine> Start(const SchedulerConfig& scheduler, int num_pages) {
@@ -56,7 +95,10 @@ class DeterminismTest : public testing::TestWithParam<DeterminismCase> {
     options.config.scheduler = scheduler;
     options.num_pages = num_pages;
     options.kv = GetParam().kv;
-    Result<std::unique_ptr<Engine>> engine = StartServing(*source_, options);
+    options.activations = GetParam().activations;
+    Result<std::unique_ptr<Engine>> engine = checkpoint_ != nullptr
+                                                 ? StartServing(*checkpoint_, options)
+                                                 : StartServing(*source_, options);
     EXPECT_TRUE(engine.ok()) << engine.status();
     return engine.ok() ? std::move(engine).value() : nullptr;
   }
@@ -89,6 +131,7 @@ class DeterminismTest : public testing::TestWithParam<DeterminismCase> {
   }
 
   std::unique_ptr<FloatSource> source_;
+  std::unique_ptr<Checkpoint> checkpoint_;
 };
 
 bool HasEqualBits(float a, float b) {
@@ -174,10 +217,38 @@ TEST_P(DeterminismTest, OutputDependsOnTheRequestAlone) {
 INSTANTIATE_TEST_SUITE_P(
     Models, DeterminismTest,
     testing::Values(
-        DeterminismCase{"RandomKv4OnReference", "reference", false, {4, 4}, 20},
-        DeterminismCase{"RandomKv16OnReference", "reference", false, {16, 16}, 5},
-        DeterminismCase{"StoriesKv4OnReference", "reference", true, {4, 4}, 3},
-        DeterminismCase{"StoriesKv32OnReference", "reference", true, {32, 32}, 2}),
+        DeterminismCase{.name = "RandomOnReference",
+                        .device = "reference",
+                        .model = TestModel::kRandom,
+                        .kv = {4, 4},
+                        .num_schedules = 3},
+        DeterminismCase{.name = "RandomOnCpu",
+                        .device = "cpu",
+                        .model = TestModel::kRandom,
+                        .kv = {4, 4},
+                        .num_schedules = 40},
+        DeterminismCase{.name = "StoriesOnCpu",
+                        .device = "cpu",
+                        .model = TestModel::kStories,
+                        .kv = {16, 16},
+                        .num_schedules = 20},
+        DeterminismCase{.name = "StoriesKv4OnCpu",
+                        .device = "cpu",
+                        .model = TestModel::kStories,
+                        .kv = {4, 4},
+                        .num_schedules = 20},
+        DeterminismCase{.name = "Quantized8OnCpu",
+                        .device = "cpu",
+                        .model = TestModel::kQuantized,
+                        .kv = {4, 4},
+                        .activations = ActivationMode::kInt8,
+                        .num_schedules = 20},
+        DeterminismCase{.name = "QuantizedMixedOnCpu",
+                        .device = "cpu",
+                        .model = TestModel::kQuantized,
+                        .kv = {8, 4},
+                        .activations = ActivationMode::kMixed,
+                        .num_schedules = 20}),
     [](const testing::TestParamInfo<DeterminismCase>& instance) {
       return instance.param.name;
     });

@@ -17,13 +17,13 @@ class RandomSource final : public FloatSource {
  public:
   explicit RandomSource(const RandomSourceOptions& options) : options_(options) {
     config_.name = "random";
-    config_.hidden_size = 64;
+    config_.hidden_size = options.hidden_size;
     config_.num_layers = 2;
     config_.num_heads = 4;
     config_.num_kv_heads = 2;
-    config_.head_dim = 16;
-    config_.rotary_dim = 16;
-    config_.ffn_size = 96;
+    config_.head_dim = options.hidden_size / 4;
+    config_.rotary_dim = options.hidden_size / 4;
+    config_.ffn_size = options.hidden_size * 3 / 2;
     config_.vocab_size = kRandomVocab;
     config_.context_length_max = options.context_length_max;
     config_.bos_id = 1;
@@ -99,6 +99,25 @@ class RandomSource final : public FloatSource {
   std::string chat_template_;
 };
 
+// `Source` is a FloatSource or a const Checkpoint.
+template <typename Source>
+Result<std::unique_ptr<Engine>> StartServingOf(Source& source, Backend backend,
+                                               const Precision& precision,
+                                               const ServingOptions& options) {
+  const SchedulerConfig& scheduler = options.config.scheduler;
+  const ModelLimits limits{
+      .step_tokens_max = scheduler.step_tokens_max,
+      .sequences_max = scheduler.running_sequences_max,
+      .logits_rows_max = scheduler.running_sequences_max,
+      .pages_per_sequence_max = CeilDiv(source.config().context_length_max, kPageTokens),
+      .num_pages = options.num_pages};
+  EngineParts parts;
+  parts.backend = std::move(backend);
+  COMET_ASSIGN_OR_RETURN(parts.model, Model::Load(parts.backend, source, precision, limits));
+  COMET_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Create(source.vocabulary()));
+  return StartEngine(std::move(parts), limits, options.config, options.observer);
+}
+
 }  // namespace
 
 std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options) {
@@ -112,22 +131,21 @@ Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, const ServingO
 
 Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backend,
                                              const ServingOptions& options) {
-  const SchedulerConfig& scheduler = options.config.scheduler;
-  const ModelLimits limits{
-      .step_tokens_max = scheduler.step_tokens_max,
-      .sequences_max = scheduler.running_sequences_max,
-      .logits_rows_max = scheduler.running_sequences_max,
-      .pages_per_sequence_max = CeilDiv(source.config().context_length_max, kPageTokens),
-      .num_pages = options.num_pages};
   const Precision precision{.weights = WeightMode::kFloat,
                             .activations = ActivationMode::kFloat,
                             .kv = options.kv,
                             .kv_from_checkpoint = false};
-  EngineParts parts;
-  parts.backend = std::move(backend);
-  COMET_ASSIGN_OR_RETURN(parts.model, Model::Load(parts.backend, source, precision, limits));
-  COMET_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Create(source.vocabulary()));
-  return StartEngine(std::move(parts), limits, options.config, options.observer);
+  return StartServingOf(source, std::move(backend), precision, options);
+}
+
+Result<std::unique_ptr<Engine>> StartServing(const Checkpoint& checkpoint,
+                                             const ServingOptions& options) {
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = options.device}));
+  const Precision precision{.weights = WeightMode::kComet,
+                            .activations = options.activations,
+                            .kv = options.kv,
+                            .kv_from_checkpoint = false};
+  return StartServingOf(checkpoint, std::move(backend), precision, options);
 }
 
 void StepGate::Shut() {

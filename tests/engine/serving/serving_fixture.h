@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/loader/checkpoint.h"
 #include "engine/loader/float_source.h"
 #include "engine/model/model.h"
 #include "engine/runtime/start_engine.h"
@@ -25,21 +26,26 @@ struct RandomSourceOptions {
   uint64_t seed = 1;
   int nan_token_id = -1;     // A prompt with this token gives logits that are no numbers.
   float eos_weight = 0.0f;   // Scales the LM head's row of kEosId.
+  int hidden_size = 64;      // Of 4 heads; a multiple of 8.
   int context_length_max = 256;
 };
 std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options = {});
 
 struct ServingOptions {
-  std::string device = "reference";
+  std::string device = "cpu";
   EngineConfig config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 8}};
   int num_pages = 64;
   KvFormat kv = {.k_bits = 4, .v_bits = 4};
+  ActivationMode activations = ActivationMode::kInt8;  // Of a checkpoint.
   EngineObserver* observer = nullptr;
 };
 
 // An engine of `source` on real ops.
 Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, const ServingOptions& options);
-// The same on a backend that the test has changed; options.device is not used.
+// An engine of 4-bit weights.
+Result<std::unique_ptr<Engine>> StartServing(const Checkpoint& checkpoint,
+                                             const ServingOptions& options);
+// On a backend that the test has changed; options.device is not used.
 Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backend,
                                              const ServingOptions& options);
 
