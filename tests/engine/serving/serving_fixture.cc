@@ -11,7 +11,7 @@
 namespace comet {
 namespace {
 
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::minutes kPatience{5};
 
 class RandomSource final : public FloatSource {
  public:

@@ -55,7 +55,7 @@ class StepGate : public EngineObserver {
   // The step that runs, or the next one, stops at its end.
   void Shut();
   void Open();
-  // Returns once a step waits at the gate; false when none did within a minute.
+  // Returns once a step waits at the gate; false when none did in five minutes.
   [[nodiscard]] bool WaitUntilHeld();
 
   void OnStep(double step_seconds, double host_seconds) override;
@@ -77,13 +77,13 @@ struct ChoiceOutput {
   int num_deltas = 0;
 };
 
-// Reads a stream to its end, or for at most a minute, in which case the last choices lack an end.
+// Reads a stream to its end, or for at most five minutes, in which case the last choices lack an end.
 std::vector<ChoiceOutput> ReadAll(TokenStream& stream, int num_choices = 1);
 
 // Greedy, without end of generation: runs to its length.
 Request GreedyRequest(std::vector<int> prompt_ids, int output_tokens_max);
 
-// Waits until the engine is idle; false when it is not within a minute.
+// Waits until the engine is idle; false when it is not within five minutes.
 [[nodiscard]] bool WaitIdle(const Engine& engine);
 
 }  // namespace comet
