@@ -93,10 +93,9 @@ Status Daemon::StartModel() {
   return Status::Ok();
 }
 
+// The path's name and not the one inside the file: users choose the former and can type it.
 std::string Daemon::ModelName() const {
   if (!options_.served_model_name.empty()) return options_.served_model_name;
-  const std::string& own = engine_->model_config().name;
-  if (!own.empty()) return own;
   const std::filesystem::path path(options_.model);
   return (path.has_filename() ? path : path.parent_path()).stem().string();
 }

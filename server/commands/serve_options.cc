@@ -32,7 +32,7 @@ void AddModelRules(ServeOptions& o, std::vector<OptionRule>& rules) {
       rules.end(),
       {{kTop, "model", "--model", "Checkpoint folder, or an unquantised .gguf file", &o.model},
        {kTop, "served_model_name", "--served-model-name",
-        "Name clients use; empty: the model's own", &o.served_model_name},
+        "Name clients use; empty: the last part of its path", &o.served_model_name},
        {kTop, "device", "--device", "cpu, reference or cuda", &o.backend.device},
        {kTop, "cpu_isa", "--cpu-isa", "auto, scalar, avx2 or avx512vnni", &o.backend.cpu_isa},
        {kTop, "threads", "--threads", "Compute threads; 0: what the cgroup allows",

@@ -21,8 +21,8 @@ namespace comet {
 
 // Everything `comet serve` can be told.
 struct ServeOptions {
-  std::string model;              // Checkpoint folder, or an unquantised file.
-  std::string served_model_name;  // Empty: the model's own, or else the last part of its path.
+  std::string model;                     // Checkpoint folder, or an unquantised file.
+  std::string served_model_name;         // Empty: the last part of its path, without extension.
   std::string activation_bits = "auto";  // auto | mixed | 8 | float
   std::string kv_bits = "auto";          // auto, 4, 8, 16, 32 or K/V as in 8/4
   std::string chat_template_file;        // Empty: the model's own.

@@ -1,0 +1,174 @@
+#include "server/commands/inspect.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "engine/loader/checkpoint.h"
+#include "engine/loader/checkpoint_format.h"
+#include "engine/loader/float_source.h"
+#include "engine/loader/gguf_file.h"
+#include "engine/loader/json_reader.h"
+#include "engine/loader/mapped_file.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kAccuracyBytesMax = 64 << 20;
+constexpr int kAccuracyDepth = 8;
+
+ordered_json ConfigJson(const ModelConfig& config) {
+  return {{"name", config.name},
+          {"architecture", "llama"},
+          {"hidden_size", config.hidden_size},
+          {"num_layers", config.num_layers},
+          {"num_heads", config.num_heads},
+          {"num_kv_heads", config.num_kv_heads},
+          {"head_dim", config.head_dim},
+          {"ffn_size", config.ffn_size},
+          {"vocab_size", config.vocab_size},
+          {"context_length_max", config.context_length_max},
+          {"rope_theta", config.rope.theta},
+          {"tied_embeddings", config.tied_embeddings}};
+}
+
+double BitsPerWeight(const W4axWeights& weights) {
+  const double num_bytes = static_cast<double>(weights.codes.shape().num_elements() +
+                                               weights.steps.shape().num_elements() +
+                                               4 * weights.scale.shape().num_elements());
+  return 8.0 * num_bytes / (2.0 * static_cast<double>(weights.codes.shape().num_elements()));
+}
+
+ordered_json LinearJson(const CheckpointLinear& linear) {
+  const W4axWeights& weights = linear.weights;
+  const float* scale = weights.scale.as<float>();
+  const int num_outputs = weights.scale.dim(0);
+  const int num_inputs = 2 * weights.codes.dim(1);
+  const auto [low, high] = std::minmax_element(scale, scale + num_outputs);
+  return {{"num_outputs", num_outputs},
+          {"num_inputs", num_inputs},
+          {"int4_share", static_cast<double>(weights.num_int4_channels) / num_inputs},
+          {"bits", BitsPerWeight(weights)},
+          {"scale_min", *low},
+          {"scale_max", *high},
+          {"clip", linear.clip}};
+}
+
+// The report beside the weights; null where a checkpoint has none.
+Result<ordered_json> ReadAccuracy(const std::string& folder) {
+  const std::string path = StrCat(folder, "/", kAccuracyFile);
+  const Result<std::string> text = ReadTextFile(path, kAccuracyBytesMax);
+  if (!text.ok()) {
+    if (text.status().code() == StatusCode::kNotFound) return ordered_json(nullptr);
+    return text.status();
+  }
+  COMET_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(path, *text, kAccuracyDepth));
+  return ordered_json(json);
+}
+
+Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
+  COMET_ASSIGN_OR_RETURN(ordered_json accuracy, ReadAccuracy(folder));
+  ordered_json layers = ordered_json::array();
+  for (int i = 0; i < checkpoint->config().num_layers; ++i) {
+    const CheckpointLayer& layer = checkpoint->layer(i);
+    layers.push_back({{"qkv", LinearJson(layer.qkv)},
+                      {"o", LinearJson(layer.o)},
+                      {"gate_up", LinearJson(layer.gate_up)},
+                      {"down", LinearJson(layer.down)},
+                      {"k_bits", layer.kv.k_bits},
+                      {"v_bits", layer.kv.v_bits},
+                      {"qk_hadamard", layer.qk_hadamard}});
+  }
+  ordered_json json = {{"format", "comet"}};
+  json.update(ConfigJson(checkpoint->config()));
+  json["weights_bytes"] = checkpoint->num_bytes();
+  json["has_chat_template"] = !checkpoint->chat_template().empty();
+  json["layers"] = std::move(layers);
+  json["accuracy"] = std::move(accuracy);
+  return json;
+}
+
+Result<ordered_json> DescribeGguf(const std::string& path) {
+  COMET_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source, FloatSource::Open(path));
+  std::map<std::string, int> num_tensors;
+  for (const GgufTensor& tensor : file.tensors()) ++num_tensors[ToString(tensor.type)];
+  ordered_json json = {{"format", "gguf"}};
+  json.update(ConfigJson(source->config()));
+  json["file_bytes"] = file.num_bytes();
+  json["has_chat_template"] = !source->chat_template().empty();
+  json["tensor_types"] = num_tensors;
+  return json;
+}
+
+void PrintConfig(const ordered_json& json) {
+  for (const auto& [key, value] : json.items()) {
+    if (key == "layers" || key == "accuracy") continue;
+    const std::string text =
+        value.is_string() ? value.get<std::string>()
+                          : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+    std::printf("%-20s %s\n", key.c_str(), text.c_str());
+  }
+}
+
+// One number of accuracy.json as text, "-" where the report has none.
+std::string AccuracyText(const ordered_json& accuracy, size_t layer_idx, const char* linear,
+                         const char* key) {
+  const auto layers = accuracy.find("layers");
+  if (layers == accuracy.end() || !layers->is_array() || layer_idx >= layers->size()) return "-";
+  const ordered_json& layer = (*layers)[layer_idx];
+  if (!layer.is_object() || !layer.contains(linear)) return "-";
+  const ordered_json& item = layer[linear];
+  if (!item.is_object() || !item.contains(key) || !item[key].is_number()) return "-";
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.4f", item[key].get<double>());
+  return text;
+}
+
+void PrintLayers(const ordered_json& json) {
+  std::printf("\n%5s %-8s %6s %6s %10s %10s %5s %9s %9s %9s  %s\n", "layer", "linear", "INT4",
+              "bits", "scale min", "scale max", "clip", "weights", "out 8", "out mixed", "KV");
+  const ordered_json& layers = json["layers"];
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const ordered_json& layer = layers[i];
+    for (const char* name : {"qkv", "o", "gate_up", "down"}) {
+      const ordered_json& linear = layer[name];
+      const std::string kv = StrCat(layer["k_bits"].get<int>(), "/", layer["v_bits"].get<int>(),
+                                    layer["qk_hadamard"].get<bool>() ? " hadamard" : "");
+      std::printf("%5zu %-8s %5.1f%% %6.3f %10.3g %10.3g %5.2f %9s %9s %9s  %s\n", i, name,
+                  100.0 * linear["int4_share"].get<double>(), linear["bits"].get<double>(),
+                  linear["scale_min"].get<double>(), linear["scale_max"].get<double>(),
+                  linear["clip"].get<double>(),
+                  AccuracyText(json["accuracy"], i, name, "weight_error").c_str(),
+                  AccuracyText(json["accuracy"], i, name, "output_error_8").c_str(),
+                  AccuracyText(json["accuracy"], i, name, "output_error_mixed").c_str(),
+                  kv.c_str());
+    }
+  }
+}
+
+}  // namespace
+
+Status RunInspect(const InspectOptions& options) {
+  std::error_code ignored;  // What cannot be looked at is opened as a file, which says why.
+  const bool is_folder = std::filesystem::is_directory(options.path, ignored);
+  COMET_ASSIGN_OR_RETURN(const ordered_json json,
+                         is_folder ? DescribeCheckpoint(options.path) : DescribeGguf(options.path));
+  if (options.json) {
+    const std::string text = json.dump(2, ' ', false, ordered_json::error_handler_t::replace);
+    std::printf("%s\n", text.c_str());
+    return Status::Ok();
+  }
+  PrintConfig(json);
+  if (is_folder) PrintLayers(json);
+  return Status::Ok();
+}
+
+}  // namespace comet

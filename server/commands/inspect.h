@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+
+#include "kernels/base/status.h"
+
+namespace comet {
+
+struct InspectOptions {
+  std::string path;  // Checkpoint folder, or a GGUF file.
+  bool json = false;
+};
+
+// `comet inspect`: prints architecture and sizes; of a checkpoint also each layer's INT4 share,
+// bits, scales, clips, KV format and accuracy; of a GGUF file its tensor types.
+Status RunInspect(const InspectOptions& options);
+
+}  // namespace comet

@@ -1,0 +1,63 @@
+#include "server/commands/quantize.h"
+
+#include <chrono>
+#include <cstdio>
+
+#include "engine/loader/checkpoint.h"
+#include "engine/loader/float_source.h"
+#include "engine/loader/mapped_file.h"
+#include "engine/quantizer/quantize_model.h"
+#include "kernels/base/host_limits.h"
+#include "server/commands/progress.h"
+
+namespace comet {
+namespace {
+
+constexpr int64_t kCalibrationBytesMax = 64 << 20;  // Far more text than calibration_tokens_max.
+
+void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
+                  const Checkpoint& checkpoint, double seconds) {
+  const LinearAccuracy mean = report.Mean();
+  std::printf("wrote %s: %.1f MB in %.0f s\n", options.output.c_str(),
+              static_cast<double>(checkpoint.num_bytes()) / 1e6, seconds);
+  std::printf("%.2f bits a weight, %.1f %% of channels INT4, %d calibration tokens\n", mean.bits,
+              100.0 * mean.int4_share, report.num_calibration_tokens);
+  std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
+              mean.weight_error, mean.output_error_8, mean.output_error_mixed);
+}
+
+}  // namespace
+
+Status RunQuantize(const QuantizeOptions& options) {
+  const auto started = std::chrono::steady_clock::now();
+  const int num_threads = options.threads > 0 ? options.threads : ReadHostLimits().num_cpus;
+  QuantizeModelOptions model_options{.output = options.output,
+                                     .may_replace = options.force,
+                                     .int4_share = options.int4_share,
+                                     .num_threads = num_threads};
+  if (!options.calibration.empty()) {
+    COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
+                           ReadTextFile(options.calibration, kCalibrationBytesMax));
+  }
+  BackendOptions backend_options = options.backend;
+  backend_options.num_threads = options.threads;
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source,
+                         FloatSource::Open(options.source));
+  AccuracyReport report;
+  {
+    Progress progress("quantize");
+    COMET_ASSIGN_OR_RETURN(
+        report, QuantizeModel(*source, backend, model_options, [&](const QuantizeProgress& step) {
+          progress.Update(step.steps_done, step.num_steps, step.detail);
+        }));
+  }
+  // Opening it proves that what was written is whole.
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                         Checkpoint::Open(options.output));
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+  PrintSummary(options, report, *checkpoint, elapsed.count());
+  return Status::Ok();
+}
+
+}  // namespace comet

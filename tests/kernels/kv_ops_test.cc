@@ -1,0 +1,158 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "tests/kernels/kv_rig.h"
+#include "tests/kernels/test_backends.h"
+
+namespace comet {
+namespace {
+
+const int kLengths[] = {1, 63, 64, 65, 256, 257, 700};
+
+std::vector<KvCase> Cases() {
+  std::vector<KvCase> cases;
+  for (const int k_bits : {4, 8, 16, 32}) {
+    for (const int v_bits : {4, 8, 16, 32}) {
+      cases.push_back({.format = {.k_bits = k_bits, .v_bits = v_bits}});
+    }
+  }
+  for (const int group : {1, 3, 8}) {
+    cases.push_back({.format = {}, .num_heads = 2 * group, .num_kv_heads = 2, .hadamard = true});
+    cases.push_back(
+        {.format = {}, .num_heads = group, .num_kv_heads = 1, .head_dim = 8, .rotary_dim = 8});
+  }
+  cases.push_back({.format = {}, .head_dim = 128, .rotary_dim = 128, .hadamard = true});
+  cases.push_back({.format = {}, .head_dim = 80, .rotary_dim = 32});
+  cases.push_back({.format = {8, 4}, .head_dim = 96, .rotary_dim = 96, .dtype = DType::kF16});
+  cases.push_back({.format = {16, 16}, .dtype = DType::kF16, .row_padding = 7});
+  return cases;
+}
+
+// Appends everything and computes the outputs of the last tokens only: the reference is slow.
+void RunLastTokens(KvRig& rig, const std::vector<int>& lengths) {
+  constexpr int kNumAttending = 3;
+  std::vector<KvChunk> history;
+  std::vector<KvChunk> last;
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    const int sequence_idx = static_cast<int>(s);
+    const int split = std::max(0, lengths[s] - kNumAttending);
+    history.push_back({sequence_idx, 0, split});
+    last.push_back({sequence_idx, split, lengths[s]});
+  }
+  rig.Step(history, /*attends=*/false);
+  rig.Step(last);
+}
+
+class KvOpsTest : public BackendTest {};
+
+TEST_P(KvOpsTest, QueriesHaveTheReferencesBitsAndOutputsAreNear) {
+  const std::vector<int> lengths(std::begin(kLengths), std::end(kLengths));
+  for (const KvCase& c : Cases()) {
+    KvRig expected(reference_ops(), c, lengths);
+    KvRig actual(tested_ops(), c, lengths);
+
+    RunLastTokens(expected, lengths);
+    RunLastTokens(actual, lengths);
+
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      const int sequence_idx = static_cast<int>(s);
+      EXPECT_EQ(DifferenceOf(actual.queries(sequence_idx), expected.queries(sequence_idx)), "")
+          << c << " length " << lengths[s];
+      const HostTensor& outputs = actual.outputs(sequence_idx);
+      const double tolerance = c.dtype == DType::kF32 ? 1e-5 : 1e-3;
+      for (int p = std::max(0, lengths[s] - 3); p < lengths[s]; ++p) {
+        HostTensor expected_row(c.dtype, {1, outputs.dim(1)});
+        HostTensor actual_row(c.dtype, {1, outputs.dim(1)});
+        for (int j = 0; j < outputs.dim(1); ++j) {
+          expected_row.Set(0, j, expected.outputs(sequence_idx).At(p, j));
+          actual_row.Set(0, j, outputs.At(p, j));
+        }
+        EXPECT_LT(RelativeErrorOf(actual_row, expected_row), tolerance)
+            << c << " position " << p << " of " << lengths[s];
+      }
+    }
+  }
+}
+
+TEST_P(KvOpsTest, AResultDependsNeitherOnChunksNorOnTheBatch) {
+  const std::vector<int> lengths = {300, 130, 65, 1};
+  for (const KvFormat format : {KvFormat{4, 4}, KvFormat{8, 4}, KvFormat{16, 16}}) {
+    const KvCase c{.format = format, .num_heads = 6, .num_kv_heads = 2, .hadamard = true};
+    KvRig alone(tested_ops(), c, lengths);
+    KvRig mixed(tested_ops(), c, lengths);
+
+    for (int s = 0; s < 4; ++s) alone.Step({{s, 0, lengths[static_cast<size_t>(s)]}});
+    Random random(41);
+    std::vector<int> done(lengths.size(), 0);
+    while (done != lengths) {
+      std::vector<KvChunk> chunks;
+      for (size_t s = 0; s < lengths.size(); ++s) {
+        const int num_left = lengths[s] - done[s];
+        if (num_left == 0 || random.NextInt(3) == 0) continue;
+        const int num_tokens =
+            1 + random.NextInt(random.NextInt(2) == 0 ? 1 : std::min(num_left, 90));
+        chunks.push_back({static_cast<int>(s), done[s], done[s] + num_tokens});
+        done[s] += num_tokens;
+      }
+      mixed.Step(chunks);
+    }
+
+    for (int s = 0; s < 4; ++s) {
+      EXPECT_EQ(DifferenceOf(mixed.outputs(s), alone.outputs(s)), "") << c << " sequence " << s;
+    }
+  }
+}
+
+TEST_P(KvOpsTest, HaveTheBitsOfTheScalarKernels) {
+  const Backend scalar =
+      MakeBackend({.device = "cpu", .cpu_isa = "scalar", .num_threads = 1}).value();
+  const std::vector<int> lengths = {270, 19};
+  for (const KvFormat format : {KvFormat{4, 4}, KvFormat{8, 8}, KvFormat{16, 32}}) {
+    const KvCase c{.format = format, .num_heads = 3, .num_kv_heads = 1, .hadamard = true};
+    KvRig expected(*scalar.ops, c, lengths);
+    KvRig actual(tested_ops(), c, lengths);
+
+    expected.Step({{0, 0, 270}, {1, 0, 19}});
+    actual.Step({{0, 0, 270}, {1, 0, 19}});
+
+    EXPECT_EQ(DifferenceOf(actual.outputs(0), expected.outputs(0)), "") << c;
+    EXPECT_EQ(DifferenceOf(actual.outputs(1), expected.outputs(1)), "") << c;
+  }
+}
+
+TEST_P(KvOpsTest, ANonFiniteKeyOrValueReachesItsReadersOnly) {
+  for (const int bits : {4, 8, 16, 32}) {
+    for (const int column : {3 * 64, 4 * 64}) {  // A channel of the key, and of the value.
+      const KvCase c{.format = {bits, bits}};
+      KvRig rig(tested_ops(), c, {40});
+      rig.qkv(0).Set(20, column, std::numeric_limits<double>::quiet_NaN());
+
+      rig.Step({{0, 0, 40}});
+
+      for (int p = 0; p < 40; ++p) EXPECT_EQ(std::isnan(rig.outputs(0).At(p, 0)), p >= 20) << p;
+    }
+  }
+}
+
+TEST_P(KvOpsTest, AnEmptyBatchDoesNothing) {
+  KvRig rig(tested_ops(), {.format = {}}, {64});
+
+  rig.Step({});
+  rig.Step({{0, 0, 0}});
+}
+
+TEST_P(KvOpsTest, FourBitPagesTakeAboutAQuarterOfHalfPrecision) {
+  const int64_t bytes4 = tested_ops().KvPageBytes({4, 4}, 8, 128);
+  const int64_t bytes16 = tested_ops().KvPageBytes({16, 16}, 8, 128);
+
+  EXPECT_EQ(bytes16, int64_t{8} * 64 * 128 * 2 * 2);
+  EXPECT_LE(bytes4, bytes16 * 27 / 100);
+}
+
+COMET_INSTANTIATE_FOR_BACKENDS(KvOpsTest);
+
+}  // namespace
+}  // namespace comet

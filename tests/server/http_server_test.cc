@@ -1,0 +1,368 @@
+#include "server/http/http_server.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "kernels/base/str_cat.h"
+#include "server/http/sse.h"
+#include "server/http/worker_pool.h"
+#include "tests/server/http_client.h"
+
+namespace comet {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A server on a free port whose routes exercise one thing each.
+class HttpServerTest : public testing::Test {
+ protected:
+  void StartServer(HttpConfig config = {}) {
+    config.port = 0;
+    AddRoutes();
+    Result<std::unique_ptr<HttpServer>> server = HttpServer::Bind(config, router_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = std::move(server).value();
+    ASSERT_TRUE(server_->Start().ok());
+  }
+
+  void AddRoutes() {
+    router_.Add("GET", "/health", [](HttpExchange& exchange) { return Hello(exchange); });
+    router_.Add("POST", "/echo", [](HttpExchange& exchange) { return Echo(exchange); });
+    router_.Add("GET", "/items/*", [](HttpExchange& exchange) { return Path(exchange); });
+    router_.Add("POST", "/fail", [](HttpExchange&) { return Fail(); });
+    router_.Add("POST", "/late", [](HttpExchange& exchange) { return FailLate(exchange); });
+    router_.Add("POST", "/pool", [this](HttpExchange& exchange) { return UsePool(exchange); });
+    router_.Add("POST", "/wait", [this](HttpExchange& exchange) { return WaitForLeave(exchange); });
+    router_.Add("POST", "/flood", [this](HttpExchange& exchange) { return Flood(exchange); });
+  }
+
+  static Task<ApiStatus> Hello(HttpExchange& exchange) {
+    co_return co_await exchange.Write(JsonResponse("{}"));
+  }
+  static Task<ApiStatus> Echo(HttpExchange& exchange) {
+    co_return co_await exchange.Write(JsonResponse(exchange.request().body));
+  }
+  static Task<ApiStatus> Path(HttpExchange& exchange) {
+    co_return co_await exchange.Write(JsonResponse(exchange.request().path));
+  }
+  static Task<ApiStatus> Fail() { co_return FieldFault("n", "value is 0, expected at least 1"); }
+  static Task<ApiStatus> FailLate(HttpExchange& exchange) {
+    COMET_CO_RETURN_IF_ERROR(co_await exchange.BeginStream(kSseContentType));
+    COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream(FormatSse("first")));
+    co_return Internal("engine: broke");
+  }
+  Task<ApiStatus> UsePool(HttpExchange& exchange) {
+    std::thread::id job_thread;
+    std::function<void()> job = [&] { job_thread = std::this_thread::get_id(); };
+    COMET_CO_RETURN_IF_ERROR(co_await RunOnPool(exchange, pool_, std::move(job)));
+    const bool is_elsewhere = job_thread != std::this_thread::get_id();
+    co_return co_await exchange.Write(JsonResponse(is_elsewhere ? "worker" : "i/o thread"));
+  }
+  // Answers nothing until the client has left.
+  Task<ApiStatus> WaitForLeave(HttpExchange& exchange) {
+    has_begun_.set_value();
+    while (!exchange.is_client_gone()) co_await exchange.Wait();
+    has_left_.set_value();
+    co_return Cancelled("client left");
+  }
+  // Writes until that fails.
+  Task<ApiStatus> Flood(HttpExchange& exchange) {
+    Status written = co_await exchange.BeginStream(kSseContentType);
+    while (written.ok()) written = co_await exchange.WriteStream(std::string(64 << 10, 'x'));
+    flood_end_.set_value(written.code());
+    co_return written;
+  }
+
+  static std::string Get(std::string_view path) {
+    return StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }
+  static std::string Post(std::string_view path, std::string_view body,
+                          std::string_view headers = "Connection: close\r\n") {
+    return StrCat("POST ", path, " HTTP/1.1\r\nHost: x\r\n", headers,
+                  "Content-Length: ", body.size(), "\r\n\r\n", body);
+  }
+  std::string Ask(std::string_view request) {
+    return RawClient(server_->port()).Send(request).ReadAll();
+  }
+
+  WorkerPool pool_{{.num_threads = 1, .waiting_max = 4}};
+  std::promise<void> has_begun_;
+  std::promise<void> has_left_;
+  std::promise<StatusCode> flood_end_;
+  Router router_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+int StatusOf(const std::string& answer) {
+  return answer.starts_with("HTTP/1.1 ") ? std::stoi(answer.substr(9, 3)) : 0;
+}
+
+TEST_F(HttpServerTest, AnswersWithBodyAndLength) {
+  StartServer();
+
+  const std::string answer = Ask(Post("/echo", "[1]"));
+
+  EXPECT_EQ(StatusOf(answer), 200) << answer;
+  EXPECT_NE(answer.find("Content-Length: 3\r\n"), std::string::npos);
+  EXPECT_TRUE(answer.ends_with("\r\n\r\n[1]"));
+}
+
+TEST_F(HttpServerTest, KeepsAConnectionForFurtherRequests) {
+  StartServer();
+  RawClient client(server_->port());
+
+  const std::string first = client.Send(Post("/echo", "[1]", "")).ReadUntil("[1]");
+  const std::string second = client.Send(Post("/echo", "[2]")).ReadAll();
+
+  EXPECT_EQ(StatusOf(first), 200);
+  EXPECT_EQ(first.find("Connection: close"), std::string::npos);
+  EXPECT_TRUE(second.ends_with("[2]"));
+}
+
+TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
+  StartServer();
+
+  const std::string answer =
+      Ask(Post("/echo", "[1]", "") + Post("/echo", "[2]", "") + Post("/echo", "[3]"));
+
+  const size_t first = answer.find("[1]");
+  const size_t second = answer.find("[2]");
+  EXPECT_LT(first, second);
+  EXPECT_LT(second, answer.find("[3]"));
+  EXPECT_TRUE(answer.ends_with("[3]")) << answer;
+}
+
+TEST_F(HttpServerTest, ReadsChunkedBodies) {
+  StartServer();
+
+  const std::string answer = Ask(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n");
+
+  EXPECT_TRUE(answer.ends_with("[1]")) << answer;
+}
+
+TEST_F(HttpServerTest, TellsAWaitingClientToSendItsBody) {
+  StartServer();
+  RawClient client(server_->port());
+
+  const std::string interim =
+      client
+          .Send(
+              "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n"
+              "Expect: 100-continue\r\n\r\n")
+          .ReadUntil("\r\n\r\n");
+  const std::string answer = client.Send("[1]").ReadAll();
+
+  EXPECT_TRUE(interim.starts_with("HTTP/1.1 100 Continue\r\n"));
+  EXPECT_TRUE(answer.ends_with("[1]"));
+}
+
+TEST_F(HttpServerTest, RefusesUnknownPathsMethodsAndTypes) {
+  StartServer();
+
+  EXPECT_EQ(StatusOf(Ask(Get("/nowhere"))), 404);
+  EXPECT_EQ(StatusOf(Ask(Get("/items/"))), 404);
+  const std::string method = Ask(Get("/echo"));
+  EXPECT_EQ(StatusOf(method), 405);
+  EXPECT_NE(method.find("Allow: POST\r\n"), std::string::npos);
+  EXPECT_EQ(StatusOf(Ask(Post("/echo", "a=1",
+                              "Connection: close\r\n"
+                              "Content-Type: application/x-www-form-urlencoded\r\n"))),
+            415);
+  EXPECT_EQ(StatusOf(Ask(Post("/echo", "1",
+                              "Connection: close\r\n"
+                              "Content-Type: Application/JSON; charset=utf-8\r\n"))),
+            200);
+}
+
+TEST_F(HttpServerTest, MatchesLongerPathsByWildcard) {
+  StartServer();
+
+  EXPECT_TRUE(Ask(Get("/items/a%2Fb?x=1")).ends_with("/items/a/b"));
+}
+
+TEST_F(HttpServerTest, RefusesMalformedHttp) {
+  StartServer();
+
+  EXPECT_EQ(StatusOf(Ask("what is this\r\n\r\n")), 400);
+  EXPECT_EQ(StatusOf(Ask("GET / HTTP/9.9\r\n\r\n")), 400);
+  EXPECT_EQ(StatusOf(Ask("POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n")), 400);
+  EXPECT_EQ(StatusOf(Ask("GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n")), 400);
+}
+
+TEST_F(HttpServerTest, RefusesABodyOverTheLimitBeforeReadingIt) {
+  StartServer({.body_bytes_max = 1024});
+
+  const std::string answer = Ask(Post("/echo", std::string(1 << 20, 'x')));
+
+  EXPECT_EQ(StatusOf(answer), 413) << answer;
+  EXPECT_NE(answer.find("body_too_large"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, RefusesAChunkedBodyOverTheLimit) {
+  StartServer({.body_bytes_max = 1024});
+
+  std::string request = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 3; ++i) request += "200\r\n" + std::string(0x200, 'x') + "\r\n";
+
+  EXPECT_EQ(StatusOf(Ask(request + "0\r\n\r\n")), 413);
+}
+
+TEST_F(HttpServerTest, RefusesAHeaderOverTheLimit) {
+  StartServer({.header_bytes_max = 1024});
+
+  EXPECT_EQ(StatusOf(Ask("GET /health HTTP/1.1\r\nX: " + std::string(4096, 'x') + "\r\n\r\n")),
+            431);
+}
+
+TEST_F(HttpServerTest, GivesUpOnASlowRequest) {
+  StartServer({.read_ms_max = 100});
+
+  const std::string answer = Ask("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12");
+
+  EXPECT_EQ(StatusOf(answer), 408) << answer;
+}
+
+TEST_F(HttpServerTest, ClosesASilentConnection) {
+  StartServer({.idle_ms_max = 100});
+
+  EXPECT_EQ(Ask(""), "");
+}
+
+TEST_F(HttpServerTest, ReturnsTheClientsRequestIdOrMakesOne) {
+  StartServer();
+
+  EXPECT_NE(Ask(Post("/echo", "1", "Connection: close\r\nX-Request-Id: me-1\r\n"))
+                .find("X-Request-Id: me-1\r\n"),
+            std::string::npos);
+  EXPECT_NE(Ask(Get("/health")).find("X-Request-Id: req-"), std::string::npos);
+  EXPECT_NE(Ask(Get("/nowhere")).find("X-Request-Id: req-"), std::string::npos);
+  const std::string refused = Ask(Post("/echo", "1", "X-Request-Id: a b\r\n"));
+  EXPECT_EQ(StatusOf(refused), 400);
+  EXPECT_NE(refused.find("\"param\":\"X-Request-Id\""), std::string::npos);
+}
+
+TEST_F(HttpServerTest, WritesAHandlersErrorInOpenAisShape) {
+  StartServer();
+
+  const std::string answer = Ask(Post("/fail", "{}"));
+
+  EXPECT_EQ(StatusOf(answer), 400);
+  EXPECT_NE(
+      answer.find(R"({"error":{"message":"n: value is 0, expected at least 1",)"
+                  R"("type":"invalid_request_error","param":"n","code":"invalid_argument"}})"),
+      std::string::npos);
+}
+
+TEST_F(HttpServerTest, WritesALateErrorIntoTheStreamAndEndsIt) {
+  StartServer();
+
+  const std::string answer = Ask(Post("/late", "{}"));
+
+  EXPECT_EQ(StatusOf(answer), 200);
+  EXPECT_NE(answer.find("data: first\n\n"), std::string::npos);
+  EXPECT_NE(answer.find("event: error\ndata: {\"error\":{\"message\":\"engine: broke\""),
+            std::string::npos);
+  EXPECT_EQ(answer.find("[DONE]"), std::string::npos);
+  EXPECT_TRUE(answer.ends_with("\r\n0\r\n\r\n"));
+}
+
+TEST_F(HttpServerTest, RunsLongWorkOnTheWorkers) {
+  StartServer();
+
+  EXPECT_TRUE(Ask(Post("/pool", "{}")).ends_with("worker"));
+}
+
+TEST_F(HttpServerTest, NoticesThatAWaitingClientLeft) {
+  StartServer();
+  RawClient client(server_->port());
+  client.Send(Post("/wait", "{}"));
+  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+
+  client.Close();
+
+  EXPECT_EQ(has_left_.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_TRUE(server_->WaitDrained(10s));
+}
+
+TEST_F(HttpServerTest, DropsAClientThatReadsTooSlowly) {
+  StartServer({.write_ms_max = 200, .send_buffer_bytes = 16 << 10});
+  RawClient client(server_->port(), /*receive_buffer_bytes=*/4096);
+
+  client.Send(Post("/flood", "{}"));
+
+  std::future<StatusCode> end = flood_end_.get_future();
+  ASSERT_EQ(end.wait_for(15s), std::future_status::ready);
+  EXPECT_EQ(end.get(), StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(HttpServerTest, AnswersConnectionsBeyondTheLimitWith503) {
+  StartServer({.connections_max = 1});
+  RawClient first(server_->port());
+  first.Send(Post("/echo", "[1]", "")).ReadUntil("[1]");
+
+  const std::string answer = Ask(Get("/health"));
+
+  EXPECT_EQ(StatusOf(answer), 503) << answer;
+  EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, DrainClosesIdleConnectionsAndTheListener) {
+  StartServer();
+  RawClient idle(server_->port());
+  idle.Send(Post("/echo", "[1]", "")).ReadUntil("[1]");
+
+  server_->BeginDrain();
+
+  EXPECT_TRUE(idle.IsAtEnd());
+  EXPECT_TRUE(server_->WaitDrained(10s));
+}
+
+TEST_F(HttpServerTest, DrainLetsARunningRequestFinish) {
+  StartServer();
+  RawClient client(server_->port());
+  client.Send(Post("/wait", "{}"));
+  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+
+  server_->BeginDrain();
+
+  EXPECT_FALSE(server_->WaitDrained(100ms));
+  client.Close();
+  EXPECT_TRUE(server_->WaitDrained(10s));
+}
+
+TEST_F(HttpServerTest, EndsRunningRequestsWhenDestroyed) {
+  StartServer();
+  RawClient client(server_->port());
+  client.Send(Post("/wait", "{}"));
+  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+
+  server_.reset();
+
+  EXPECT_EQ(has_left_.get_future().wait_for(0s), std::future_status::ready);
+}
+
+TEST_F(HttpServerTest, SaysWhichPortIsInUse) {
+  StartServer();
+
+  HttpConfig config;
+  config.port = server_->port();
+  const Status status = HttpServer::Bind(config, router_).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find(StrCat("127.0.0.1:", config.port)), std::string::npos);
+}
+
+TEST_F(HttpServerTest, NeedsAnAddressForItsHost) {
+  EXPECT_EQ(HttpServer::Bind({.host = "example"}, router_).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace comet
