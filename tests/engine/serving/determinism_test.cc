@@ -1,7 +1,7 @@
 // What a request gives depends on nothing but the request: not on the batch it runs in, on how its
-// prompt is cut into chunks, on preemption, or on the order of arrival. Real models through the real
-// engine under random schedules; tokens, text and the bits of every logprob are compared with the run
-// of each request alone.
+// prompt is cut into chunks, on preemption, or on the order of arrival. Real models through the
+// real engine under random schedules; tokens, text and the bits of every logprob are compared with
+// the run of each request alone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -219,44 +219,42 @@ TEST_P(DeterminismTest, OutputDependsOnTheRequestAlone) {
   RecordProperty("preemptions", static_cast<int>(preemptions_total));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, DeterminismTest,
-    testing::Values(
-        DeterminismCase{.name = "RandomOnReference",
-                        .device = "reference",
-                        .model = TestModel::kRandom,
-                        .kv = {4, 4},
-                        .num_schedules = 3},
-        DeterminismCase{.name = "RandomOnCpu",
-                        .device = "cpu",
-                        .model = TestModel::kRandom,
-                        .kv = {4, 4},
-                        .num_schedules = 40},
-        DeterminismCase{.name = "StoriesOnCpu",
-                        .device = "cpu",
-                        .model = TestModel::kStories,
-                        .kv = {16, 16},
-                        .num_schedules = 20},
-        DeterminismCase{.name = "StoriesKv4OnCpu",
-                        .device = "cpu",
-                        .model = TestModel::kStories,
-                        .kv = {4, 4},
-                        .num_schedules = 20},
-        DeterminismCase{.name = "Quantized8OnCpu",
-                        .device = "cpu",
-                        .model = TestModel::kQuantized,
-                        .kv = {4, 4},
-                        .activations = ActivationMode::kInt8,
-                        .num_schedules = 20},
-        DeterminismCase{.name = "QuantizedMixedOnCpu",
-                        .device = "cpu",
-                        .model = TestModel::kQuantized,
-                        .kv = {8, 4},
-                        .activations = ActivationMode::kMixed,
-                        .num_schedules = 20}),
-    [](const testing::TestParamInfo<DeterminismCase>& instance) {
-      return instance.param.name;
-    });
+INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
+                         testing::Values(DeterminismCase{.name = "RandomOnReference",
+                                                         .device = "reference",
+                                                         .model = TestModel::kRandom,
+                                                         .kv = {4, 4},
+                                                         .num_schedules = 3},
+                                         DeterminismCase{.name = "RandomOnCpu",
+                                                         .device = "cpu",
+                                                         .model = TestModel::kRandom,
+                                                         .kv = {4, 4},
+                                                         .num_schedules = 40},
+                                         DeterminismCase{.name = "StoriesOnCpu",
+                                                         .device = "cpu",
+                                                         .model = TestModel::kStories,
+                                                         .kv = {16, 16},
+                                                         .num_schedules = 20},
+                                         DeterminismCase{.name = "StoriesKv4OnCpu",
+                                                         .device = "cpu",
+                                                         .model = TestModel::kStories,
+                                                         .kv = {4, 4},
+                                                         .num_schedules = 20},
+                                         DeterminismCase{.name = "Quantized8OnCpu",
+                                                         .device = "cpu",
+                                                         .model = TestModel::kQuantized,
+                                                         .kv = {4, 4},
+                                                         .activations = ActivationMode::kInt8,
+                                                         .num_schedules = 20},
+                                         DeterminismCase{.name = "QuantizedMixedOnCpu",
+                                                         .device = "cpu",
+                                                         .model = TestModel::kQuantized,
+                                                         .kv = {8, 4},
+                                                         .activations = ActivationMode::kMixed,
+                                                         .num_schedules = 20}),
+                         [](const testing::TestParamInfo<DeterminismCase>& instance) {
+                           return instance.param.name;
+                         });
 
 }  // namespace
 }  // namespace comet
