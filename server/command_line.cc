@@ -12,6 +12,8 @@
 #include "server/api/version.h"
 #include "server/commands/eval.h"
 #include "server/commands/generate.h"
+#include "server/commands/inspect.h"
+#include "server/commands/quantize.h"
 #include "server/commands/serve.h"
 
 namespace comet {
@@ -21,7 +23,9 @@ namespace {
 struct ParsedFlags {
   std::string serve_config;
   std::vector<std::pair<std::string, std::string>> serve_flags;
+  QuantizeOptions quantize;
   GenerateOptions generate;
+  InspectOptions inspect;
   EvalPerplexityOptions perplexity;
 };
 
@@ -58,6 +62,31 @@ void AddServe(CLI::App& app, ParsedFlags& parsed) {
         [&parsed, flag](const std::string& text) { parsed.serve_flags.emplace_back(flag, text); },
         help);
   }
+}
+
+void AddQuantize(CLI::App& app, QuantizeOptions& options) {
+  CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit checkpoint of a model");
+  command.footer(Example(
+      "comet quantize models/SmolLM2-135M-Instruct.Q4_1.gguf --output models/smollm2.comet"));
+  command.add_option("source", options.source, "Unquantised model: a .gguf file")->required();
+  command.add_option("--output", options.output, "Checkpoint folder to write")->required();
+  command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
+  command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
+      ->capture_default_str();
+  command.add_flag("--force", options.force, "Replace an output that exists");
+  command.add_option("--device", options.backend.device, "cpu, reference or cuda")
+      ->capture_default_str();
+  command.add_option("--cpu-isa", options.backend.cpu_isa, "auto, scalar, avx2 or avx512vnni")
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "0: what the cgroup allows")
+      ->capture_default_str();
+}
+
+void AddInspect(CLI::App& app, InspectOptions& options) {
+  CLI::App& command = *app.add_subcommand("inspect", "Print what a model or checkpoint holds");
+  command.footer(Example("comet inspect models/smollm2.comet"));
+  command.add_option("path", options.path, "Checkpoint folder, or a .gguf file")->required();
+  command.add_flag("--json", options.json, "One JSON object instead of the table");
 }
 
 void AddGenerate(CLI::App& app, GenerateOptions& options) {
@@ -116,6 +145,12 @@ Command MakeServeCommand(const ParsedFlags& parsed) {
 
 Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
   if (app.got_subcommand("serve")) return MakeServeCommand(parsed);
+  if (app.got_subcommand("quantize")) {
+    return {.run = [options = parsed.quantize] { return RunQuantize(options); }};
+  }
+  if (app.got_subcommand("inspect")) {
+    return {.run = [options = parsed.inspect] { return RunInspect(options); }};
+  }
   if (app.got_subcommand("generate")) {
     return {.run = [options = parsed.generate] { return RunGenerate(options); }};
   }
@@ -132,7 +167,9 @@ Command ParseCommandLine(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("Run 'comet COMMAND --help' for a command's options and an example.");
   AddServe(app, parsed);
+  AddQuantize(app, parsed.quantize);
   AddGenerate(app, parsed.generate);
+  AddInspect(app, parsed.inspect);
   AddEval(app, parsed.perplexity);
   // The library reports by throwing; exit() prints help to stdout and errors to stderr.
   try {
