@@ -17,6 +17,8 @@ from daemon import Daemon
 RSS_LOOK_SECONDS = 30
 RSS_GROWTH_MAX = 0.01
 
+MOON = "the moon and the stars "
+
 
 class Tally:
     def __init__(self):
@@ -24,12 +26,17 @@ class Tally:
         self.errors = []
 
 
-async def run_request(client: httpx.AsyncClient, rng: random.Random, leaves: bool, tally: Tally):
-    body = {"model": "smollm2", "stream": True, "stream_options": {"include_usage": True},
-            "max_tokens": rng.randint(8, 48), "temperature": rng.choice([0, 0.8]),
-            "seed": rng.randrange(1 << 30),
-            "messages": [{"role": "user", "content": "Say something about " + rng.choice(
-                ["the sea", "a dog", "the moon and the stars " * rng.randint(1, 20), "bread"])}]}
+def make_body(rng: random.Random, is_largest: bool) -> dict:
+    subject = rng.choice(["the sea", "a dog", "bread", MOON * rng.randint(1, 20)])
+    return {"model": "smollm2", "stream": True, "stream_options": {"include_usage": True},
+            "max_tokens": 48 if is_largest else rng.randint(8, 48), "ignore_eos": is_largest,
+            "temperature": rng.choice([0, 0.8]), "seed": rng.randrange(1 << 30),
+            "messages": [{"role": "user", "content": "Say something about " + (
+                MOON * 20 if is_largest else subject)}]}
+
+
+async def run_request(client: httpx.AsyncClient, rng: random.Random, body: dict, leaves: bool,
+                      tally: Tally):
     leave_after = rng.randint(1, 6)
     usage, is_done, num_events = None, False, 0
     async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -59,12 +66,17 @@ async def run_request(client: httpx.AsyncClient, rng: random.Random, leaves: boo
 
 async def run_client(url: str, client_idx: int, end: float, leave_share: float, tally: Tally):
     rng = random.Random(client_idx)
+    # All begin with the largest request: the KV cache's memory is first touched when its pages are
+    # first used, and growth after that is a leak.
+    is_largest = True
     async with httpx.AsyncClient(base_url=url, timeout=300) as client:
         while time.monotonic() < end:
+            leaves = not is_largest and rng.random() < leave_share
             try:
-                await run_request(client, rng, rng.random() < leave_share, tally)
+                await run_request(client, rng, make_body(rng, is_largest), leaves, tally)
             except httpx.HTTPError as failure:
                 tally.errors.append(f"{type(failure).__name__}: {failure}")
+            is_largest = False
 
 
 async def watch_rss(daemon: Daemon, start: float, end: float) -> tuple[int, int]:
