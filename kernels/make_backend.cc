@@ -3,6 +3,7 @@
 #include "kernels/base/host_limits.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/make_cuda_backend.h"
 #include "kernels/host/host_device.h"
 #include "kernels/reference/reference_ops.h"
 
@@ -47,7 +48,7 @@ Result<Backend> MakeBackend(const BackendOptions& options) {
   COMET_RETURN_IF_ERROR(options.Validate());
   if (options.device == "reference") return MakeReferenceBackend();
   if (options.device == "cpu") return MakeCpuBackend(options);
-  return Unimplemented(StrCat("backend: this build has no ", options.device));
+  return MakeCudaBackend();
 }
 
 }  // namespace comet

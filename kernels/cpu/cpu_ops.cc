@@ -7,11 +7,21 @@
 #include "kernels/cpu/kv_page.h"
 
 namespace comet {
+namespace {
+
+// Appending to the cache and the embedding have one version, compiled for any processor.
+std::string DescriptionOf(std::string_view isa) {
+  return StrCat("linear: ", isa, ", attention: ", isa, ", rms_norm: ", isa, ", gather: ", isa,
+                ", silu_mul: ", isa, ", sample: ", isa, ", rope_append: portable",
+                ", embedding: portable");
+}
+
+}  // namespace
 
 CpuOps::CpuOps(Device& device, const CpuOptions& options)
     : device_(device),
       kernels_(cpu::KernelsOf(options.isa)),
-      description_(StrCat("every op: cpu ", kernels_.name)),
+      description_(DescriptionOf(kernels_.name)),
       pool_(options.num_threads),
       scratch_(static_cast<size_t>(options.num_threads)) {}
 

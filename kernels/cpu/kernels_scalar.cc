@@ -23,12 +23,12 @@ struct ScalarIntegerGemm {
     for (int t = 0; t < tile.num_tokens; ++t) {
       const int8_t* codes = tile.codes + t * tile.codes_stride;
       for (int n = 0; n < kTileOutputs; ++n) {
-        int32_t sum = -128 * tile.block_sums[t];
+        uint32_t sum = static_cast<uint32_t>(-128 * tile.block_sums[t]);
         for (int k = 0; k < tile.num_channels; ++k) {
           const uint8_t* line = Line(tile.weights, k / kChunk, n);
-          sum += int32_t{line[k % kChunk]} * codes[k];
+          sum += static_cast<uint32_t>(int32_t{line[k % kChunk]} * codes[k]);
         }
-        Write(tile, t, n, static_cast<uint32_t>(sum) << tile.exponent[t]);
+        Write(tile, t, n, sum << tile.exponent[t]);
       }
     }
   }

@@ -1,0 +1,126 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <cuda_runtime.h>
+
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+Status StatusOf(cudaError_t error, std::string_view call) {
+  if (error == cudaSuccess) return Status::Ok();
+  return Internal(StrCat("cuda_device: ", call, " is ", cudaGetErrorName(error), " (",
+                         cudaGetErrorString(error), "), expected success"));
+}
+
+cudaStream_t HandleOf(const CudaStream& stream) {
+  return static_cast<cudaStream_t>(stream.handle());
+}
+
+}  // namespace
+
+Result<CudaStream> CudaStream::Create() {
+  cudaStream_t handle = nullptr;
+  COMET_RETURN_IF_ERROR(StatusOf(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking),
+                                 "cudaStreamCreateWithFlags"));
+  CudaStream stream;
+  stream.handle_ = handle;
+  return stream;
+}
+
+// Fails only in a context that an earlier fault has poisoned, which was reported then.
+CudaStream::~CudaStream() {
+  if (handle_ != nullptr) static_cast<void>(cudaStreamDestroy(HandleOf(*this)));
+}
+
+Result<std::unique_ptr<CudaDevice>> CudaDevice::Create(int device_idx) {
+  int num_devices = 0;
+  COMET_RETURN_IF_ERROR(StatusOf(cudaGetDeviceCount(&num_devices), "cudaGetDeviceCount"));
+  if (device_idx < 0 || device_idx >= num_devices) {
+    return Internal(
+        StrCat("cuda_device: device_idx is ", device_idx, ", expected below ", num_devices));
+  }
+  cudaDeviceProp properties{};
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaGetDeviceProperties(&properties, device_idx), "cudaGetDeviceProperties"));
+  COMET_RETURN_IF_ERROR(StatusOf(cudaSetDevice(device_idx), "cudaSetDevice"));
+  COMET_ASSIGN_OR_RETURN(CudaStream stream, CudaStream::Create());
+  std::string description = StrCat("cuda:", device_idx, " (", properties.name, ", sm_",
+                                   properties.major, properties.minor, ")");
+  return std::unique_ptr<CudaDevice>(
+      new CudaDevice(device_idx, std::move(description), std::move(stream)));
+}
+
+Status CudaDevice::MakeCurrent() const {
+  return StatusOf(cudaSetDevice(device_idx_), "cudaSetDevice");
+}
+
+Result<DeviceBuffer> CudaDevice::Allocate(int64_t num_bytes) {
+  if (num_bytes < 0) {
+    return InvalidArgument(
+        StrCat("cuda_device: num_bytes is ", num_bytes, ", expected at least 0"));
+  }
+  if (num_bytes == 0) return DeviceBuffer();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  void* data = nullptr;
+  const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(num_bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // Lack of memory is reported here and is not sticky.
+    COMET_ASSIGN_OR_RETURN(const DeviceMemory memory, QueryMemory());
+    return ResourceExhausted(StrCat("cuda_device: an allocation is ", num_bytes,
+                                    " bytes, expected at most ", memory.free_bytes, " bytes free"));
+  }
+  COMET_RETURN_IF_ERROR(StatusOf(error, "cudaMalloc"));
+  return DeviceBuffer(this, data, num_bytes);
+}
+
+// Waits for the device, so work issued on the buffer ends first. A failure repeats a fault that
+// Synchronize() has reported.
+void CudaDevice::Free(void* data, int64_t) {
+  if (MakeCurrent().ok()) static_cast<void>(cudaFree(data));
+}
+
+Result<DeviceMemory> CudaDevice::QueryMemory() {
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  COMET_RETURN_IF_ERROR(StatusOf(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo"));
+  return DeviceMemory{.total_bytes = static_cast<int64_t>(total_bytes),
+                      .free_bytes = static_cast<int64_t>(free_bytes)};
+}
+
+// Pinned sources are copied after the call returns: wait, as the contract lets them be reused.
+Status CudaDevice::CopyToDevice(void* destination, const void* source, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaMemcpyAsync(destination, source, static_cast<size_t>(num_bytes),
+                               cudaMemcpyHostToDevice, HandleOf(stream_)),
+               "cudaMemcpyAsync"));
+  return Synchronize();
+}
+
+Status CudaDevice::CopyToHost(void* destination, const void* source, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaMemcpyAsync(destination, source, static_cast<size_t>(num_bytes),
+                               cudaMemcpyDeviceToHost, HandleOf(stream_)),
+               "cudaMemcpyAsync"));
+  return Synchronize();
+}
+
+Status CudaDevice::FillZero(void* destination, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  return StatusOf(
+      cudaMemsetAsync(destination, 0, static_cast<size_t>(num_bytes), HandleOf(stream_)),
+      "cudaMemsetAsync");
+}
+
+Status CudaDevice::Synchronize() {
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  return StatusOf(cudaStreamSynchronize(HandleOf(stream_)), "cudaStreamSynchronize");
+}
+
+}  // namespace comet

@@ -1,0 +1,90 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+int64_t SideBytes(int bits, int head_dim) {
+  const int64_t code_bytes = int64_t{kPageTokens} * head_dim * bits / 8;
+  const bool has_scales = bits <= 8;
+  return code_bytes + (has_scales ? kPageTokens * 2 * BytesOf(DType::kF16) : 0);
+}
+
+}  // namespace
+
+Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
+  return Unimplemented(StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_));
+}
+
+Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& weights) {
+  COMET_RETURN_IF_ERROR(Validate(weights));
+  return NoKernel("pack_linear (w4ax)", weights.codes.shape());
+}
+
+Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
+  COMET_RETURN_IF_ERROR(Validate(weights));
+  return NoKernel("pack_linear (int8)", weights.codes.shape());
+}
+
+Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& weights) {
+  COMET_RETURN_IF_ERROR(Validate(weights));
+  return NoKernel("pack_linear (float)", weights.values.shape());
+}
+
+int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {
+  const int64_t head_bytes =
+      SideBytes(format.k_bits, head_dim) + SideBytes(format.v_bits, head_dim);
+  return num_kv_heads * AlignUp<int64_t>(head_bytes, kPageAlignment);
+}
+
+Status CudaOps::Embedding(const EmbeddingArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.ids.dim(0) == 0) return Status::Ok();
+  return NoKernel("embedding", args.out.shape());
+}
+
+Status CudaOps::RmsNorm(const RmsNormArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.x.dim(0) == 0) return Status::Ok();
+  return NoKernel("rms_norm", args.x.shape());
+}
+
+Status CudaOps::Gather(const GatherArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.x.dim(0) == 0) return Status::Ok();
+  return NoKernel("gather", args.x.shape());
+}
+
+Status CudaOps::SiluMul(const SiluMulArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.gate_up.dim(0) == 0) return Status::Ok();
+  return NoKernel("silu_mul", args.gate_up.shape());
+}
+
+Status CudaOps::Linear(const LinearArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.y.dim(0) == 0) return Status::Ok();
+  return NoKernel("linear", args.y.shape());
+}
+
+Status CudaOps::RopeAppend(const RopeAppendArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.batch.num_tokens == 0) return Status::Ok();
+  return NoKernel("rope_append", args.qkv.shape());
+}
+
+Status CudaOps::Attention(const AttentionArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.batch.num_tokens == 0) return Status::Ok();
+  return NoKernel("attention", args.q.shape());
+}
+
+Status CudaOps::Sample(const SampleArgs& args) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.logits.dim(0) == 0) return Status::Ok();
+  return NoKernel("sample", args.logits.shape());
+}
+
+}  // namespace comet

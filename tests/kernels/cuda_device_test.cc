@@ -1,0 +1,72 @@
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "kernels/make_backend.h"
+
+namespace comet {
+namespace {
+
+class CudaDeviceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<Backend> backend = MakeBackend({.device = "cuda"});
+    if (!backend.ok()) GTEST_SKIP() << "no GPU answers: " << backend.status().message();
+    backend_ = std::move(backend).value();
+  }
+
+  Backend backend_;
+};
+
+TEST_F(CudaDeviceTest, CopiesGoThereAndBack) {
+  std::vector<uint8_t> sent(100'003);
+  std::iota(sent.begin(), sent.end(), uint8_t{1});
+  std::vector<uint8_t> received(sent.size());
+  const int64_t num_bytes = static_cast<int64_t>(sent.size());
+
+  const DeviceBuffer buffer = backend_.device->Allocate(num_bytes).value();
+  ASSERT_EQ(backend_.device->CopyToDevice(buffer.data(), sent.data(), num_bytes), Status::Ok());
+  ASSERT_EQ(backend_.device->CopyToHost(received.data(), buffer.data(), num_bytes), Status::Ok());
+
+  EXPECT_EQ(received, sent);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % 256, 0u);
+}
+
+TEST_F(CudaDeviceTest, FillZeroClears) {
+  std::vector<uint8_t> bytes(1000, 7);
+  const DeviceBuffer buffer = backend_.device->Allocate(1000).value();
+  ASSERT_EQ(backend_.device->CopyToDevice(buffer.data(), bytes.data(), 1000), Status::Ok());
+
+  ASSERT_EQ(backend_.device->FillZero(buffer.data(), 1000), Status::Ok());
+  ASSERT_EQ(backend_.device->CopyToHost(bytes.data(), buffer.data(), 1000), Status::Ok());
+
+  EXPECT_EQ(bytes, std::vector<uint8_t>(1000, 0));
+  EXPECT_EQ(backend_.device->Synchronize(), Status::Ok());
+}
+
+TEST_F(CudaDeviceTest, TooLargeAnAllocationNamesBothSizes) {
+  const DeviceMemory memory = backend_.device->QueryMemory().value();
+  const int64_t num_bytes = 4 * memory.total_bytes;
+
+  const Status status = backend_.device->Allocate(num_bytes).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find(std::to_string(num_bytes)), std::string::npos);
+  EXPECT_NE(status.message().find("bytes free"), std::string::npos);
+  EXPECT_TRUE(backend_.device->Allocate(1024).ok());
+}
+
+TEST_F(CudaDeviceTest, AnOpWithoutAKernelNamesOpShapeAndDevice) {
+  const DeviceBuffer buffer = backend_.device->Allocate(3 * 64 * 4).value();
+  const TensorView x(buffer.data(), DType::kF32, {3, 64});
+
+  const Status status = backend_.ops->Gather({.out = {.format = {}, .values = x}, .x = x});
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
+  EXPECT_NE(status.message().find("gather: [3, 64]"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("cuda:0"), std::string::npos) << status;
+}
+
+}  // namespace
+}  // namespace comet
