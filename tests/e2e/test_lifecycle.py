@@ -1,0 +1,286 @@
+"""Health, overload, clients that leave or dawdle, and the daemon's end."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import grpc
+import httpx
+import openai
+import pytest
+from conftest import make_client
+from daemon import Daemon, binary_path, model_path
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+LONG = {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 1500, "temperature": 0,
+        "ignore_eos": True}
+
+
+def read_events(answer, count):
+    """The first `count` events' data."""
+    events = []
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            events.append(line[6:])
+        if len(events) == count:
+            break
+    return events
+
+
+class LongStream:
+    """A stream held open by a thread, begun when the constructor returns."""
+
+    def __init__(self, daemon, **fields):
+        self.text, self.lines, self.failure = "", [], None
+        self._has_begun = threading.Event()
+        self._body = LONG | {"stream": True} | fields
+        self._url = daemon.url + "/v1/completions"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._has_begun.wait(60)
+
+    def _run(self):
+        try:
+            with httpx.stream("POST", self._url, json=self._body, timeout=300) as answer:
+                for line in answer.iter_lines():
+                    self.lines.append(line)
+                    self._has_begun.set()
+        except httpx.HTTPError as failure:
+            self.failure = failure
+        self._has_begun.set()
+
+    def join(self):
+        self._thread.join(300)
+        assert not self._thread.is_alive()
+        return self
+
+
+def test_health_ready_and_metrics_agree(daemon, http):
+    assert http.get("/health").json() == {"status": "alive"}
+    assert http.get("/ready").json() == {"status": "ready"}
+    answer = http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    names = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE")}
+    assert names == {
+        "comet_num_requests_running", "comet_num_requests_waiting", "comet_kv_cache_usage_ratio",
+        "comet_preemptions_total", "comet_prompt_tokens_total", "comet_generation_tokens_total",
+        "comet_requests_total", "comet_admission_rejections_total",
+        "comet_time_to_first_token_seconds", "comet_inter_token_latency_seconds",
+        "comet_e2e_request_latency_seconds", "comet_request_queue_time_seconds",
+        "comet_step_duration_seconds", "comet_step_host_seconds",
+        "comet_engine_last_step_age_seconds", "comet_nan_logits_total", "comet_build_info"}
+
+
+def test_metrics_count_what_a_client_saw(daemon, client):
+    daemon.wait_idle()
+    before = daemon.metrics()
+
+    answer = client.completions.create(**{key: value for key, value in LONG.items()
+                                          if key != "ignore_eos"} | {"max_tokens": 12})
+
+    after = daemon.metrics()
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown["comet_prompt_tokens_total"] == answer.usage.prompt_tokens
+    assert grown["comet_generation_tokens_total"] == answer.usage.completion_tokens
+    assert sum(grown[f'comet_requests_total{{reason="{reason}"}}']
+               for reason in ("stop", "length")) == 1
+    assert grown["comet_time_to_first_token_seconds_count"] == 1
+    assert grown["comet_inter_token_latency_seconds_count"] == answer.usage.completion_tokens - 1
+    assert grown["comet_e2e_request_latency_seconds_count"] == 1
+
+
+def test_metrics_show_what_runs(daemon):
+    stream = LongStream(daemon, max_tokens=60)
+
+    during = daemon.metrics()
+    stream.join()
+
+    assert during["comet_num_requests_running"] == 1
+    assert during["comet_kv_cache_usage_ratio"] > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_cancels_its_request(daemon, stream):
+    name = 'comet_requests_total{reason="cancelled"}'
+    daemon.wait_idle()
+    before = daemon.metrics()
+    with socket.create_connection(("127.0.0.1", daemon.http_port)) as connection:
+        body = json.dumps(LONG | {"stream": stream}).encode()
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+                           % (len(body), body))
+        daemon.wait_metric("comet_num_requests_running", 1)
+        tokens_at_leave = daemon.metrics()["comet_generation_tokens_total"]
+
+    daemon.wait_metric(name, before[name] + 1)
+
+    daemon.wait_idle()
+    # One step for the token under way; the rest is what ran between our two looks.
+    assert daemon.metrics()["comet_generation_tokens_total"] - tokens_at_leave < 20
+
+
+def test_a_full_queue_answers_429(stubs):
+    with Daemon("--running-sequences-max", "1", "--waiting-sequences-max", "1") as daemon:
+        running = LongStream(daemon, max_tokens=120)
+        waiting = threading.Thread(target=lambda: httpx.post(
+            daemon.url + "/v1/completions", json=LONG | {"max_tokens": 2}, timeout=300))
+        waiting.start()
+        daemon.wait_metric("comet_num_requests_waiting", 1)
+
+        with make_client(daemon) as client, pytest.raises(openai.RateLimitError) as refused:
+            client.completions.create(model="smollm2", prompt="hi", max_tokens=2)
+        with grpc.insecure_channel(daemon.grpc_address) as channel:
+            with pytest.raises(grpc.RpcError) as grpc_refused:
+                list(stubs.services.CometStub(channel).Generate(
+                    stubs.messages.GenerateRequest(text="hi")))
+
+        assert refused.value.response.headers["Retry-After"] == "1"
+        assert refused.value.type == "rate_limit_error"
+        assert grpc_refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(grpc_refused.value.trailing_metadata())["retry-after"] == "1"
+        assert daemon.metrics()['comet_admission_rejections_total{reason="queue_full"}'] == 2
+        assert httpx.get(daemon.url + "/ready").status_code == 200
+        running.join()
+        waiting.join()
+        daemon.wait_idle()
+
+
+def test_too_many_in_flight_answers_429():
+    with Daemon("--requests-in-flight-max", "1") as daemon:
+        running = LongStream(daemon, max_tokens=60)
+
+        answer = httpx.post(daemon.url + "/v1/completions", json=LONG | {"max_tokens": 2})
+
+        assert answer.status_code == 429
+        assert daemon.metrics()['comet_admission_rejections_total{reason="in_flight"}'] == 1
+        running.join()
+
+
+def test_a_deadline_is_kept(daemon, http, client):
+    start = time.monotonic()
+    whole = http.post("/v1/completions", json=LONG | {"deadline_ms": 400})
+    seconds = time.monotonic() - start
+
+    assert whole.status_code == 504
+    assert whole.json()["error"]["code"] == "deadline_exceeded"
+    assert 0.3 < seconds < 10
+    fields = {key: value for key, value in LONG.items() if key != "ignore_eos"}
+    with pytest.raises(openai.APIError) as failed:
+        for _ in client.completions.create(
+                **fields, stream=True, extra_body={"deadline_ms": 400, "ignore_eos": True}):
+            pass
+    assert "time ran out" in failed.value.message
+
+
+def test_a_client_that_does_not_read_is_dropped():
+    with Daemon("--http-write-ms-max", "500", "--http-send-buffer-bytes", "4096") as daemon:
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", daemon.http_port))
+        body = json.dumps({"model": "smollm2", "messages": [{"role": "user", "content": "Go on."}],
+                           "stream": True, "n": 4, "max_tokens": 1500, "ignore_eos": True,
+                           "logprobs": True, "top_logprobs": 20}).encode()
+        slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+                     % (len(body), body))
+        daemon.wait_metric("comet_num_requests_running", 4)
+
+        other = httpx.post(daemon.url + "/v1/completions", json=LONG | {"max_tokens": 4}, timeout=60)
+        daemon.wait_metric('comet_requests_total{reason="cancelled"}', 1, timeout_seconds=60)
+
+        assert other.status_code == 200
+        daemon.wait_idle()
+        slow.close()
+
+
+def test_sigterm_lets_a_stream_finish():
+    with Daemon() as daemon:
+        stream = LongStream(daemon, max_tokens=60)
+        with grpc.insecure_channel(daemon.grpc_address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+            daemon.process.send_signal(signal.SIGTERM)
+
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(httpx.ConnectError):
+            while daemon.process.poll() is None:
+                httpx.get(daemon.url + "/ready")
+        stream.join()
+
+        assert stream.failure is None
+        assert stream.lines[-2] == "data: [DONE]"
+        assert daemon.process.wait(30) == 0
+        assert daemon.log_lines()[-1]["event"] == "drained"
+
+
+def test_the_drain_time_cuts_streams_off_with_an_error():
+    daemon = Daemon("--drain-seconds", "1").wait_ready()
+    stream = LongStream(daemon)
+
+    start = time.monotonic()
+    code = daemon.stop()
+    stream.join()
+
+    assert code == 0
+    assert time.monotonic() - start < 20
+    assert "event: error" in stream.lines
+    error = json.loads(stream.lines[stream.lines.index("event: error") + 1][6:])["error"]
+    assert error["code"] == "unavailable"
+    assert "data: [DONE]" not in stream.lines
+
+
+def test_a_second_signal_ends_at_once():
+    daemon = Daemon().wait_ready()
+    stream = LongStream(daemon)
+    daemon.process.send_signal(signal.SIGINT)
+    while not any(line["event"] == "draining" for line in daemon.log_lines()):
+        time.sleep(0.01)
+
+    daemon.process.send_signal(signal.SIGINT)
+
+    assert daemon.process.wait(5) == 1
+    stream.join()
+
+
+@pytest.mark.parametrize("flag, kind", [("--port", "http"), ("--grpc-port", "grpc")])
+def test_a_port_in_use_is_told(daemon, flag, kind):
+    port = daemon.http_port if flag == "--port" else daemon.grpc_port
+    second = Daemon(flag, str(port))
+
+    assert second.process.wait(120) == 1
+    assert f"{kind}: cannot listen on 127.0.0.1:{port}" in second.log_text()
+
+
+@pytest.mark.parametrize("arguments, code, word", [
+    (["--version"], 0, "comet "),
+    (["--help"], 0, "serve"),
+    (["serve", "--help"], 0, "Example"),
+    (["quantize", "--help"], 0, "Example"),
+    (["generate", "--help"], 0, "Example"),
+    (["inspect", "--help"], 0, "Example"),
+    (["eval", "perplexity", "--help"], 0, "Example"),
+    ([], 2, ""),
+    (["dance"], 2, ""),
+    (["serve"], 2, "--model"),
+    (["serve", "--model", "x", "--port", "70000"], 2, "http.port"),
+    (["serve", "--model", "x", "--dance", "1"], 2, "--dance"),
+    (["serve", "--model", "/nowhere", "--port", "0"], 1, "/nowhere"),
+    (["serve", "--config", "/nowhere.json"], 2, "/nowhere.json"),
+    (["inspect", "/nowhere"], 1, "/nowhere"),
+])
+def test_command_line_exit_codes(arguments, code, word):
+    done = subprocess.run([binary_path(), *arguments], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == code, done.stderr
+    assert word in done.stdout + done.stderr
+
+
+def test_too_little_memory_says_how_much_is_needed():
+    done = subprocess.run([binary_path(), "serve", "--model", model_path(), "--port", "0",
+                           "--grpc-port", "-1", "--kv-cache-bytes", str(1 << 50)],
+                          capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert "MiB" in done.stderr
