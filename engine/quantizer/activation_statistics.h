@@ -7,7 +7,7 @@
 
 #include "engine/model/decoder_layer.h"
 #include "kernels/base/status.h"
-#include "kernels/device.h"
+#include "kernels/make_backend.h"
 
 namespace comet {
 
@@ -16,12 +16,14 @@ struct ActivationStatistics {
   int num_channels = 0;
   int64_t num_tokens = 0;
   std::vector<float> abs_max;  // [K]
-  std::vector<double> sum_sq;  // [K]
-  std::vector<float> sample;   // [num_sample_tokens, K]: evenly spaced tokens
+  // [K, K]: sum of x x^T over tokens scaled to unit mean square. Every token counts the same: the
+  // first of a window can be a thousand times larger than the others in some layers.
+  std::vector<float> gram;
+  std::vector<float> sample;  // [num_sample_tokens, K]: evenly spaced tokens
   int num_sample_tokens = 0;
 
-  // Mean square of each channel, raised to a hundredth of the mean of all: a channel that the
-  // calibration text leaves silent still counts.
+  // Mean square of each channel over the scaled tokens, raised to a hundredth of the mean of all: a
+  // channel that the calibration text leaves silent still counts.
   std::vector<float> Importance() const;
 };
 
@@ -29,21 +31,23 @@ struct ActivationStatistics {
 // sampled where its index is a multiple of `sample_stride`. Confined to one thread.
 class StatisticsObserver final : public LayerObserver {
  public:
-  StatisticsObserver(Device& device, int sample_stride)
-      : device_(device), sample_stride_(sample_stride) {}
+  StatisticsObserver(Backend& backend, int sample_stride)
+      : backend_(backend), sample_stride_(sample_stride) {}
 
   void OnLinearInput(LinearKind kind, const LinearInput& input) override;
 
   const ActivationStatistics& of(LinearKind kind) const {
     return statistics_[static_cast<size_t>(kind)];
   }
-  // The first fault of copying from the device.
+  // The first fault of the back end.
   const Status& status() const { return status_; }
 
  private:
-  void Add(std::span<const float> rows, int num_channels, ActivationStatistics& statistics);
+  Status Observe(const LinearInput& input, ActivationStatistics& statistics);
+  void Add(std::span<const float> rows, ActivationStatistics& statistics);
+  Status AddGram(std::span<const float> rows, ActivationStatistics& statistics);
 
-  Device& device_;
+  Backend& backend_;
   int sample_stride_;
   std::array<ActivationStatistics, kNumLinearKinds> statistics_;
   std::vector<float> host_rows_;
