@@ -7,7 +7,7 @@
 
 #include "engine/model/decoder_layer.h"
 #include "kernels/base/status.h"
-#include "kernels/device.h"
+#include "kernels/make_backend.h"
 
 namespace comet {
 
@@ -17,6 +17,8 @@ struct ActivationStatistics {
   int64_t num_tokens = 0;
   std::vector<float> abs_max;  // [K]
   std::vector<double> sum_sq;  // [K]
+  std::vector<float> gram;     // [K, K]: sum of x x^T, each x scaled to mean square 1, so that
+                               // the few tokens of huge activations do not outvote all others
   std::vector<float> sample;   // [num_sample_tokens, K]: evenly spaced tokens
   int num_sample_tokens = 0;
 
@@ -29,21 +31,23 @@ struct ActivationStatistics {
 // sampled where its index is a multiple of `sample_stride`. Confined to one thread.
 class StatisticsObserver final : public LayerObserver {
  public:
-  StatisticsObserver(Device& device, int sample_stride)
-      : device_(device), sample_stride_(sample_stride) {}
+  StatisticsObserver(Backend& backend, int sample_stride)
+      : backend_(backend), sample_stride_(sample_stride) {}
 
   void OnLinearInput(LinearKind kind, const LinearInput& input) override;
 
   const ActivationStatistics& of(LinearKind kind) const {
     return statistics_[static_cast<size_t>(kind)];
   }
-  // The first fault of copying from the device.
+  // The first fault of the back end.
   const Status& status() const { return status_; }
 
  private:
-  void Add(std::span<const float> rows, int num_channels, ActivationStatistics& statistics);
+  Status Observe(const LinearInput& input, ActivationStatistics& statistics);
+  void Add(std::span<const float> rows, ActivationStatistics& statistics);
+  Status AddGram(std::span<const float> rows, ActivationStatistics& statistics);
 
-  Device& device_;
+  Backend& backend_;
   int sample_stride_;
   std::array<ActivationStatistics, kNumLinearKinds> statistics_;
   std::vector<float> host_rows_;

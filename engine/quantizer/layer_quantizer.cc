@@ -18,11 +18,14 @@ Result<LinearResult> QuantizeOrdered(Backend& backend, int num_outputs,
   const std::vector<float> ordered = PermuteColumns(weights, order.gather);
   const std::vector<float> importance = PermuteColumns(statistics.Importance(), order.gather);
   const std::vector<float> sample = PermuteColumns(statistics.sample, order.gather);
+  const std::vector<float> gram =
+      PermuteRows(PermuteColumns(statistics.gram, order.gather), order.gather);
   return QuantizeLinear(backend,
                         {.num_outputs = num_outputs,
                          .weights = ordered,
                          .importance = importance,
                          .sample = sample,
+                         .gram = gram,
                          .num_int4_channels = order.num_int4_channels},
                         num_threads);
 }

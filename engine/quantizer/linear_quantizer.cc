@@ -4,6 +4,7 @@
 
 #include "engine/model/decoder_layer.h"
 #include "engine/model/device_tensor.h"
+#include "engine/quantizer/error_feedback.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
@@ -123,6 +124,7 @@ Status MeasureOutputs(Backend& backend, const LinearTask& task, LinearResult& re
 
 Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task, int num_threads) {
   TwoLevelWeights weights = QuantizeTwoLevel(task.weights, task.importance, num_threads);
+  FeedBackErrors(task.weights, task.gram, weights, num_threads);
   LinearResult result;
   QuantizedLinear& linear = result.linear;
   linear.num_outputs = task.num_outputs;

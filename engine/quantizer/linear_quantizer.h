@@ -33,6 +33,7 @@ struct LinearTask {
   std::span<const float> weights;     // [N, K], columns permuted
   std::span<const float> importance;  // [K], permuted
   std::span<const float> sample;      // [num_sample_tokens, K], permuted
+  std::span<const float> gram;        // [K, K], rows and columns permuted
   int num_int4_channels = 0;
 };
 

@@ -151,7 +151,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
       const KeyHadamardChoice keys,
       ChooseKeyHadamard(backend_, config, layer, hidden_.front().view(), options_.kv.k_bits));
 
-  StatisticsObserver statistics(*backend_.device, sample_stride_);
+  StatisticsObserver statistics(backend_, sample_stride_);
   {
     COMET_ASSIGN_OR_RETURN(const DecoderLayer decoder,
                            DecoderLayer::Make(backend_, config, layer, kFloatPrecision));
