@@ -257,6 +257,7 @@ TEST(ChatRequest, RefusesUnknownFields) {
 
   EXPECT_EQ(outcome.param, "temprature");
   EXPECT_EQ(outcome.code, "unknown_parameter");
+  EXPECT_EQ(BlamedParam(With("", 1)), "body");
 }
 
 TEST(ChatRequest, RefusesWhatIsNoObject) {
