@@ -16,10 +16,10 @@
 
 namespace comet {
 
-// The output of one submitted request, read by one server thread. Detokenises and matches stop texts
-// on the reader's side, so the step thread only hands over token ids. Destroying it before the last
-// delta cancels the request within one step. Confined to one thread at a time; OnReady's callback
-// comes from the step thread. Destroyed before its engine.
+// The output of one submitted request, read by one server thread. Detokenises and matches stop
+// texts on the reader's side, so the step thread only hands over token ids. Destroying it before
+// the last delta cancels the request within one step. Confined to one thread at a time; OnReady's
+// callback comes from the step thread. Destroyed before its engine.
 class TokenStream {
  public:
   virtual ~TokenStream() = default;
@@ -29,7 +29,8 @@ class TokenStream {
   // Waits at most `timeout`; empty when nothing came.
   virtual std::optional<OutputDelta> WaitNext(std::chrono::milliseconds timeout) = 0;
   // Calls `callback` once, soon, when TryNext() may have something (at once if it already has).
-  // The callback must not block and must not call the stream; none runs once the stream is destroyed.
+  // The callback must not block and must not call the stream; none runs once the stream is
+  // destroyed.
   virtual void OnReady(std::function<void()> callback) = 0;
   // Every choice has given its finish_reason.
   virtual bool is_finished() const = 0;
@@ -52,23 +53,23 @@ struct EngineStats {
   std::chrono::steady_clock::duration last_step_age{};  // Since the last step ended; 0 while idle.
 };
 
-// What happened to one request or step, for histograms. Called on the step thread, before the readers
-// see the step's tokens: it must be quick and must not call the engine. A request of several choices
-// is queued, gets its first token and finishes once, with the gravest of their reasons; the time
-// between tokens is each choice's own. A choice that its reader ended at a stop text counts as kStop
-// unless it had ended by itself before the reader saw the text.
+// What happened to one request or step, for histograms. Called on the step thread, before the
+// readers see the step's tokens: it must be quick and must not call the engine. A request of
+// several choices is queued, gets its first token and finishes once, with the gravest of their
+// reasons; the time between tokens is each choice's own. A choice that its reader ended at a stop
+// text counts as kStop unless it had ended by itself before the reader saw the text.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
-  virtual void OnQueued(double /*queue_seconds*/) {}       // Left the queue for its first step.
+  virtual void OnQueued(double /*queue_seconds*/) {}  // Left the queue for its first step.
   virtual void OnFirstToken(double /*ttft_seconds*/) {}
   virtual void OnNextToken(double /*inter_token_seconds*/) {}
   virtual void OnFinished(FinishReason /*reason*/, double /*e2e_seconds*/) {}
   virtual void OnStep(double /*step_seconds*/, double /*host_seconds*/) {}
 };
 
-// A model being served: requests in, token streams out. One step thread owns scheduler, KV cache and
-// model. Thread-safe.
+// A model being served: requests in, token streams out. One step thread owns scheduler, KV cache
+// and model. Thread-safe.
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -88,8 +89,8 @@ class Engine {
 
   // Refuses new requests from now on.
   virtual void BeginDrain() = 0;
-  // Waits until nothing runs or `timeout` passed; then cancels the rest, which takes one step. True when
-  // all finished.
+  // Waits until nothing runs or `timeout` passed; then cancels the rest, which takes one step. True
+  // when all finished.
   virtual bool WaitDrained(std::chrono::milliseconds timeout) = 0;
 };
 

@@ -13,14 +13,14 @@ namespace comet {
 
 // How tokens are chosen. Defaults are OpenAI's.
 struct SamplingParams {
-  float temperature = 1.0f;         // 0..2; 0 is greedy
-  float top_p = 1.0f;               // (0, 1]
-  int top_k = 0;                    // 0: all
-  float min_p = 0.0f;               // 0..1
-  float repetition_penalty = 1.0f;  // (0, 10]
-  float presence_penalty = 0.0f;    // -2..2
-  float frequency_penalty = 0.0f;   // -2..2
-  std::optional<uint64_t> seed;     // Absent: chosen by the engine.
+  float temperature = 1.0f;                       // 0..2; 0 is greedy
+  float top_p = 1.0f;                             // (0, 1]
+  int top_k = 0;                                  // 0: all
+  float min_p = 0.0f;                             // 0..1
+  float repetition_penalty = 1.0f;                // (0, 10]
+  float presence_penalty = 0.0f;                  // -2..2
+  float frequency_penalty = 0.0f;                 // -2..2
+  std::optional<uint64_t> seed;                   // Absent: chosen by the engine.
   std::vector<std::pair<int, float>> logit_bias;  // (token id, -100..100)
 };
 
@@ -56,8 +56,9 @@ struct TokenLogprob {
 };
 
 // What one choice gained. Text and tokens do not line up one to one: a delta's text is what became
-// certain with its tokens (whole characters, no possible beginning of a stop text). A token that ended
-// the output (end of generation, a stop token, the last of a stop text) is in token_ids and counted.
+// certain with its tokens (whole characters, no possible beginning of a stop text). A token that
+// ended the output (end of generation, a stop token, the last of a stop text) is in token_ids and
+// counted.
 struct OutputDelta {
   int choice_idx = 0;
   std::string text;

@@ -10,9 +10,9 @@
 namespace comet {
 
 struct BackendOptions {
-  std::string device = "cpu";     // cpu | reference | cuda
-  std::string cpu_isa = "auto";   // auto | scalar | avx2 | avx512vnni; cpu only
-  int num_threads = 0;            // cpu only; 0: what the cgroup allows
+  std::string device = "cpu";    // cpu | reference | cuda
+  std::string cpu_isa = "auto";  // auto | scalar | avx2 | avx512vnni; cpu only
+  int num_threads = 0;           // cpu only; 0: what the cgroup allows
 
   Status Validate() const;
 };
@@ -23,8 +23,8 @@ struct Backend {
   std::unique_ptr<Ops> ops;
 };
 
-// Errors: kInvalidArgument (an unknown name), kUnimplemented (not in this build), kInternal (the device
-// does not answer).
+// Errors: kInvalidArgument (an unknown name), kUnimplemented (not in this build), kInternal (the
+// device does not answer).
 Result<Backend> MakeBackend(const BackendOptions& options);
 
 }  // namespace comet

@@ -17,15 +17,16 @@
 
 namespace comet {
 
-// Every operation of a LLaMA on one device; the contracts are in kernels/ops/. Each call validates its
-// arguments, returns on empty ones, and issues work on the device's stream without allocating or
-// waiting. An op the back end has no kernel for is kUnimplemented naming op, shape and device.
+// Every operation of a LLaMA on one device; the contracts are in kernels/ops/. Each call validates
+// its arguments, returns on empty ones, and issues work on the device's stream without allocating
+// or waiting. An op the back end has no kernel for is kUnimplemented naming op, shape and device.
 // Confined to the step thread.
 class Ops {
  public:
   virtual ~Ops() = default;
 
-  // Copies host weights into the back end's own layout. May run for long and allocate; called at load.
+  // Copies host weights into the back end's own layout. May run for long and allocate; called at
+  // load.
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) = 0;
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) = 0;
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) = 0;

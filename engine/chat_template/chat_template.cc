@@ -6,6 +6,7 @@
 #include "engine/chat_template/interpreter.h"
 #include "engine/chat_template/lexer.h"
 #include "engine/chat_template/statement_parser.h"
+#include "engine/tokenizer/utf8.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -16,6 +17,15 @@ using jinja::Interpreter;
 using jinja::Sandbox;
 using jinja::Value;
 using nlohmann::ordered_json;
+
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const Utf8Char next = ReadUtf8Char(text);
+    if (next.state != Utf8State::kValid) return false;
+    text.remove_prefix(next.num_bytes);
+  }
+  return true;
+}
 
 Result<Value> FromJson(Sandbox& sandbox, const ordered_json& json, int depth_left);
 
@@ -97,6 +107,7 @@ std::time_t SystemTime() { return std::time(nullptr); }
 Result<std::unique_ptr<ChatTemplate>> ChatTemplate::Parse(std::string_view source,
                                                           const ChatTemplateLimits& limits,
                                                           ChatTemplateClock clock) {
+  if (!IsUtf8(source)) return InvalidArgument("chat template: the template is not UTF-8");
   COMET_ASSIGN_OR_RETURN(std::vector<jinja::Token> tokens, jinja::Tokenize(source));
   jinja::TokenStream stream(std::move(tokens), limits.depth_max);
   COMET_ASSIGN_OR_RETURN(Body body, jinja::StatementParser(stream).ParseTemplate());

@@ -166,6 +166,8 @@ Status Interpreter::Assign(const Statement& statement, Value value) {
   if (!target || !target->is(Kind::kNamespace)) {
     return InvalidArgument("cannot assign attribute on non-namespace object");
   }
+  COMET_RETURN_IF_ERROR(
+      sandbox_.Spend(static_cast<int64_t>(target->name_space()->attributes.size()) / 64));
   target->name_space()->Set(statement.text, std::move(value));
   return Status::Ok();
 }

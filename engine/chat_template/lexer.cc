@@ -281,7 +281,9 @@ class Lexer {
     const auto [parsed, error] = is_float
                                      ? std::from_chars(digits.data(), end, token.real)
                                      : std::from_chars(digits.data(), end, token.integer, base);
-    if (error == std::errc() && parsed == end) return Status::Ok();
+    // Python forbids 007, which once was octal.
+    const bool is_octal = !is_float && base == 10 && digits[0] == '0' && token.integer != 0;
+    if (error == std::errc() && parsed == end && !is_octal) return Status::Ok();
     return SyntaxError(token.position, StrCat("the number ", text, " can't be read"));
   }
 

@@ -34,9 +34,12 @@ Result<Value> DictValues(Sandbox& sandbox, const Value& self, const Arguments& a
   return sandbox.NewList(std::move(values));
 }
 
-Result<Value> DictGet(Sandbox&, const Value& self, const Arguments& arguments) {
+Result<Value> DictGet(Sandbox& sandbox, const Value& self, const Arguments& arguments) {
   COMET_ASSIGN_OR_RETURN(const Parameters bound,
                          Parameters::Bind(arguments, "get", {"key", "default"}, 1));
+  if (bound[0].is(Kind::kString)) {
+    COMET_RETURN_IF_ERROR(sandbox.SpendBytes(static_cast<int64_t>(bound[0].text().size())));
+  }
   const Value* found = self.dict()->Find(bound[0]);
   if (found) return *found;
   return bound.has(1) ? bound[1] : Value::None();

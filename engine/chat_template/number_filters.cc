@@ -18,18 +18,31 @@ namespace {
 // Digits that a double can hold after the point.
 constexpr int64_t kPrecisionMax = 300;
 
-std::optional<int64_t> ParseInteger(std::string_view text, int base) {
+// Without the underscores that Python allows between digits, white space and a plus sign.
+std::string PlainNumber(std::string_view text) {
   text = Strip(text, Ends::kBoth);
   if (text.starts_with('+')) text.remove_prefix(1);
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool is_between =
+        i > 0 && i + 1 < text.size() && text[i - 1] != '_' && text[i + 1] != '_';
+    if (text[i] != '_' || !is_between) plain.push_back(text[i]);
+  }
+  return plain;
+}
+
+std::optional<int64_t> ParseInteger(std::string_view literal, int base) {
+  std::string text = PlainNumber(literal);
+  const std::string_view prefix = base == 16 ? "0x" : (base == 8 ? "0o" : (base == 2 ? "0b" : ""));
+  if (!prefix.empty() && ToLower(text).starts_with(prefix)) text.erase(0, prefix.size());
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
 
-std::optional<double> ParseReal(std::string_view text) {
-  text = Strip(text, Ends::kBoth);
-  if (text.starts_with('+')) text.remove_prefix(1);
+std::optional<double> ParseReal(std::string_view literal) {
+  const std::string text = PlainNumber(literal);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;

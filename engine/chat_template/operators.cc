@@ -124,6 +124,12 @@ bool IsSequence(const Value& value) {
          (value.is(Kind::kList) && value.list()->kind != ListKind::kGenerator);
 }
 
+// A look-up hashes its key.
+Status SpendKey(Sandbox& sandbox, const Value& key) {
+  return key.is(Kind::kString) ? sandbox.SpendBytes(static_cast<int64_t>(key.text().size()))
+                               : Status::Ok();
+}
+
 int Sign(double difference) { return difference < 0 ? -1 : (difference > 0 ? 1 : 0); }
 
 int OrderNumbers(const Value& left, const Value& right) {
@@ -151,6 +157,7 @@ Result<bool> EqualItems(Sandbox& sandbox, const std::vector<Value>& left,
 Result<bool> EqualDicts(Sandbox& sandbox, const Dict& left, const Dict& right) {
   if (left.items.size() != right.items.size()) return false;
   for (const auto& [key, value] : left.items) {
+    COMET_RETURN_IF_ERROR(SpendKey(sandbox, key));
     const Value* other = right.Find(key);
     if (!other) return false;
     COMET_ASSIGN_OR_RETURN(const bool is_equal, Equal(sandbox, value, *other));
@@ -376,7 +383,10 @@ Result<bool> Contains(Sandbox& sandbox, const Value& container, const Value& ite
     COMET_RETURN_IF_ERROR(sandbox.SpendBytes(static_cast<int64_t>(container.text().size())));
     return Find(container.text(), item.text()) != std::string_view::npos;
   }
-  if (container.is(Kind::kDict)) return container.dict()->Find(item) != nullptr;
+  if (container.is(Kind::kDict)) {
+    COMET_RETURN_IF_ERROR(SpendKey(sandbox, item));
+    return container.dict()->Find(item) != nullptr;
+  }
   if (!container.is(Kind::kList) && !container.is(Kind::kUndefined)) {
     return InvalidArgument(
         StrCat("argument of type '", container.type_name(), "' is not iterable"));
@@ -394,13 +404,18 @@ Result<Value> GetAttribute(Sandbox& sandbox, const Value& object, std::string_vi
   if (HasMethod(object, name)) return sandbox.NewMethod(object, name);
   const Value* found = nullptr;
   if (object.is(Kind::kDict)) found = object.dict()->Find(name);
-  if (object.is(Kind::kNamespace)) found = object.name_space()->Find(name);
+  if (object.is(Kind::kNamespace)) {
+    COMET_RETURN_IF_ERROR(
+        sandbox.Spend(static_cast<int64_t>(object.name_space()->attributes.size()) / 64));
+    found = object.name_space()->Find(name);
+  }
   if (object.is(Kind::kLoop)) return LoopAttribute(*object.loop(), name);
   return found ? *found : Value::Undefined(MissingAttribute(object, name));
 }
 
 Result<Value> GetItem(Sandbox& sandbox, const Value& object, const Value& index) {
   if (object.is(Kind::kUndefined)) return InvalidArgument(object.what());
+  COMET_RETURN_IF_ERROR(SpendKey(sandbox, index));
   if (object.is(Kind::kDict)) {
     if (const Value* found = object.dict()->Find(index)) return *found;
   }

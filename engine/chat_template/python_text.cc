@@ -149,7 +149,10 @@ Status WriteRepr(Writer& writer, const Value& value) {
     case Kind::kLoop:
       return writer.Write(StrCat("<LoopContext ", value.loop()->index0 + 1, "/",
                                  value.loop()->items->items.size(), ">"));
-    case Kind::kCallable: return writer.Write(StrCat("<function ", value.callable().name, ">"));
+    case Kind::kCallable:
+      return writer.Write(value.callable().macro
+                              ? StrCat("<Macro '", value.callable().name, "'>")
+                              : StrCat("<function ", value.callable().name, ">"));
   }
   return Status::Ok();
 }

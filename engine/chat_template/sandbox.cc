@@ -7,7 +7,7 @@
 namespace comet::jinja {
 namespace {
 
-constexpr int64_t kStepBytes = 1024;
+constexpr int64_t kStepBytes = 256;
 
 // What an object costs besides its content: allocator, reference counts, hash table.
 constexpr int64_t kObjectBytes = 96;

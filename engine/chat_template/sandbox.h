@@ -24,7 +24,7 @@ class Sandbox {
   ~Sandbox();
 
   Status Spend(int64_t num_steps);
-  // Work proportional to text: 1 KiB is a step.
+  // Work proportional to text: 256 bytes are a step.
   Status SpendBytes(int64_t num_bytes);
   // Before a string of this size is built.
   Status CheckTextBytes(int64_t num_bytes) const;

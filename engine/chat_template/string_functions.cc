@@ -11,13 +11,12 @@ namespace comet::jinja {
 namespace {
 
 // Joins the first parts again, so that the last splits_max cuts stay.
-void KeepLastCuts(std::vector<std::string_view>& parts, int64_t splits_max) {
+void KeepLastCuts(std::string_view text, std::vector<std::string_view>& parts, int64_t splits_max) {
   const auto num_parts = static_cast<int64_t>(parts.size());
   if (splits_max < 0 || num_parts <= splits_max + 1) return;
   const int64_t last_joined = num_parts - splits_max - 1;
-  const char* begin = parts.front().data();
   const std::string_view last = parts[last_joined];
-  parts[last_joined] = {begin, static_cast<size_t>(last.data() + last.size() - begin)};
+  parts[last_joined] = text.substr(0, last.data() + last.size() - text.data());
   parts.erase(parts.begin(), parts.begin() + last_joined);
 }
 
@@ -51,7 +50,7 @@ std::vector<std::string_view> SplitAt(std::string_view text, std::string_view se
     begin = end + separator.size();
   }
   parts.push_back(text.substr(begin));
-  if (is_from_right) KeepLastCuts(parts, splits_max);
+  if (is_from_right) KeepLastCuts(text, parts, splits_max);
   return parts;
 }
 
@@ -74,7 +73,7 @@ std::vector<std::string_view> SplitAtSpaces(std::string_view text, int64_t split
     parts.push_back(rest.substr(0, end));
     rest = Strip(rest.substr(end), Ends::kLeft);
   }
-  if (is_from_right && !parts.empty()) KeepLastCuts(parts, splits_max);
+  if (is_from_right && !parts.empty()) KeepLastCuts(text, parts, splits_max);
   return parts;
 }
 

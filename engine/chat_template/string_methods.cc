@@ -12,6 +12,11 @@
 namespace comet::jinja {
 namespace {
 
+// Parts are small objects, which cost more than their bytes.
+Status SpendParts(Sandbox& sandbox, const Value& self) {
+  return sandbox.Spend(static_cast<int64_t>(self.text().size()) / 16);
+}
+
 // Every method reads its string once or more.
 Status SpendText(Sandbox& sandbox, const Value& self) {
   return sandbox.SpendBytes(static_cast<int64_t>(self.text().size()) + 1);
@@ -36,6 +41,7 @@ Result<Value> Split(Sandbox& sandbox, const Value& self, const Arguments& argume
   COMET_ASSIGN_OR_RETURN(const Parameters bound,
                          Parameters::Bind(arguments, "split", {"sep", "maxsplit"}));
   COMET_ASSIGN_OR_RETURN(const int64_t splits_max, bound.Integer(1, -1));
+  COMET_RETURN_IF_ERROR(SpendParts(sandbox, self));
   std::vector<std::string_view> parts;
   std::string separator;
   if (!bound.has(0) || bound[0].is(Kind::kNone)) {
@@ -51,6 +57,7 @@ Result<Value> Split(Sandbox& sandbox, const Value& self, const Arguments& argume
 Result<Value> SplitLines(Sandbox& sandbox, const Value& self, const Arguments& arguments) {
   COMET_ASSIGN_OR_RETURN(const Parameters bound,
                          Parameters::Bind(arguments, "splitlines", {"keepends"}));
+  COMET_RETURN_IF_ERROR(SpendParts(sandbox, self));
   return NewStrings(sandbox, LinesOf(self.text(), bound.Boolean(0, false)));
 }
 

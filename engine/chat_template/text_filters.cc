@@ -138,7 +138,7 @@ Result<Value> ToJsonText(Sandbox& sandbox, const Value& input, const Arguments& 
 Result<Value> WordCount(Sandbox& sandbox, const Value& input, const Arguments& arguments) {
   COMET_RETURN_IF_ERROR(Parameters::Bind(arguments, "wordcount", {}).status());
   COMET_ASSIGN_OR_RETURN(const Value text, ToText(sandbox, input));
-  COMET_RETURN_IF_ERROR(sandbox.SpendBytes(static_cast<int64_t>(text.text().size())));
+  COMET_RETURN_IF_ERROR(sandbox.Spend(static_cast<int64_t>(text.text().size()) / 16));
   return Value(static_cast<int64_t>(SplitAtSpaces(text.text(), -1, false).size()));
 }
 

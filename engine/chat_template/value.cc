@@ -7,6 +7,11 @@
 #include "kernels/base/str_cat.h"
 
 namespace comet::jinja {
+namespace {
+
+constexpr size_t kWhatBytesMax = 256;
+
+}  // namespace
 
 Value Value::None() {
   Value value;
@@ -15,6 +20,13 @@ Value Value::None() {
 }
 
 Value Value::Undefined(std::string what) {
+  // The message may quote any key.
+  if (what.size() > kWhatBytesMax) {
+    size_t end = kWhatBytesMax;
+    while (end > 0 && (static_cast<uint8_t>(what[end]) & 0xC0) == 0x80) --end;
+    what.resize(end);
+    what += "...";
+  }
   Value value;
   value.state_ = UndefinedState{std::make_shared<const std::string>(std::move(what))};
   return value;

@@ -16,8 +16,8 @@ namespace comet {
 // Errors: kInvalidArgument with line and column; `source` names the file.
 Result<nlohmann::json> ParseConfigText(std::string_view source, std::string_view text);
 
-// Reads the fields of one object of a configuration file into a config's struct; those it lacks keep
-// their values. Collects every fault, one a line, each naming its path. Confined to one call.
+// Reads the fields of one object of a configuration file into a config's struct; those it lacks
+// keep their values. Collects every fault, one a line, each naming its path. Confined to one call.
 class ConfigSection {
  public:
   // `path` names the object in messages: "engine", "engine.scheduler", or "" for the whole file.
@@ -28,8 +28,8 @@ class ConfigSection {
   ConfigSection& Read(std::string_view name, double& value);
   ConfigSection& Read(std::string_view name, bool& value);
   ConfigSection& Read(std::string_view name, std::string& value);
-  // The object of a sub-section, null when it is absent; `path` is set to its name in messages. Merge()
-  // takes what reading it gave.
+  // The object of a sub-section, null when it is absent; `path` is set to its name in messages.
+  // Merge() takes what reading it gave.
   const nlohmann::json* Find(std::string_view name, std::string& path);
   ConfigSection& Merge(const Status& status);
 
@@ -47,9 +47,9 @@ class ConfigSection {
   std::string errors_;
 };
 
-// Reads the engine's part of a configuration file over `config`. Errors: kInvalidArgument, one fault a
-// line: a key that is not an option, a value of the wrong type or beyond the type's range. The values'
-// own rules are EngineConfig::Validate()'s.
+// Reads the engine's part of a configuration file over `config`. Errors: kInvalidArgument, one
+// fault a line: a key that is not an option, a value of the wrong type or beyond the type's range.
+// The values' own rules are EngineConfig::Validate()'s.
 Status ParseEngineConfig(const nlohmann::json& object, std::string_view path, EngineConfig& config);
 
 // The whole configuration, in the form ParseEngineConfig() reads; printed at start.

@@ -8,7 +8,7 @@
 namespace comet {
 
 struct KvCacheConfig {
-  int64_t bytes_max = 0;       // Memory of the page pool; 0: memory_fraction of what is free after load.
+  int64_t bytes_max = 0;  // Memory of the page pool; 0: memory_fraction of what is free after load.
   double memory_fraction = 0.5;
 
   Status Validate() const;

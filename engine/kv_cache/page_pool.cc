@@ -50,8 +50,8 @@ Status PagePool::CheckIntegrity() const {
   std::vector<bool> is_free(num_references_.size(), false);
   for (const int page_id : free_ids_) {
     if (page_id < 0 || page_id >= num_pages()) {
-      return Internal(StrCat("page_pool: a free page's id is ", page_id, ", expected 0 to ",
-                             num_pages() - 1));
+      return Internal(
+          StrCat("page_pool: a free page's id is ", page_id, ", expected 0 to ", num_pages() - 1));
     }
     if (is_free[static_cast<size_t>(page_id)]) {
       return Internal(StrCat("page_pool: page ", page_id, " is in the free list twice"));

@@ -15,8 +15,8 @@ struct PagePoolOptions {
   int page_tokens = kPageTokens;
 };
 
-// The pages one sequence holds: page i holds positions [i * page_tokens, (i + 1) * page_tokens). Only
-// a PagePool changes it. Confined to the step thread.
+// The pages one sequence holds: page i holds positions [i * page_tokens, (i + 1) * page_tokens).
+// Only a PagePool changes it. Confined to the step thread.
 class PageTable {
  public:
   PageTable() = default;
@@ -34,8 +34,9 @@ class PageTable {
   std::vector<int> page_ids_;
 };
 
-// The KV cache's pages as ids 0..num_pages - 1: who holds which, never what is in them. A page is free
-// or has one reference for each holder. Every operation is O(1) a page. Confined to the step thread.
+// The KV cache's pages as ids 0..num_pages - 1: who holds which, never what is in them. A page is
+// free or has one reference for each holder. Every operation is O(1) a page. Confined to the step
+// thread.
 class PagePool {
  public:
   explicit PagePool(const PagePoolOptions& options);
@@ -61,8 +62,8 @@ class PagePool {
 
   int num_references(int page_id) const { return num_references_[static_cast<size_t>(page_id)]; }
 
-  // O(num_pages): every page is either in the free list, once, without references, or outside it with
-  // some. kInternal names the first page that is not.
+  // O(num_pages): every page is either in the free list, once, without references, or outside it
+  // with some. kInternal names the first page that is not.
   Status CheckIntegrity() const;
 
  private:

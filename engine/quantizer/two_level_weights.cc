@@ -19,8 +19,7 @@ constexpr int kStepMax = 16;
 constexpr int kLanes = 16;  // Of the error sum: enough for the compiler to keep vectors busy.
 
 // The grid of clipping factors: a block's step is this share of the one that clips nothing.
-constexpr int kNumClips = 18;
-constexpr float kClipFirst = 1.05f;
+constexpr int kNumClips = 17;
 constexpr float kClipRatio = 0.965f;  // Down to 0.57.
 // The grid of row scales: the largest step of the row is this integer, fractions included.
 constexpr int kNumScales = 29;
@@ -77,7 +76,7 @@ float FindBestStep(const Block& block) {
     const float short_tail = std::max(sign > 0.0f ? high : -low, 0.0f);
     const float unclipped = std::max(long_tail / 8.0f, short_tail / 7.0f);
     if (unclipped < kStepFloor) continue;
-    float factor = kClipFirst;
+    float factor = 1.0f;
     for (int i = 0; i < kNumClips; ++i, factor *= kClipRatio) {
       const float step = sign * unclipped * factor;
       const float error = ErrorOf(block, step);

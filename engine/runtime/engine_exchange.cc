@@ -43,7 +43,8 @@ Status EngineExchange::Submit(Submission submission) {
   return Status::Ok();
 }
 
-// Nobody is woken: an idle step thread has no sequence to end, and a busy one looks before each step.
+// Nobody is woken: an idle step thread has no sequence to end, and a busy one looks before each
+// step.
 void EngineExchange::EndSequence(const SequenceEnd& end) {
   std::lock_guard lock(mutex_);
   if (is_busy()) pending_.ends.push_back(end);

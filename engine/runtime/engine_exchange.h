@@ -54,8 +54,8 @@ struct Departures {
   int64_t num_prompt_tokens = 0;
 };
 
-// The one place where server threads and the step thread meet: the bounded queue of submissions one way,
-// statistics and health the other. Thread-safe.
+// The one place where server threads and the step thread meet: the bounded queue of submissions one
+// way, statistics and health the other. Thread-safe.
 class EngineExchange {
  public:
   explicit EngineExchange(const EngineConfig& config) : config_(config) {}
@@ -83,8 +83,8 @@ class EngineExchange {
 
   // Moves what came to `received`, before every step. When `is_idle`, waits until something comes.
   void Receive(Received& received, bool is_idle);
-  // Makes a plan's or step's effects visible, before its tokens are: a reader that has seen its last
-  // token finds it counted.
+  // Makes a plan's or step's effects visible, before its tokens are: a reader that has seen its
+  // last token finds it counted.
   void Publish(const EngineStats& stats, const Departures& departures);
   // The device failed: nothing is accepted from now on.
   void Fail(const Status& fault);

@@ -16,9 +16,9 @@ struct LiveSequence {
   LiveRequest& request;
   int choice_idx;
   SequenceSampling sampling;
-  Sequence sequence;           // Lent to the scheduler, so its address must not change.
-  bool has_started = false;    // Planned at least once: left the waiting queue for good.
-  TimePoint last_token_time;   // Once it has output.
+  Sequence sequence;          // Lent to the scheduler, so its address must not change.
+  bool has_started = false;   // Planned at least once: left the waiting queue for good.
+  TimePoint last_token_time;  // Once it has output.
 
   int num_output_tokens() const;
 };

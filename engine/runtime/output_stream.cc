@@ -16,8 +16,8 @@ OutputStream::OutputStream(EngineExchange& exchange, const Tokenizer& tokenizer,
       num_unread_(options.num_choices) {
   choices_.reserve(static_cast<size_t>(options.num_choices));
   for (int i = 0; i < options.num_choices; ++i) {
-    choices_.push_back({StreamingDetokenizer(tokenizer, options.with_special_tokens),
-                        StopMatcher(options.stop)});
+    choices_.push_back(
+        {StreamingDetokenizer(tokenizer, options.with_special_tokens), StopMatcher(options.stop)});
   }
   usage_.prompt_tokens = options.num_prompt_tokens;
   exchange_.AddStream();
@@ -82,8 +82,8 @@ void OutputStream::TakeEvent(StreamEvent& event) {
   if (choice.matcher.is_matched()) {
     delta.finish_reason = FinishReason::kStop;
     delta.status = Status::Ok();
-    exchange_.EndSequence({.sequence_id = first_sequence_id_ + event.choice_idx,
-                           .reason = FinishReason::kStop});
+    exchange_.EndSequence(
+        {.sequence_id = first_sequence_id_ + event.choice_idx, .reason = FinishReason::kStop});
   }
   choice.is_finished = delta.finish_reason.has_value();
 }

@@ -28,8 +28,8 @@ struct OutputStreamOptions {
   bool with_logprobs = false;
 };
 
-// The reader's end of a request: turns events into deltas, tokens into text, and ends a choice at its
-// first stop text. See TokenStream for threads.
+// The reader's end of a request: turns events into deltas, tokens into text, and ends a choice at
+// its first stop text. See TokenStream for threads.
 class OutputStream final : public TokenStream {
  public:
   // `exchange` and `tokenizer` outlive the stream.

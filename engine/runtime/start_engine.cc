@@ -28,8 +28,8 @@ using std::chrono::steady_clock;
 // The longest context that model, page tables and pool allow.
 int ContextCapacity(const ModelConfig& model, const ModelLimits& limits) {
   const int num_pages = std::min(limits.pages_per_sequence_max, limits.num_pages);
-  return static_cast<int>(std::min<int64_t>(model.context_length_max,
-                                            int64_t{num_pages} * kPageTokens));
+  return static_cast<int>(
+      std::min<int64_t>(model.context_length_max, int64_t{num_pages} * kPageTokens));
 }
 
 Status CheckAgainstModel(const EngineConfig& config, const ModelConfig& model,
@@ -41,19 +41,17 @@ Status CheckAgainstModel(const EngineConfig& config, const ModelConfig& model,
                 limits.step_tokens_max);
   check.InRange("scheduler.running_sequences_max", config.scheduler.running_sequences_max, 1,
                 std::min(limits.sequences_max, limits.logits_rows_max));
-  check.InRange("context_length_max", config.context_length_max, 0,
-                ContextCapacity(model, limits));
+  check.InRange("context_length_max", config.context_length_max, 0, ContextCapacity(model, limits));
   return check.status();
 }
 
-// Every running sequence's tokens lie in pages but the one sampled last, and a history lists no token
-// twice.
+// Every running sequence's tokens lie in pages but the one sampled last, and a history lists no
+// token twice.
 int64_t HistoryTokensMax(const EngineConfig& config, const ModelConfig& model,
                          const ModelLimits& limits) {
   const int64_t sequences_max = config.scheduler.running_sequences_max;
   const int64_t in_pool = int64_t{limits.num_pages} * kPageTokens + sequences_max;
-  const int64_t distinct =
-      sequences_max * std::min(model.vocab_size, config.context_length_max);
+  const int64_t distinct = sequences_max * std::min(model.vocab_size, config.context_length_max);
   return std::min(in_pool, distinct);
 }
 
@@ -175,8 +173,8 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
       Sampler::Create(*parts.backend.device, *parts.backend.ops,
                       {.rows_max = resolved.scheduler.running_sequences_max,
                        .history_tokens_max = HistoryTokensMax(resolved, model, limits)}));
-  return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(
-      std::move(parts), limits, resolved, std::move(sampler), observer));
+  return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(std::move(parts), limits, resolved,
+                                                               std::move(sampler), observer));
 }
 
 }  // namespace comet

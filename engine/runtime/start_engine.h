@@ -12,8 +12,8 @@
 
 namespace comet {
 
-// What an engine is made of. The model was loaded on `backend` and refers to its device and ops, not to
-// the struct.
+// What an engine is made of. The model was loaded on `backend` and refers to its device and ops,
+// not to the struct.
 struct EngineParts {
   Backend backend;
   std::unique_ptr<Model> model;
@@ -21,10 +21,10 @@ struct EngineParts {
   std::unique_ptr<ChatTemplate> chat_template;  // Null when the checkpoint has none.
 };
 
-// Starts an engine and its step thread; destroying it ends what is in flight with kCancelled and joins
-// the thread. `limits` are those the model was loaded with. `observer` may be null; it outlives the
-// engine. config().context_length_max of the engine is the context it serves: the configured one, or
-// with 0 the most that the model, its page tables and the page pool allow.
+// Starts an engine and its step thread; destroying it ends what is in flight with kCancelled and
+// joins the thread. `limits` are those the model was loaded with. `observer` may be null; it
+// outlives the engine. config().context_length_max of the engine is the context it serves: the
+// configured one, or with 0 the most that the model, its page tables and the page pool allow.
 // Errors: kInvalidArgument (config breaks a rule or asks for more than `limits` or the model have),
 // those of Device::Allocate().
 Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits& limits,

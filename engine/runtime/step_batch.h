@@ -7,7 +7,8 @@
 
 namespace comet {
 
-// A plan in the form Model::Forward() takes: host arrays, reserved once. Confined to the step thread.
+// A plan in the form Model::Forward() takes: host arrays, reserved once. Confined to the step
+// thread.
 class StepBatch {
  public:
   explicit StepBatch(const ModelLimits& limits);

@@ -204,8 +204,8 @@ void StepLoop::TakeToken(LiveSequence& live, StreamEvent event, TimePoint now) {
 
 bool StepLoop::EndsOutput(const LiveSequence& live, int token_id) const {
   const Request& request = live.request.submission.request;
-  if (!request.ignore_eos && std::binary_search(end_of_generation_ids_.begin(),
-                                                end_of_generation_ids_.end(), token_id)) {
+  if (!request.ignore_eos &&
+      std::binary_search(end_of_generation_ids_.begin(), end_of_generation_ids_.end(), token_id)) {
     return true;
   }
   return std::find(request.stop_token_ids.begin(), request.stop_token_ids.end(), token_id) !=

@@ -28,8 +28,8 @@ struct StepLoopParts {
   std::span<const int> end_of_generation_ids;
 };
 
-// The step thread's work: take what came, plan, run the model, sample, hand out the tokens. Owns the
-// scheduler and the page pool. Confined to the step thread.
+// The step thread's work: take what came, plan, run the model, sample, hand out the tokens. Owns
+// the scheduler and the page pool. Confined to the step thread.
 class StepLoop {
  public:
   StepLoop(const StepLoopParts& parts, const EngineConfig& config, const ModelLimits& limits);
@@ -72,7 +72,7 @@ class StepLoop {
   Scheduler scheduler_;
   StepBatch batch_;
   SampleRows rows_;
-  std::vector<LiveSequence*> sampled_;  // Row i's sequence.
+  std::vector<LiveSequence*> sampled_;                                  // Row i's sequence.
   std::unordered_map<int64_t, std::unique_ptr<LiveRequest>> requests_;  // By first_sequence_id.
   std::unordered_map<int64_t, LiveSequence*> sequences_;                // By sequence_id.
   Received received_;

@@ -2,8 +2,8 @@
 
 namespace comet {
 
-// Callbacks run under the mutex, so that after Close() none runs: what they refer to may be gone with the
-// stream. They neither block nor call the stream (TokenStream::OnReady).
+// Callbacks run under the mutex, so that after Close() none runs: what they refer to may be gone
+// with the stream. They neither block nor call the stream (TokenStream::OnReady).
 void StreamChannel::Push(StreamEvent event) {
   std::lock_guard lock(mutex_);
   if (is_closed_) return;

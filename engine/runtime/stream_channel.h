@@ -25,8 +25,8 @@ struct StreamEvent {
   Status status;  // Why, when finish_reason is kError.
 };
 
-// Carries one request's events from the step thread to its reader, in order. Holds at most one event a
-// token of the request, so output_tokens_max bounds it. Thread-safe.
+// Carries one request's events from the step thread to its reader, in order. Holds at most one
+// event a token of the request, so output_tokens_max bounds it. Thread-safe.
 class StreamChannel {
  public:
   // Step thread. Dropped once the reader is gone.
@@ -36,8 +36,8 @@ class StreamChannel {
   void TakeAll(std::vector<StreamEvent>& events);
   // Reader. Waits until something has come; false when it has not within `timeout`.
   bool WaitAny(std::chrono::nanoseconds timeout);
-  // Reader. Calls `callback` once: at once if something has come, else on the step thread at the next
-  // Push(). Replaces a callback that is waiting.
+  // Reader. Calls `callback` once: at once if something has come, else on the step thread at the
+  // next Push(). Replaces a callback that is waiting.
   void OnReady(std::function<void()> callback);
   // Reader. Nothing is kept from now on, and no callback runs after the return.
   void Close();

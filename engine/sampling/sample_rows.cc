@@ -43,8 +43,7 @@ void SampleRows::Add(const SequenceSampling& sampling) {
   uniform.push_back(sampling.uniform());
 
   if (const TokenHistory* history = sampling.history()) {
-    history_ids.insert(history_ids.end(), history->token_ids().begin(),
-                       history->token_ids().end());
+    history_ids.insert(history_ids.end(), history->token_ids().begin(), history->token_ids().end());
     history_counts.insert(history_counts.end(), history->output_counts().begin(),
                           history->output_counts().end());
   }

@@ -85,10 +85,10 @@ Result<const SampleResults*> Sampler::Run(const SampleRows& rows, ConstTensorVie
   }
 
   COMET_RETURN_IF_ERROR(device_.CopyToDevice(input_.data(), input_staging_.data(),
-                                            static_cast<int64_t>(input_bytes_)));
+                                             static_cast<int64_t>(input_bytes_)));
   COMET_RETURN_IF_ERROR(ops_.Sample(args));
   COMET_RETURN_IF_ERROR(device_.CopyToHost(output_staging_.data(), output_.data(),
-                                          static_cast<int64_t>(output_bytes_)));
+                                           static_cast<int64_t>(output_bytes_)));
   Unpack(args.token, results_.token);
   Unpack(args.logprob, results_.logprob);
   Unpack(args.nonfinite_count, results_.nonfinite_count);
@@ -115,8 +115,8 @@ ConstTensorView Sampler::StageWords(const void* values, size_t num_words, DType 
   if (num_words > 0) {
     std::memcpy(input_staging_.data() + offset, values, num_words * kWordBytes);
   }
-  return {static_cast<const std::byte*>(input_.data()) + offset, dtype,
-          {static_cast<int>(num_words)}};
+  return {
+      static_cast<const std::byte*>(input_.data()) + offset, dtype, {static_cast<int>(num_words)}};
 }
 
 TensorView Sampler::TakeOutput(DType dtype, TensorShape shape) {

@@ -22,16 +22,17 @@ struct SamplerLimits {
 
 // What Ops::Sample chose, one row a sequence, in host memory.
 struct SampleResults {
-  std::vector<int32_t> token;            // -1: the row has a NaN or infinite logit.
+  std::vector<int32_t> token;  // -1: the row has a NaN or infinite logit.
   std::vector<float> logprob;
   std::vector<int32_t> nonfinite_count;
-  std::vector<int32_t> top_ids;          // [num_rows, num_top]
+  std::vector<int32_t> top_ids;  // [num_rows, num_top]
   std::vector<float> top_logprobs;
   int num_top = 0;
 };
 
-// Runs Ops::Sample over a step's logits: puts the rows' arrays into device memory by one copy, and takes
-// the results by another. Device memory is allocated once, at Create(). Confined to the step thread.
+// Runs Ops::Sample over a step's logits: puts the rows' arrays into device memory by one copy, and
+// takes the results by another. Device memory is allocated once, at Create(). Confined to the step
+// thread.
 class Sampler {
  public:
   // Errors: those of Device::Allocate(). `device` and `ops` outlive the sampler.

@@ -32,8 +32,8 @@ Status CheckLogitBias(const std::vector<std::pair<int, float>>& logit_bias, int 
   std::sort(token_ids.begin(), token_ids.end());
   const auto twice = std::adjacent_find(token_ids.begin(), token_ids.end());
   if (twice == token_ids.end()) return Status::Ok();
-  return InvalidArgument(StrCat("sampling: logit_bias names token ", *twice,
-                                " more than once, expected once"));
+  return InvalidArgument(
+      StrCat("sampling: logit_bias names token ", *twice, " more than once, expected once"));
 }
 
 }  // namespace

@@ -10,11 +10,13 @@
 
 namespace comet {
 
-// The uniform number in [0, 1) that chooses one token: a hash of the request's seed, the choice and the
-// position of the token in the output. So a result depends on neither batch, chunking nor preemption.
+// The uniform number in [0, 1) that chooses one token: a hash of the request's seed, the choice and
+// the position of the token in the output. So a result depends on neither batch, chunking nor
+// preemption.
 float UniformOf(uint64_t seed, int choice_idx, int output_position);
 
-// How one sequence's tokens are chosen, and what of its past that needs. Confined to the step thread.
+// How one sequence's tokens are chosen, and what of its past that needs. Confined to the step
+// thread.
 class SequenceSampling {
  public:
   // `params` is shared by the choices of a request: immutable, and as large as its logit_bias.

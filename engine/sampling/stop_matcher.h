@@ -6,16 +6,16 @@
 
 namespace comet {
 
-// Finds the first stop text in a text that comes in pieces, and lets through only what can't be part of
-// one. First is the one complete first, reading byte by byte; of two complete at once, the longer. So
-// the result does not depend on how the text is cut into pieces. Confined to one thread.
+// Finds the first stop text in a text that comes in pieces, and lets through only what can't be
+// part of one. First is the one complete first, reading byte by byte; of two complete at once, the
+// longer. So the result does not depend on how the text is cut into pieces. Confined to one thread.
 class StopMatcher {
  public:
   // None of `stops` is empty.
   explicit StopMatcher(const std::vector<std::string>& stops);
 
-  // Takes the next piece and returns what became certain: everything but the longest end that a stop
-  // text could begin with. Once is_matched(), what came before the stop text, then nothing.
+  // Takes the next piece and returns what became certain: everything but the longest end that a
+  // stop text could begin with. Once is_matched(), what came before the stop text, then nothing.
   std::string Push(std::string_view piece);
   // The text has ended: returns what was held back. Nothing when is_matched().
   std::string Finish();

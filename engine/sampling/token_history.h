@@ -7,8 +7,8 @@
 namespace comet {
 
 // The distinct tokens of one sequence, in order of first appearance, and how often each is in its
-// output: what the penalties of SampleArgs read. Kept up by one token at a time. Confined to the step
-// thread.
+// output: what the penalties of SampleArgs read. Kept up by one token at a time. Confined to the
+// step thread.
 class TokenHistory {
  public:
   explicit TokenHistory(std::span<const int> prompt_ids);
@@ -22,7 +22,7 @@ class TokenHistory {
   int IndexOf(int token_id);
 
   std::vector<int> token_ids_;
-  std::vector<int> output_counts_;           // One a token id.
+  std::vector<int> output_counts_;  // One a token id.
   std::unordered_map<int, int> index_by_id_;
 };
 

@@ -10,16 +10,15 @@ namespace comet {
 namespace {
 
 // An admission leaves one page free for this many running sequences. A sequence opens a page every
-// kPageTokens steps, so the running ones go on for a quarter of that before one is preempted; without
-// it a full pool preempts, and computes a prompt anew, within a few steps of every admission.
+// kPageTokens steps, so the running ones go on for a quarter of that before one is preempted;
+// without it a full pool preempts, and computes a prompt anew, within a few steps of every
+// admission.
 constexpr int kSequencesPerSparePage = 4;
 
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pages)
-    : config_(config),
-      pages_(pages),
-      plan_(config.step_tokens_max, config.running_sequences_max) {
+    : config_(config), pages_(pages), plan_(config.step_tokens_max, config.running_sequences_max) {
   COMET_CHECK(config.Validate().ok());
   running_.reserve(static_cast<size_t>(config.running_sequences_max));
 }
@@ -133,8 +132,7 @@ void Scheduler::CommitStep() {
 
 void Scheduler::Remove(Sequence& sequence) {
   if (sequence.is_running) {
-    const auto position =
-        std::lower_bound(running_.begin(), running_.end(), &sequence, ByRank());
+    const auto position = std::lower_bound(running_.begin(), running_.end(), &sequence, ByRank());
     COMET_CHECK(position != running_.end() && *position == &sequence);
     running_.erase(position);
     sequence.is_running = false;

@@ -15,22 +15,22 @@ namespace comet {
 // Decides what each step computes, by one rule: {sequence: tokens this step} under a token budget,
 // decodes first, then chunks of prompts.
 //
-// Order. A sequence's rank is its arrival less aging_ms a level of priority. Ranks never change, yet
-// waiting ages: after aging_ms of waiting a sequence goes before newcomers one level above it, so
-// nobody starves. Both queues are in order of rank.
+// Order. A sequence's rank is its arrival less aging_ms a level of priority. Ranks never change,
+// yet waiting ages: after aging_ms of waiting a sequence goes before newcomers one level above it,
+// so nobody starves. Both queues are in order of rank.
 //
 // Pages. A sequence takes the pages of all its tokens when it is admitted and one more whenever a
-// decoded token opens one. When none is free, the running sequence of the last rank gives its pages up
-// and waits, to be computed anew (preemption by recompute).
+// decoded token opens one. When none is free, the running sequence of the last rank gives its pages
+// up and waits, to be computed anew (preemption by recompute).
 //
-// Pure bookkeeping: no device, no clock. Borrows the sequences between Enqueue() and Remove(). Confined
-// to the step thread, but for CheckFits().
+// Pure bookkeeping: no device, no clock. Borrows the sequences between Enqueue() and Remove().
+// Confined to the step thread, but for CheckFits().
 class Scheduler {
  public:
   Scheduler(const SchedulerConfig& config, PagePool& pages);
 
-  // Whether a sequence that grows to this many tokens fits the pool when it is alone. It must: it would
-  // preempt itself for ever. Errors: kInvalidArgument with both sizes. Thread-safe.
+  // Whether a sequence that grows to this many tokens fits the pool when it is alone. It must: it
+  // would preempt itself for ever. Errors: kInvalidArgument with both sizes. Thread-safe.
   Status CheckFits(int num_tokens_max) const;
 
   // `sequence` waits from now on; it has at least one token, and CheckFits(num_tokens_max) holds.
@@ -67,7 +67,7 @@ class Scheduler {
 
   const SchedulerConfig config_;
   PagePool& pages_;
-  std::vector<Sequence*> running_;        // Ascending ByRank.
+  std::vector<Sequence*> running_;  // Ascending ByRank.
   std::set<Sequence*, ByRank> waiting_;
   StepPlan plan_;
   TimePoint next_deadline_ = TimePoint::max();  // No deadline is before it.

@@ -14,15 +14,15 @@ using TimePoint = std::chrono::steady_clock::time_point;
 struct Sequence {
   // Set by the owner before Enqueue().
   int64_t sequence_id = 0;
-  int priority = 0;                        // Higher runs first.
-  TimePoint arrival;                       // When the request was submitted.
-  TimePoint deadline = TimePoint::max();   // When it expires.
-  int num_tokens_max = 0;                  // Prompt and output together.
-  std::vector<int> token_ids;              // Prompt, then output; the owner appends after a step.
+  int priority = 0;                       // Higher runs first.
+  TimePoint arrival;                      // When the request was submitted.
+  TimePoint deadline = TimePoint::max();  // When it expires.
+  int num_tokens_max = 0;                 // Prompt and output together.
+  std::vector<int> token_ids;             // Prompt, then output; the owner appends after a step.
 
   // Set by the scheduler.
-  bool is_running = false;       // Holds pages; otherwise it waits.
-  int num_computed_tokens = 0;   // Their keys and values are in the cache.
+  bool is_running = false;      // Holds pages; otherwise it waits.
+  int num_computed_tokens = 0;  // Their keys and values are in the cache.
   int num_preemptions = 0;
   std::chrono::nanoseconds rank{};  // Smaller is served first; see Scheduler.
   PageTable page_table;

@@ -17,8 +17,8 @@ struct PlannedSequence {
   bool needs_logits() const { return num_tokens == sequence->num_pending_tokens(); }
 };
 
-// What a step will compute: how many tokens of which sequence, within a budget. Confined to the step
-// thread.
+// What a step will compute: how many tokens of which sequence, within a budget. Confined to the
+// step thread.
 class StepPlan {
  public:
   StepPlan(int tokens_max, int sequences_max) : tokens_max_(tokens_max) {

@@ -39,7 +39,8 @@ class ByteLevelBpeTokenizer::StretchEncoder {
   void Merge(std::string_view stretch) {
     if (tokenizer_.pre_tokenizer_->ignores_merges()) {
       const int id = tokenizer_.FindToken(SymbolsOf(stretch));
-      if (id >= 0) return token_ids_.push_back(id);
+      const bool is_text = id >= 0 && tokenizer_.vocabulary().types[id] == TokenType::kNormal;
+      if (is_text) return token_ids_.push_back(id);
     }
     for (const char c : stretch) {
       const int id = tokenizer_.byte_ids_[static_cast<uint8_t>(c)];

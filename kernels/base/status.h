@@ -62,7 +62,8 @@ Status DeadlineExceeded(std::string message);
 Status DataLoss(std::string message);
 Status Internal(std::string message);
 
-// A value, or the Status that says why there is none. Reading the value of a failed Result is a bug.
+// A value, or the Status that says why there is none. Reading the value of a failed Result is a
+// bug.
 template <typename T>
 class [[nodiscard]] Result {
  public:
@@ -99,10 +100,10 @@ class [[nodiscard]] Result {
 #define COMET_CONCAT(a, b) COMET_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr` (a Status) failed.
-#define COMET_RETURN_IF_ERROR(expr)                   \
-  do {                                                \
-    ::comet::Status comet_status = (expr);            \
-    if (!comet_status.ok()) return comet_status;      \
+#define COMET_RETURN_IF_ERROR(expr)              \
+  do {                                           \
+    ::comet::Status comet_status = (expr);       \
+    if (!comet_status.ok()) return comet_status; \
   } while (false)
 
 // Evaluates `expr` (a Result) and assigns its value to `lhs`, which may be a declaration.
@@ -114,10 +115,10 @@ class [[nodiscard]] Result {
   lhs = std::move(result).value()
 
 // The same two inside a coroutine.
-#define COMET_CO_RETURN_IF_ERROR(expr)                \
-  do {                                                \
-    ::comet::Status comet_status = (expr);            \
-    if (!comet_status.ok()) co_return comet_status;   \
+#define COMET_CO_RETURN_IF_ERROR(expr)              \
+  do {                                              \
+    ::comet::Status comet_status = (expr);          \
+    if (!comet_status.ok()) co_return comet_status; \
   } while (false)
 #define COMET_CO_ASSIGN_OR_RETURN(lhs, expr) \
   COMET_CO_ASSIGN_OR_RETURN_IMPL(COMET_CONCAT(comet_result_, __LINE__), lhs, expr)

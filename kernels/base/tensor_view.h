@@ -14,8 +14,8 @@ namespace comet {
 
 inline constexpr int kTensorRankMax = 4;
 
-// Shape and strides of a tensor, outermost first. Strides are in elements; the innermost is 1 unless
-// an op's contract says otherwise.
+// Shape and strides of a tensor, outermost first. Strides are in elements; the innermost is 1
+// unless an op's contract says otherwise.
 class TensorShape {
  public:
   TensorShape() = default;
@@ -40,8 +40,8 @@ class TensorShape {
   std::array<int64_t, kTensorRankMax> strides_{};
 };
 
-// A borrowed tensor in device memory: on a CPU back end `data` is a host pointer. An absent optional
-// tensor is a default-constructed view (data() == nullptr).
+// A borrowed tensor in device memory: on a CPU back end `data` is a host pointer. An absent
+// optional tensor is a default-constructed view (data() == nullptr).
 template <typename Pointer>
 class BasicTensorView {
  public:
@@ -51,8 +51,7 @@ class BasicTensorView {
 
   // A mutable view reads as a const one.
   operator BasicTensorView<const void*>() const  // NOLINT: implicit
-    requires(!std::is_same_v<Pointer, const void*>)
-  {
+      requires(!std::is_same_v<Pointer, const void*>) {
     return {data_, dtype_, shape_};
   }
 
@@ -77,7 +76,8 @@ class BasicTensorView {
     COMET_CHECK(first >= 0 && count >= 0 && first + count <= dim(0));
     TensorShape shape = shape_;
     shape.set_dim(0, count);
-    using Byte = std::conditional_t<std::is_same_v<Pointer, const void*>, const std::byte, std::byte>;
+    using Byte =
+        std::conditional_t<std::is_same_v<Pointer, const void*>, const std::byte, std::byte>;
     return {static_cast<Byte*>(data_) + first * stride(0) * BytesOf(dtype_), dtype_, shape};
   }
 

@@ -42,6 +42,18 @@ class AttentionKernel {
 
   static int Smaller(int a, int b) { return a < b ? a : b; }
 
+  // Calls fn with the number of rows as a template value, so that accumulators are registers.
+  template <typename Fn>
+  static void WithRowCount(int num_rows, const Fn& fn) {
+    static_assert(kRowTile == 4);
+    switch (num_rows) {
+      case 1: return fn.template operator()<1>();
+      case 2: return fn.template operator()<2>();
+      case 3: return fn.template operator()<3>();
+      case 4: return fn.template operator()<4>();
+    }
+  }
+
   // (scale * code) + minimum, as the contract reads a code.
   static F Decode(F code, F scale, F minimum) { return Simd::Add(Simd::Mul(scale, code), minimum); }
 
@@ -146,15 +158,11 @@ class AttentionKernel {
   // logits[r][p] = softmax_scale * (q[r] . key[p]) for p < count, and some past it.
   static void Logits(const AttentionTile& tile, int first_row, int num_rows, int count) {
     const float* q = tile.q + int64_t{first_row} * tile.layout->head_dim;
-    for (int p = 0; p < count; p += kKeyVectors * kLanes) {
-      if (num_rows == kRowTile) {
-        LogitLanes<kRowTile>(tile, q, p, tile.logits + p);
-      } else {
-        for (int r = 0; r < num_rows; ++r) {
-          LogitLanes<1>(tile, q + r * tile.layout->head_dim, p, tile.logits + r * kGroupTokens + p);
-        }
+    WithRowCount(num_rows, [&]<int kRows>() {
+      for (int p = 0; p < count; p += kKeyVectors * kLanes) {
+        LogitLanes<kRows>(tile, q, p, tile.logits + p);
       }
-    }
+    });
   }
 
   template <int kRows>
@@ -202,24 +210,24 @@ class AttentionKernel {
   static void Outputs(const AttentionTile& tile, int num_rows, const int* counts) {
     const int width = tile.layout->value_width;
     std::memset(tile.group_out, 0, static_cast<size_t>(num_rows * width) * sizeof(float));
-    // Positions every row sees go together, the few that remain row by row.
-    const int shared = num_rows == kRowTile ? counts[0] : 0;
     for (int d = 0; d < width;) {
       const int num_lanes = width - d >= kValueVectors * kLanes ? kValueVectors * kLanes : kLanes;
       if (num_lanes == kLanes) {
-        OutputLanes<1>(tile, num_rows, counts, shared, d);
+        OutputLanes<1>(tile, num_rows, counts, d);
       } else {
-        OutputLanes<kValueVectors>(tile, num_rows, counts, shared, d);
+        OutputLanes<kValueVectors>(tile, num_rows, counts, d);
       }
       d += num_lanes;
     }
   }
 
+  // Positions every row sees go together, the few that remain row by row.
   template <int kVectors>
-  static void OutputLanes(const AttentionTile& tile, int num_rows, const int* counts, int shared,
-                          int d) {
-    if (shared > 0) Accumulate<kRowTile, kVectors>(tile, 0, d, 0, shared);
-    for (int r = 0; r < num_rows; ++r) Accumulate<1, kVectors>(tile, r, d, shared, counts[r]);
+  static void OutputLanes(const AttentionTile& tile, int num_rows, const int* counts, int d) {
+    const int shared = counts[0];
+    WithRowCount(num_rows,
+                 [&]<int kRows>() { Accumulate<kRows, kVectors>(tile, 0, d, 0, shared); });
+    for (int r = 1; r < num_rows; ++r) Accumulate<1, kVectors>(tile, r, d, shared, counts[r]);
   }
 
   template <int kRows, int kVectors>

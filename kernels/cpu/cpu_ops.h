@@ -56,6 +56,7 @@ class CpuOps final : public Ops {
     cpu::Scratch<const uint8_t*> heads;
     cpu::Scratch<int> ids;
     cpu::Scratch<int> kept_ids;
+    cpu::Scratch<uint8_t> codes;
   };
 
   // A tile of one sequence's queries with all heads of one GQA group.

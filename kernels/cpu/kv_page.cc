@@ -42,26 +42,28 @@ RowScale ChooseScale(const float* x, int head_dim, float levels) {
   return {nan, nan};
 }
 
-struct CodeScale {
-  float scale;
-  float minimum;
-  float levels;
-};
-
-uint8_t CodeOf(float x, const CodeScale& row) {
-  if (!(row.scale > 0.0f)) return 0;
-  const float clamped = std::clamp((x - row.minimum) / row.scale, 0.0f, row.levels);
-  return static_cast<uint8_t>((clamped + exp_constants::kRoundMagic) - exp_constants::kRoundMagic);
-}
-
-// Stores s and m of a token and returns them as read back.
-CodeScale StoreScale(uint8_t* scales, int token_idx, const float* x, int head_dim, int bits) {
+// Stores s and m of a token and writes its codes, one a byte. A loop without branches: the compiler
+// makes vectors of it.
+void Quantize(const float* x, int head_dim, int bits, int token_idx, uint8_t* scales,
+              uint8_t* codes) {
+  constexpr float kMagic = exp_constants::kRoundMagic;
   const float levels = static_cast<float>((1 << bits) - 1);
   const RowScale row = ChooseScale(x, head_dim, levels);
   Half* halves = reinterpret_cast<Half*>(scales);
   halves[token_idx] = row.scale;
   halves[kPageTokens + token_idx] = row.minimum;
-  return {ToFloat(row.scale), ToFloat(row.minimum), levels};
+  const float scale = ToFloat(row.scale);
+  const float minimum = ToFloat(row.minimum);
+  if (!(scale > 0.0f)) {
+    std::memset(codes, 0, static_cast<size_t>(head_dim));
+    return;
+  }
+  for (int d = 0; d < head_dim; ++d) {
+    const float quotient = (x[d] - minimum) / scale;
+    const float above = quotient > 0.0f ? quotient : 0.0f;
+    const float clamped = above < levels ? above : levels;
+    codes[d] = static_cast<uint8_t>(static_cast<int32_t>((clamped + kMagic) - kMagic));
+  }
 }
 
 void StoreNibble(uint8_t* byte, bool is_high, uint8_t code) {
@@ -86,20 +88,21 @@ KvHeadLayout MakeKvHeadLayout(const KvFormat& format, int head_dim) {
   return layout;
 }
 
-void StoreKey(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* key) {
+void StoreKey(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* key,
+              uint8_t* codes) {
+  constexpr int kHalfTokens = kPageTokens / 2;
   const int bits = layout.k_bits;
+  const int64_t channel_bytes = kPageTokens * bits / 8;
   uint8_t* keys = head + layout.keys_offset;
-  CodeScale row{};
   if (bits <= 8) {
-    row = StoreScale(head + layout.key_scale_offset, token_idx, key, layout.head_dim, bits);
+    Quantize(key, layout.head_dim, bits, token_idx, head + layout.key_scale_offset, codes);
   }
   for (int d = 0; d < layout.head_dim; ++d) {
-    uint8_t* channel = keys + d * (kPageTokens * bits / 8);
+    uint8_t* channel = keys + d * channel_bytes;
     if (bits == 4) {
-      constexpr int kHalfTokens = kPageTokens / 2;
-      StoreNibble(channel + token_idx % kHalfTokens, token_idx >= kHalfTokens, CodeOf(key[d], row));
+      StoreNibble(channel + token_idx % kHalfTokens, token_idx >= kHalfTokens, codes[d]);
     } else if (bits == 8) {
-      channel[token_idx] = CodeOf(key[d], row);
+      channel[token_idx] = codes[d];
     } else if (bits == 16) {
       reinterpret_cast<Half*>(channel)[token_idx] = HalfFromFloat(key[d]);
     } else {
@@ -108,23 +111,23 @@ void StoreKey(const KvHeadLayout& layout, uint8_t* head, int token_idx, const fl
   }
 }
 
-void StoreValue(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* value) {
+void StoreValue(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* value,
+                uint8_t* codes) {
   const int bits = layout.v_bits;
   const int64_t row_bytes = layout.value_width * bits / 8;
   uint8_t* out = head + layout.values_offset + token_idx * row_bytes;
   // Padding past head_dim is read into lanes nobody stores; zeros keep it repeatable.
   std::memset(out, 0, static_cast<size_t>(row_bytes));
-  CodeScale row{};
   if (bits <= 8) {
-    row = StoreScale(head + layout.value_scale_offset, token_idx, value, layout.head_dim, bits);
+    Quantize(value, layout.head_dim, bits, token_idx, head + layout.value_scale_offset, codes);
   }
   for (int d = 0; d < layout.head_dim; ++d) {
     if (bits == 4) {
       const int in_group = d % kValueWidthMultiple;
       uint8_t* byte = out + d / kValueWidthMultiple * kLanes + in_group % kLanes;
-      StoreNibble(byte, in_group >= kLanes, CodeOf(value[d], row));
+      StoreNibble(byte, in_group >= kLanes, codes[d]);
     } else if (bits == 8) {
-      out[d] = CodeOf(value[d], row);
+      out[d] = codes[d];
     } else if (bits == 16) {
       reinterpret_cast<Half*>(out)[d] = HalfFromFloat(value[d]);
     } else {

@@ -20,8 +20,10 @@ inline constexpr int kValueWidthMultiple = 32;
 KvHeadLayout MakeKvHeadLayout(const KvFormat& format, int head_dim);
 
 // Stores token `token_idx` of a page through the cache's format. `head` is the KV head in its page;
-// key and value have head_dim values.
-void StoreKey(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* key);
-void StoreValue(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* value);
+// key and value have head_dim values, `codes` is scratch for as many bytes.
+void StoreKey(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* key,
+              uint8_t* codes);
+void StoreValue(const KvHeadLayout& layout, uint8_t* head, int token_idx, const float* value,
+                uint8_t* codes);
 
 }  // namespace comet::cpu

@@ -70,6 +70,7 @@ void CpuOps::AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& lay
   const int32_t* query_start = batch.query_start.as<int32_t>() + sequence_idx;
   const int context_length = batch.context_length.as<int32_t>()[sequence_idx];
   float* head = scratch.row.Get(head_dim);
+  uint8_t* codes = scratch.codes.Get(head_dim);
   for (int r = query_start[0]; r < query_start[1]; ++r) {
     const int position = context_length - (query_start[1] - r);
     LoadRow(args.qkv, r, head_idx * head_dim, head_dim, head);
@@ -87,7 +88,7 @@ void CpuOps::AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& lay
     uint8_t* kv_head = args.cache.pages.as<uint8_t>() + page_id * args.cache.pages.stride(0) +
                        kv_head_idx * layout.head_bytes;
     const auto store = is_value ? cpu::StoreValue : cpu::StoreKey;
-    store(layout, kv_head, position % kPageTokens, head);
+    store(layout, kv_head, position % kPageTokens, head, codes);
   }
 }
 

@@ -16,8 +16,8 @@ namespace comet {
 //           num_heads a multiple of cache.num_kv_heads.
 // Numerics  fp32 accumulation, one rounding. The unit is a group of 256 tokens at absolute
 //           positions, computed afresh as (max, sum, output) and folded left to right: a query's
-//           result does not depend on the batch, the chunking or the number of threads. e^x is Exp of
-//           kernels/base/exact_math.h. Between back ends: within 1e-3 of the output's largest
+//           result does not depend on the batch, the chunking or the number of threads. e^x is Exp
+//           of kernels/base/exact_math.h. Between back ends: within 1e-3 of the output's largest
 //           magnitude (f32: 1e-5).
 // Aliasing  None.
 // Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (running softmax).

@@ -7,8 +7,8 @@
 
 namespace comet {
 
-inline constexpr int kPageTokens = 64;    // Tokens of one KV-cache page.
-inline constexpr int kGroupTokens = 256;  // Unit of attention's arithmetic, at absolute positions.
+inline constexpr int kPageTokens = 64;     // Tokens of one KV-cache page.
+inline constexpr int kGroupTokens = 256;   // Unit of attention's arithmetic, at absolute positions.
 inline constexpr int kPageAlignment = 16;  // Bytes, of every page's first one.
 
 // How one layer's keys and values are held.

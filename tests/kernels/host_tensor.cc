@@ -94,17 +94,15 @@ void HostTensor::FillNormal(Random& random, float scale) {
 }
 
 bool HostTensor::GuardsAreIntact() const {
-  std::vector<bool> is_element(bytes_.size(), false);
+  const auto is_guard = [](std::byte byte) { return byte == kGuard; };
+  const size_t row_bytes = static_cast<size_t>(num_columns() * BytesOf(dtype_));
+  auto gap = bytes_.begin();
   for (int i = 0; i < num_rows(); ++i) {
-    for (int j = 0; j < num_columns(); ++j) {
-      const size_t offset = OffsetOf(i, j);
-      for (int b = 0; b < BytesOf(dtype_); ++b) is_element[offset + static_cast<size_t>(b)] = true;
-    }
+    const auto row = bytes_.begin() + static_cast<std::ptrdiff_t>(OffsetOf(i, 0));
+    if (!std::all_of(gap, row, is_guard)) return false;
+    gap = row + static_cast<std::ptrdiff_t>(row_bytes);
   }
-  for (size_t b = 0; b < bytes_.size(); ++b) {
-    if (!is_element[b] && bytes_[b] != kGuard) return false;
-  }
-  return true;
+  return std::all_of(gap, bytes_.end(), is_guard);
 }
 
 std::vector<std::byte> HostTensor::ElementBytes() const {

@@ -31,9 +31,10 @@ std::vector<KvCase> Cases() {
   return cases;
 }
 
-// Appends everything and computes the outputs of the last tokens only: the reference is slow.
+// How many tokens at a sequence's end compute outputs: the reference is slow.
+constexpr int kNumAttending = 3;
+
 void RunLastTokens(KvRig& rig, const std::vector<int>& lengths) {
-  constexpr int kNumAttending = 3;
   std::vector<KvChunk> history;
   std::vector<KvChunk> last;
   for (size_t s = 0; s < lengths.size(); ++s) {
@@ -63,7 +64,7 @@ TEST_P(KvOpsTest, QueriesHaveTheReferencesBitsAndOutputsAreNear) {
           << c << " length " << lengths[s];
       const HostTensor& outputs = actual.outputs(sequence_idx);
       const double tolerance = c.dtype == DType::kF32 ? 1e-5 : 1e-3;
-      for (int p = std::max(0, lengths[s] - 3); p < lengths[s]; ++p) {
+      for (int p = std::max(0, lengths[s] - kNumAttending); p < lengths[s]; ++p) {
         HostTensor expected_row(c.dtype, {1, outputs.dim(1)});
         HostTensor actual_row(c.dtype, {1, outputs.dim(1)});
         for (int j = 0; j < outputs.dim(1); ++j) {

@@ -25,8 +25,9 @@ class PageOfBoth {
                .head_dim = head_dim} {}
 
   void Store(int token_idx, const std::vector<float>& key, const std::vector<float>& value) {
-    StoreKey(layout_, page_.data(), token_idx, key.data());
-    StoreValue(layout_, page_.data(), token_idx, value.data());
+    std::vector<uint8_t> codes(key.size());
+    StoreKey(layout_, page_.data(), token_idx, key.data(), codes.data());
+    StoreValue(layout_, page_.data(), token_idx, value.data(), codes.data());
     reference::WriteKvRow(cache_, {.side = reference::KvSide::kKey, .token_idx = token_idx}, key);
     reference::WriteKvRow(cache_, {.side = reference::KvSide::kValue, .token_idx = token_idx},
                           value);

@@ -125,6 +125,27 @@ class LinearTest : public BackendTest {
     return in_place ? residual : y;
   }
 
+  HostTensor RunOnce(const WeightTensors& weights, LinearInputTensors& x, int num_outputs) {
+    HostTensor y(DType::kF32, {x.codes.dim(0), num_outputs});
+    const std::unique_ptr<PackedLinear> packed = weights.Pack(tested_ops()).value();
+    EXPECT_EQ(tested_ops().Linear({.y = y.view(), .x = x.view(), .weights = packed.get()}),
+              Status::Ok());
+    return y;
+  }
+
+  // Token 0 at the positive limits, token 1 at the negative ones, both with the largest exponent.
+  static void FillExtreme(LinearInputTensors& x, int int4_limit) {
+    for (int t = 0; t < 2; ++t) {
+      const int sign = t == 0 ? 1 : -1;
+      for (int k = 0; k < x.codes.dim(1); ++k) {
+        x.codes.Set(t, k, sign * (k < x.format.num_int4_channels ? int4_limit : 127));
+      }
+      x.scale.Set(0, t, 1.0);
+      x.exponent.Set(0, t, x.format.exponent_max);
+      x.code_sum.Set(0, t, 0);
+    }
+  }
+
   void ExpectSameBits(const std::vector<Case>& cases) {
     for (const Case& c : cases) {
       const HostTensor expected = Run(reference_ops(), c);
@@ -149,38 +170,51 @@ TEST_P(LinearTest, WritesOverItsResidual) {
   EXPECT_EQ(DifferenceOf(Run(tested_ops(), c, /*in_place=*/true), Run(tested_ops(), c)), "");
 }
 
-TEST_P(LinearTest, LargestSumsDoNotOverflow) {
+// Every sum at its largest: v = -8 is the largest product, v = 7 the largest biased code.
+TEST_P(LinearTest, LargestSumsAreExact) {
+  constexpr int kInputs4096 = 4096;
+  constexpr int kInt4 = 2048;
   for (const ActivationMode mode : {ActivationMode::kMixed, ActivationMode::kInt8}) {
-    constexpr int kInputs4096 = 4096;
-    constexpr int kInt4 = 2048;
+    for (const int v : {-8, 7}) {
+      Random random(3);
+      WeightTensors weights(WeightKind::kW4ax, 2, kInputs4096, kInt4, random);
+      for (int n = 0; n < 2; ++n) {
+        for (int i = 0; i < kInputs4096 / 2; ++i) weights.codes.Set(n, i, (v & 0xf) * 0x11);
+        for (int b = 0; b < weights.steps.dim(1); ++b) weights.steps.Set(n, b, 16);
+      }
+      LinearInputTensors x(FormatOf(mode, kInputs4096, kInt4), 2, kInputs4096);
+      const int int4_limit = mode == ActivationMode::kMixed ? 7 : 127;
+      FillExtreme(x, int4_limit);
+
+      const HostTensor y = RunOnce(weights, x, 2);
+
+      const double sum = 16.0 * v *
+                         ((127.0 * (kInputs4096 - kInt4)) * (1 << x.format.exponent_max) +
+                          static_cast<double>(int4_limit) * kInt4);
+      const float scale = static_cast<float>(weights.scale.At(0, 0));
+      EXPECT_EQ(y.At(0, 0), static_cast<double>(static_cast<float>(sum) * scale)) << v;
+      EXPECT_EQ(y.At(1, 0), static_cast<double>(static_cast<float>(-sum) * scale)) << v;
+    }
+  }
+}
+
+TEST_P(LinearTest, LargestInt8SumsAreExact) {
+  constexpr int kInputs1000 = 1000;
+  for (const int code : {-127, 127}) {
     Random random(3);
-    WeightTensors weights(WeightKind::kW4ax, 2, kInputs4096, kInt4, random);
+    WeightTensors weights(WeightKind::kInt8, 2, kInputs1000, 0, random);
     for (int n = 0; n < 2; ++n) {
-      // gamma * v = 16 * -8 = -128 everywhere.
-      for (int i = 0; i < kInputs4096 / 2; ++i) weights.codes.Set(n, i, 0x88);
-      for (int b = 0; b < weights.steps.dim(1); ++b) weights.steps.Set(n, b, 16);
+      for (int k = 0; k < kInputs1000; ++k) weights.codes.Set(n, k, code);
     }
-    LinearInputTensors x(FormatOf(mode, kInputs4096, kInt4), 2, kInputs4096);
-    const int int4_limit = mode == ActivationMode::kMixed ? 7 : 127;
-    for (int t = 0; t < 2; ++t) {
-      const int sign = t == 0 ? 1 : -1;
-      for (int k = 0; k < kInputs4096; ++k)
-        x.codes.Set(t, k, sign * (k < kInt4 ? int4_limit : 127));
-      x.scale.Set(0, t, 1.0);
-      x.exponent.Set(0, t, x.format.exponent_max);
-      x.code_sum.Set(0, t, 0);
-    }
-    HostTensor y(DType::kF32, {2, 2});
-    const std::unique_ptr<PackedLinear> packed = weights.Pack(tested_ops()).value();
+    LinearInputTensors x(FormatOf(ActivationMode::kInt8, kInputs1000, 0), 2, kInputs1000);
+    FillExtreme(x, 127);
 
-    ASSERT_EQ(tested_ops().Linear({.y = y.view(), .x = x.view(), .weights = packed.get()}),
-              Status::Ok());
+    const HostTensor y = RunOnce(weights, x, 2);
 
-    const double sum = -128.0 * ((127.0 * kInt4) * (1 << x.format.exponent_max) +
-                                 static_cast<double>(int4_limit) * kInt4);
+    const double sum = 127.0 * code * kInputs1000 * (1 << x.format.exponent_max);
     const float scale = static_cast<float>(weights.scale.At(0, 0));
-    EXPECT_EQ(y.At(0, 0), static_cast<double>(static_cast<float>(sum) * scale));
-    EXPECT_EQ(y.At(1, 0), static_cast<double>(static_cast<float>(-sum) * scale));
+    EXPECT_EQ(y.At(0, 0), static_cast<double>(static_cast<float>(sum) * scale)) << code;
+    EXPECT_EQ(y.At(1, 0), static_cast<double>(static_cast<float>(-sum) * scale)) << code;
   }
 }
 

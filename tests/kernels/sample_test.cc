@@ -193,6 +193,21 @@ TEST_P(SampleTest, FollowsTheDistribution) {
   EXPECT_EQ(counts, (std::vector<int>{100, 200, 300, 400}));
 }
 
+TEST_P(SampleTest, ARunningSumEqualToTheTargetGoesOn) {
+  HostTensor logits(DType::kF32, {3, 2});
+  for (int r = 0; r < 3; ++r) {
+    logits.Set(r, 0, 1.0);
+    logits.Set(r, 1, 1.0);
+  }
+
+  const Sampled sampled = SampleRows(tested_ops(), logits,
+                                     {{.uniform = 0.0f}, {.uniform = 0.5f}, {.uniform = 0.49f}}, 2);
+
+  EXPECT_EQ(sampled.token.At(0, 0), 0);
+  EXPECT_EQ(sampled.token.At(0, 1), 1);
+  EXPECT_EQ(sampled.token.At(0, 2), 0);
+}
+
 TEST_P(SampleTest, MarksRowsThatAreNotFinite) {
   HostTensor logits(DType::kF32, {4, 50});
   Random random(57);

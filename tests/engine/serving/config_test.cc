@@ -48,7 +48,8 @@ TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
     "scheduler": {"step_tokens_max": 128, "aging_ms": 7},
     "kv_cache": {"bytes_max": 8589934592, "memory_fraction": 1},  /* all of it */
     "stall_ms_max": 5
-  })", config);
+  })",
+                              config);
 
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(config.scheduler.step_tokens_max, 128);
@@ -100,8 +101,12 @@ TEST(ConfigJson, RefusesATextThatIsNoObject) {
 
 TEST(ConfigJson, ReadsWhatItPrints) {
   EngineConfig config;
-  config.scheduler = {.step_tokens_max = 1, .running_sequences_max = 2, .waiting_sequences_max = 3,
-                      .waiting_tokens_max = 4, .choices_max = 5, .request_deadline_ms = 6,
+  config.scheduler = {.step_tokens_max = 1,
+                      .running_sequences_max = 2,
+                      .waiting_sequences_max = 3,
+                      .waiting_tokens_max = 4,
+                      .choices_max = 5,
+                      .request_deadline_ms = 6,
                       .aging_ms = 7};
   config.kv_cache = {.bytes_max = 8, .memory_fraction = 0.25};
   config.context_length_max = 9;

@@ -53,16 +53,19 @@ class FaultyOps final : public Ops {
 
 class DeviceFaultTest : public testing::Test {
  protected:
+  // A test that failed half-way must not leave the step thread held.
+  ~DeviceFaultTest() override { gate_.Open(); }
+
   void SetUp() override {
     const std::unique_ptr<FloatSource> source = MakeRandomSource();
     Result<Backend> backend = MakeBackend({.device = "reference"});
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend->ops =
         std::make_unique<FaultyOps>(std::move(backend->ops), attention_fails_, sample_fails_);
-    Result<std::unique_ptr<Engine>> engine = StartServing(
-        *source, std::move(backend).value(),
-        {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
-         .observer = &gate_});
+    Result<std::unique_ptr<Engine>> engine =
+        StartServing(*source, std::move(backend).value(),
+                     {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
+                      .observer = &gate_});
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = std::move(engine).value();
   }

@@ -17,8 +17,8 @@ using std::chrono::milliseconds;
 
 constexpr int kPageSize = 16;
 
-// A scheduler driven by random arrivals, cancellations and deadlines, with every rule checked at every
-// step. A step takes a millisecond of the schedule's own time.
+// A scheduler driven by random arrivals, cancellations and deadlines, with every rule checked at
+// every step. A step takes a millisecond of the schedule's own time.
 class RandomSchedule {
  public:
   RandomSchedule(const SchedulerConfig& config, int num_pages, uint64_t seed)
@@ -216,8 +216,7 @@ TEST(SchedulerProperty, NobodyStarvesBehindHigherPriorities) {
 TEST(SchedulerProperty, PlansA256SequenceStepWithin50Microseconds) {
   constexpr int kSequences = 256;
   PagePool pages({.num_pages = 40'000, .page_tokens = kPageTokens});
-  Scheduler scheduler(
-      {.step_tokens_max = 4096, .running_sequences_max = kSequences}, pages);
+  Scheduler scheduler({.step_tokens_max = 4096, .running_sequences_max = kSequences}, pages);
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (int i = 0; i < kSequences; ++i) {
     sequences.push_back(std::make_unique<Sequence>());

@@ -201,7 +201,7 @@ TEST_F(SchedulerTest, AdmitsNobodyInAStepThatPreempts) {
   RunStep();  // Five pages, all full.
   Enqueue({.id = 3, .num_tokens = 1, .priority = 5, .arrival_ms = 2});
 
-  EXPECT_EQ(RunStep(), Ids{1});       // The second gives up three pages.
+  EXPECT_EQ(RunStep(), Ids{1});  // The second gives up three pages.
   EXPECT_EQ(RunStep(), (Ids{1, 3}));
 }
 

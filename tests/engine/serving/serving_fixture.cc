@@ -11,7 +11,7 @@
 namespace comet {
 namespace {
 
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::minutes kPatience{5};
 
 class RandomSource final : public FloatSource {
  public:
@@ -32,8 +32,8 @@ class RandomSource final : public FloatSource {
     vocabulary_.pieces = {"<unk>", "<s>", "</s>"};
     vocabulary_.types = {TokenType::kUnknown, TokenType::kControl, TokenType::kControl};
     for (int i = 0; i < 256; ++i) {
-      vocabulary_.pieces.push_back({static_cast<char>('a' + i / 16),
-                                    static_cast<char>('a' + i % 16)});
+      vocabulary_.pieces.push_back(
+          {static_cast<char>('a' + i / 16), static_cast<char>('a' + i % 16)});
       vocabulary_.types.push_back(TokenType::kNormal);
     }
     vocabulary_.scores.assign(vocabulary_.pieces.size(), 0.0f);

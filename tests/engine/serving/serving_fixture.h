@@ -24,9 +24,9 @@ inline constexpr int kRandomVocab = kFirstPairId + 256;
 // A small LLaMA of random weights: the shapes of a real one, text of two letters a token.
 struct RandomSourceOptions {
   uint64_t seed = 1;
-  int nan_token_id = -1;     // A prompt with this token gives logits that are no numbers.
-  float eos_weight = 0.0f;   // Scales the LM head's row of kEosId.
-  int hidden_size = 64;      // Of 4 heads; a multiple of 8.
+  int nan_token_id = -1;    // A prompt with this token gives logits that are no numbers.
+  float eos_weight = 0.0f;  // Scales the LM head's row of kEosId.
+  int hidden_size = 64;     // Of 4 heads; a multiple of 8.
   int context_length_max = 256;
 };
 std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options = {});
@@ -55,7 +55,7 @@ class StepGate : public EngineObserver {
   // The step that runs, or the next one, stops at its end.
   void Shut();
   void Open();
-  // Returns once a step waits at the gate; false when none did within a minute.
+  // Returns once a step waits at the gate; false when none did in five minutes.
   [[nodiscard]] bool WaitUntilHeld();
 
   void OnStep(double step_seconds, double host_seconds) override;
@@ -77,13 +77,14 @@ struct ChoiceOutput {
   int num_deltas = 0;
 };
 
-// Reads a stream to its end, or for at most a minute, in which case the last choices lack an end.
+// Reads a stream to its end, or for at most five minutes, in which case the last choices lack an
+// end.
 std::vector<ChoiceOutput> ReadAll(TokenStream& stream, int num_choices = 1);
 
 // Greedy, without end of generation: runs to its length.
 Request GreedyRequest(std::vector<int> prompt_ids, int output_tokens_max);
 
-// Waits until the engine is idle; false when it is not within a minute.
+// Waits until the engine is idle; false when it is not within five minutes.
 [[nodiscard]] bool WaitIdle(const Engine& engine);
 
 }  // namespace comet

@@ -1,0 +1,190 @@
+#include "engine/quantizer/quantize_model.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "engine/loader/checkpoint.h"
+#include "engine/model/model.h"
+#include "engine/quantizer/relative_error.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "tests/engine/checkpoint/test_files.h"
+#include "tests/engine/test_data.h"
+
+namespace comet {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr ModelLimits kLimits{.step_tokens_max = 64,
+                              .sequences_max = 1,
+                              .logits_rows_max = 64,
+                              .pages_per_sequence_max = 1,
+                              .num_pages = 1};
+
+class QuantizeModelTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    COMET_REQUIRE_FILE(TestDataPath("models/stories260K.gguf"));
+    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = std::move(backend).value();
+    Result<std::unique_ptr<FloatSource>> source =
+        FloatSource::Open(TestDataPath("models/stories260K.gguf"));
+    ASSERT_TRUE(source.ok()) << source.status();
+    source_ = std::move(source).value();
+  }
+
+  QuantizeModelOptions OptionsFor(const std::string& folder) const {
+    return {.output = folder,
+            .calibration_text =
+                "Once upon a time there was a little girl who lived by the sea. "
+                "\"Where is my boat?\" she asked. The boat was big and red.",
+            .calibration = {.window_tokens = 32, .tokens_max = 256}};
+  }
+
+  // Logits of every position of one sentence.
+  std::vector<float> LogitsOf(Model& model) {
+    const std::vector<int> ids = {1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315};
+    const int num_tokens = static_cast<int>(ids.size());
+    const int query_start[] = {0, num_tokens};
+    const int page = 0;
+    std::vector<int> rows;
+    for (int i = 0; i < num_tokens; ++i) rows.push_back(i);
+    const Result<TensorView> logits = model.Forward({.token_ids = ids,
+                                                     .query_start = query_start,
+                                                     .context_length = {&num_tokens, 1},
+                                                     .page_table = {&page, 1},
+                                                     .logits_rows = rows});
+    EXPECT_TRUE(logits.ok()) << logits.status();
+    std::vector<float> values(ids.size() * 512);
+    EXPECT_TRUE(backend_.device
+                    ->CopyToHost(values.data(), logits->data(),
+                                 static_cast<int64_t>(values.size() * sizeof(float)))
+                    .ok());
+    return values;
+  }
+
+  Backend backend_;
+  std::unique_ptr<FloatSource> source_;
+  TempFolder temp_;
+};
+
+// Catches an order of channels that one side applies and the other does not: it would leave no
+// likeness.
+TEST_F(QuantizeModelTest, CheckpointComputesNearlyWhatTheSourceDoes) {
+  const std::string folder = temp_.PathOf("model");
+  const Result<AccuracyReport> report = QuantizeModel(*source_, backend_, OptionsFor(folder), {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  const Result<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(folder);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const Precision float_precision{.weights = WeightMode::kFloat,
+                                  .activations = ActivationMode::kFloat,
+                                  .kv = {.k_bits = 32, .v_bits = 32},
+                                  .kv_from_checkpoint = false};
+  Precision comet_precision = float_precision;
+  comet_precision.weights = WeightMode::kComet;
+  auto original = Model::Load(backend_, *source_, float_precision, kLimits);
+  auto quantized = Model::Load(backend_, **checkpoint, comet_precision, kLimits);
+  ASSERT_TRUE(original.ok() && quantized.ok()) << quantized.status();
+
+  const double error = RelativeError(LogitsOf(**quantized), LogitsOf(**original));
+
+  EXPECT_LT(error, 0.15);
+  EXPECT_GT(error, 0.0);
+}
+
+TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
+  const Result<AccuracyReport> report =
+      QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {});
+  ASSERT_TRUE(report.ok()) << report.status();
+
+  ASSERT_EQ(report->layers.size(), 5u);
+  EXPECT_GT(report->num_sample_tokens, 0);
+  for (const LayerAccuracy& layer : report->layers) {
+    EXPECT_EQ(layer.qkv.int4_share, 0.0);  // 64 channels are no whole block.
+    EXPECT_NEAR(layer.down.int4_share, 128.0 / 172.0, 1e-9);
+    for (const LinearAccuracy* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
+      EXPECT_GT(linear->weight_error, 0.0);
+      EXPECT_LT(linear->output_error_8, 0.3);
+      EXPECT_LT(linear->output_error_mixed, 0.6);
+    }
+    EXPECT_GT(layer.keys.plain_error, 0.0);
+  }
+}
+
+TEST_F(QuantizeModelTest, SameInputGivesSameBytesWhateverTheThreads) {
+  QuantizeModelOptions options = OptionsFor(temp_.PathOf("a"));
+  ASSERT_TRUE(QuantizeModel(*source_, backend_, options, {}).ok());
+  options.output = temp_.PathOf("b");
+  options.num_threads = 3;
+  ASSERT_TRUE(QuantizeModel(*source_, backend_, options, {}).ok());
+
+  for (const char* file :
+       {"/config.json", "/model.safetensors", "/tokenizer.gguf", "/accuracy.json"}) {
+    EXPECT_EQ(ReadBytes(temp_.PathOf("a") + file), ReadBytes(temp_.PathOf("b") + file)) << file;
+  }
+}
+
+TEST_F(QuantizeModelTest, ReportsProgressToTheEnd) {
+  int last = 0;
+  int all = 0;
+
+  const Result<AccuracyReport> report = QuantizeModel(
+      *source_, backend_, OptionsFor(temp_.PathOf("model")), [&](const QuantizeProgress& progress) {
+        EXPECT_EQ(progress.steps_done, last + 1);
+        last = progress.steps_done;
+        all = progress.num_steps;
+      });
+
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(last, all);
+}
+
+TEST_F(QuantizeModelTest, RefusesAnOutputThatExists) {
+  fs::create_directory(temp_.PathOf("model"));
+
+  const Status status =
+      QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {}).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+}
+
+TEST_F(QuantizeModelTest, RefusesOptionsOutsideTheirRange) {
+  QuantizeModelOptions options = OptionsFor("");
+  options.int4_share = 1.5;
+  options.sample_tokens_max = 0;
+
+  const Status status = QuantizeModel(*source_, backend_, options, {}).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  for (const char* name : {"output", "int4_share", "sample_tokens_max"}) {
+    EXPECT_NE(status.message().find(name), std::string::npos) << status;
+  }
+}
+
+TEST_F(QuantizeModelTest, LeavesNothingBehindWhenItFails) {
+  QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
+  options.kv.k_bits = 5;
+
+  EXPECT_FALSE(QuantizeModel(*source_, backend_, options, {}).ok());
+  EXPECT_TRUE(fs::is_empty(temp_.PathOf("")));
+}
+
+TEST_F(QuantizeModelTest, WindowsCoverTheTextOnce) {
+  const auto tokenizer = Tokenizer::Create(source_->vocabulary());
+  ASSERT_TRUE(tokenizer.ok());
+
+  const auto windows = CalibrationWindows(**tokenizer, DefaultCalibrationText(),
+                                          {.window_tokens = 100, .tokens_max = 330});
+
+  ASSERT_TRUE(windows.ok()) << windows.status();
+  ASSERT_EQ(windows->size(), 4u);
+  EXPECT_EQ(windows->front().size(), 100u);
+  EXPECT_EQ(windows->back().size(), 30u);
+  EXPECT_EQ(windows->front().front(), source_->vocabulary().bos_id);
+}
+
+}  // namespace
+}  // namespace comet

@@ -1,0 +1,203 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/model/decoder_layer.h"
+#include "engine/quantizer/accuracy_report.h"
+#include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/channel_order.h"
+#include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/relative_error.h"
+#include "engine/quantizer/two_level_weights.h"
+#include "kernels/base/math.h"
+#include "kernels/base/random.h"
+
+namespace comet {
+namespace {
+
+std::vector<float> NormalValues(size_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = random.NextNormal();
+  return values;
+}
+
+std::vector<float> ValuesOf(const TwoLevelWeights& weights, int num_channels) {
+  const int num_rows = static_cast<int>(weights.scale.size());
+  return Dequantize(W4axWeights{
+      .codes = {weights.codes.data(), DType::kU8, {num_rows, num_channels / 2}},
+      .steps = {weights.steps.data(), DType::kI8, {num_rows, CeilDiv(num_channels, 128)}},
+      .scale = {weights.scale.data(), DType::kF32, {num_rows}}});
+}
+
+bool SameBytes(const TwoLevelWeights& a, const TwoLevelWeights& b) {
+  return a.codes == b.codes && a.steps == b.steps &&
+         std::memcmp(a.scale.data(), b.scale.data(), a.scale.size() * sizeof(float)) == 0;
+}
+
+TEST(ParallelRows, CoversEveryRowOnce) {
+  for (const int num_rows : {0, 1, 2, 3, 100}) {
+    for (const int num_threads : {1, 2, 3, 7}) {
+      std::vector<int> visits(static_cast<size_t>(num_rows));
+      ParallelRows(num_threads, num_rows, [&](int first, int last) {
+        for (int i = first; i < last; ++i) ++visits[static_cast<size_t>(i)];
+      });
+
+      EXPECT_EQ(std::ranges::count(visits, 1), num_rows);
+    }
+  }
+}
+
+TEST(ChannelOrder, ReachesTheWantedShareInWholeBlocks) {
+  EXPECT_EQ(NumInt4Channels(576, 0.84), 512);
+  EXPECT_EQ(NumInt4Channels(1536, 0.84), 1408);
+  EXPECT_EQ(NumInt4Channels(512, 0.75), 384);
+  EXPECT_EQ(NumInt4Channels(576, 1.0), 512);  // The short block is never INT4.
+  EXPECT_EQ(NumInt4Channels(1536, 0.0), 0);
+  EXPECT_EQ(NumInt4Channels(64, 0.84), 0);
+}
+
+TEST(ChannelOrder, SendsOutliersToTheEndAndKeepsNeighbours) {
+  std::vector<float> abs_max(192, 1.0f);
+  abs_max[3] = 50.0f;
+  abs_max[100] = 60.0f;
+
+  const ChannelOrder order = OrderChannels(abs_max, 0.5);
+
+  EXPECT_EQ(order.num_int4_channels, 128);
+  EXPECT_TRUE(std::ranges::is_sorted(std::span(order.gather).first(128)));
+  EXPECT_TRUE(std::ranges::is_sorted(std::span(order.gather).last(64)));
+  EXPECT_EQ(std::ranges::count(std::span(order.gather).last(64), 3), 1);
+  EXPECT_EQ(std::ranges::count(std::span(order.gather).first(128), 3), 0);
+  EXPECT_EQ(std::ranges::count(std::span(order.gather).first(128), 100), 0);
+  std::vector<int32_t> sorted = order.gather;
+  std::ranges::sort(sorted);
+  for (int32_t i = 0; i < 192; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i);
+}
+
+TEST(ChannelOrder, PermutesColumnsAndRows) {
+  const std::vector<float> matrix = {1, 2, 3, 4, 5, 6};
+
+  EXPECT_EQ(PermuteColumns(matrix, std::vector<int32_t>{2, 0, 1}),
+            (std::vector<float>{3, 1, 2, 6, 4, 5}));
+  EXPECT_EQ(PermuteRows(matrix, std::vector<int32_t>{1, 0}),
+            (std::vector<float>{4, 5, 6, 1, 2, 3}));
+}
+
+TEST(ActivationStatistics, SilentChannelsKeepAShareOfImportance) {
+  ActivationStatistics statistics;
+  statistics.num_tokens = 10;
+  statistics.sum_sq = {0.0, 1000.0};
+
+  const std::vector<float> importance = statistics.Importance();
+
+  EXPECT_FLOAT_EQ(importance[0], 0.5f);
+  EXPECT_FLOAT_EQ(importance[1], 100.0f);
+}
+
+TEST(TwoLevelWeights, ReproducesValuesOnItsGrid) {
+  Random random(1);
+  constexpr int kChannels = 320;
+  constexpr int kSteps[] = {16, -9, 3};
+  std::vector<float> weights;
+  for (int k = 0; k < kChannels; ++k) {
+    const int code = k % 128 == 0 ? -8 : random.NextInt(16) - 8;  // The full range in each block.
+    weights.push_back(0.001f * static_cast<float>(kSteps[k / 128] * code));
+  }
+  const std::vector<float> importance(kChannels, 1.0f);
+
+  const TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 1);
+
+  EXPECT_LT(RelativeError(ValuesOf(quantized, kChannels), weights), 1e-6);
+}
+
+TEST(TwoLevelWeights, PutsTheLargerTailOnTheEighthStep) {
+  std::vector<float> weights(128, 0.01f);
+  weights[5] = 8.0f;
+  weights[6] = -7.0f;
+  const std::vector<float> importance(128, 1.0f);
+
+  const TwoLevelWeights positive = QuantizeTwoLevel(weights, importance, 1);
+  for (float& weight : weights) weight = -weight;
+  const TwoLevelWeights negative = QuantizeTwoLevel(weights, importance, 1);
+
+  EXPECT_LT(positive.steps[0], 0);
+  EXPECT_GT(negative.steps[0], 0);
+}
+
+TEST(TwoLevelWeights, StaysInsideTheRangesThatKernelsNeed) {
+  std::vector<float> weights = NormalValues(64 * 576, 2);
+  for (size_t i = 0; i < weights.size(); i += 97) weights[i] *= 40.0f;
+  const std::vector<float> importance(576, 1.0f);
+
+  const TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 2);
+
+  const W4axWeights view{.codes = {quantized.codes.data(), DType::kU8, {64, 288}},
+                         .steps = {quantized.steps.data(), DType::kI8, {64, 5}},
+                         .scale = {quantized.scale.data(), DType::kF32, {64}}};
+  EXPECT_TRUE(Validate(view).ok()) << Validate(view);
+}
+
+// 4-bit uniform codes of a normal distribution reach 20.2 dB at best; blocks of 128 find their own
+// step.
+TEST(TwoLevelWeights, NormalWeightsKeepTwentyDecibels) {
+  const std::vector<float> weights = NormalValues(64 * 512, 3);
+  const std::vector<float> importance(512, 1.0f);
+
+  const TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 1);
+
+  const double decibels = -20.0 * std::log10(RelativeError(ValuesOf(quantized, 512), weights));
+  EXPECT_GT(decibels, 20.0);
+}
+
+TEST(TwoLevelWeights, ZeroAndTinyRowsAreZero) {
+  std::vector<float> weights(2 * 128, 0.0f);
+  std::fill(weights.begin() + 128, weights.end(), 1e-38f);
+  const std::vector<float> importance(128, 1.0f);
+
+  const TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 1);
+
+  for (const float value : ValuesOf(quantized, 128)) EXPECT_EQ(value, 0.0f);
+  for (const float scale : quantized.scale) EXPECT_GT(scale, 0.0f);
+}
+
+TEST(TwoLevelWeights, ThreadsChangeNothing) {
+  const std::vector<float> weights = NormalValues(37 * 320, 4);
+  std::vector<float> importance = NormalValues(320, 5);
+  for (float& value : importance) value = value * value;
+
+  const TwoLevelWeights one = QuantizeTwoLevel(weights, importance, 1);
+  const TwoLevelWeights three = QuantizeTwoLevel(weights, importance, 3);
+
+  EXPECT_TRUE(SameBytes(one, three));
+}
+
+TEST(Int8Rows, ErrorStaysWithinHalfAStep) {
+  std::vector<float> weights = NormalValues(8 * 64, 12);
+  std::fill(weights.begin(), weights.begin() + 64, 0.0f);
+
+  const Int8Rows rows = QuantizeInt8Rows(weights, 64);
+
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const float scale = rows.scale[i / 64];
+    EXPECT_NEAR(static_cast<float>(rows.codes[i]) * scale, weights[i], 0.5001f * scale);
+    EXPECT_NE(rows.codes[i], -128);
+  }
+  EXPECT_LT(rows.relative_error, 0.01);
+}
+
+TEST(AccuracyReport, MeansCountEveryLinearTheSame) {
+  AccuracyReport report;
+  report.layers.resize(2);
+  report.layers[0].qkv.weight_error = 0.8;
+  report.layers[1].down.weight_error = 0.4;
+
+  EXPECT_NEAR(report.Mean().weight_error, 1.2 / 8, 1e-12);
+  EXPECT_NE(report.ToJson().find("\"weight_error\": 0.8"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace comet

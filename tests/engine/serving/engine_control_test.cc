@@ -1,0 +1,242 @@
+// How requests end before their end, wait, are refused, and what the engine says of itself.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/engine/serving/engine_fixture.h"
+
+namespace comet {
+namespace {
+
+using std::chrono::milliseconds;
+
+using EngineControlTest = EngineTest;
+
+TEST_F(EngineControlTest, CancelEndsARunningRequestWithinOneStep) {
+  Start();
+  gate().Shut();
+  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+
+  stream->Cancel();
+  gate().Open();
+  const ChoiceOutput output = ReadAll(*stream)[0];
+
+  EXPECT_EQ(output.finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(output.token_ids.size(), 1u) << "only the step that was under way";
+  EXPECT_EQ(engine().stats().num_pages_used, 0);
+}
+
+TEST_F(EngineControlTest, DestroyingTheStreamEndsItsRequestWithinOneStep) {
+  Start();
+  gate().Shut();
+  std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+
+  stream.reset();
+  gate().Open();
+
+  ASSERT_TRUE(WaitIdle(engine()));
+  EXPECT_EQ(engine().stats().generation_tokens_total, 1);
+  EXPECT_EQ(engine().stats().num_pages_used, 0);
+}
+
+TEST_F(EngineControlTest, CancelReachesAWaitingRequest) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
+  gate().Shut();
+  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 5));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> waiting = Submit(GreedyRequest(kPrompt, 5));
+
+  waiting->Cancel();
+  gate().Open();
+
+  const ChoiceOutput output = ReadAll(*waiting)[0];
+  EXPECT_EQ(output.finish_reason, FinishReason::kCancelled);
+  EXPECT_TRUE(output.token_ids.empty());
+  EXPECT_EQ(ReadAll(*running)[0].finish_reason, FinishReason::kLength);
+}
+
+TEST_F(EngineControlTest, DeadlineEndsRunningAndWaitingRequests) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
+  gate().Shut();
+  Request request = GreedyRequest(kPrompt, 200);
+  request.deadline_ms = 100;
+  const std::unique_ptr<TokenStream> running = Submit(request);
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  request.deadline_ms = 1;
+  const std::unique_ptr<TokenStream> waiting = Submit(request);
+  // The gate's holding makes the time pass, whatever the machine's speed.
+  std::this_thread::sleep_for(milliseconds(110));
+  gate().Open();
+
+  const ChoiceOutput running_output = ReadAll(*running)[0];
+  EXPECT_EQ(running_output.finish_reason, FinishReason::kDeadline);
+  EXPECT_EQ(running_output.token_ids.size(), 1u);
+  EXPECT_EQ(ReadAll(*waiting)[0].finish_reason, FinishReason::kDeadline);
+  EXPECT_EQ(engine().stats().num_pages_used, 0);
+}
+
+TEST_F(EngineControlTest, ConfiguredDeadlineBoundsARequestsOwn) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64,
+                                  .running_sequences_max = 1,
+                                  .request_deadline_ms = 20}}});
+  gate().Shut();
+  Request request = GreedyRequest(kPrompt, 200);
+  request.deadline_ms = 1'000'000;
+  const std::unique_ptr<TokenStream> stream = Submit(request);
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  std::this_thread::sleep_for(milliseconds(30));
+  gate().Open();
+
+  EXPECT_EQ(ReadAll(*stream)[0].finish_reason, FinishReason::kDeadline);
+}
+
+TEST_F(EngineControlTest, NonFiniteLogitsFailOnlyTheirSequence) {
+  Start({}, {.nan_token_id = 99});
+  gate().Shut();
+  const std::unique_ptr<TokenStream> first = Submit(GreedyRequest(kPrompt, 8));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> healthy = Submit(GreedyRequest(kPrompt, 8));
+  const std::unique_ptr<TokenStream> sick = Submit(GreedyRequest({1, 10, 99}, 8));
+  gate().Open();
+
+  const ChoiceOutput sick_output = ReadAll(*sick)[0];
+  const ChoiceOutput healthy_output = ReadAll(*healthy)[0];
+
+  EXPECT_EQ(sick_output.finish_reason, FinishReason::kError);
+  EXPECT_EQ(sick_output.status.code(), StatusCode::kInternal);
+  EXPECT_TRUE(sick_output.token_ids.empty());
+  EXPECT_EQ(healthy_output.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(healthy_output.token_ids, ReadAll(*first)[0].token_ids);
+  EXPECT_EQ(engine().stats().nan_logits_total, 1);
+  EXPECT_TRUE(engine().CheckReady().ok());
+}
+
+TEST_F(EngineControlTest, PagesOfAFailedSequenceDoNotPoisonTheNext) {
+  Start({.num_pages = 4}, {.nan_token_id = 99});
+  const ChoiceOutput expected = Run(GreedyRequest(kPrompt, 8));
+  EXPECT_EQ(Run(GreedyRequest(std::vector<int>(200, 99), 8)).finish_reason, FinishReason::kError);
+
+  const ChoiceOutput output = Run(GreedyRequest(kPrompt, 8));
+
+  EXPECT_EQ(output.token_ids, expected.token_ids);
+}
+
+TEST_F(EngineControlTest, FullQueueRefusesAndRecovers) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64,
+                                  .running_sequences_max = 1,
+                                  .waiting_sequences_max = 2}}});
+  gate().Shut();
+  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 3));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> second = Submit(GreedyRequest(kPrompt, 3));
+  const std::unique_ptr<TokenStream> third = Submit(GreedyRequest(kPrompt, 3));
+
+  const Status status = StatusOfSubmit(GreedyRequest(kPrompt, 3));
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(), "engine: 2 sequences wait and 1 would join them, expected at most 2");
+  EXPECT_EQ(engine().stats().num_requests_waiting, 2);
+
+  gate().Open();
+  EXPECT_EQ(ReadAll(*third)[0].finish_reason, FinishReason::kLength);
+  EXPECT_EQ(Run(GreedyRequest(kPrompt, 3)).finish_reason, FinishReason::kLength);
+}
+
+TEST_F(EngineControlTest, QueueIsBoundedInPromptTokensToo) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64,
+                                  .running_sequences_max = 1,
+                                  .waiting_tokens_max = 12}}});
+  gate().Shut();
+  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 3));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> second = Submit(GreedyRequest(kPrompt, 3));
+  const std::unique_ptr<TokenStream> third = Submit(GreedyRequest(kPrompt, 3));
+
+  const Status status = StatusOfSubmit(GreedyRequest(kPrompt, 3));
+
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(),
+            "engine: 10 prompt tokens wait and 5 would join them, expected at most 12");
+  gate().Open();
+}
+
+TEST_F(EngineControlTest, DrainRefusesNewRequestsAndFinishesOldOnes) {
+  Start();
+  gate().Shut();
+  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 20));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+
+  engine().BeginDrain();
+  EXPECT_EQ(StatusOfSubmit(GreedyRequest(kPrompt, 3)).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine().CheckReady().code(), StatusCode::kUnavailable);
+  gate().Open();
+
+  EXPECT_TRUE(engine().WaitDrained(milliseconds(300'000)));
+  EXPECT_EQ(ReadAll(*stream)[0].token_ids.size(), 20u);
+  EXPECT_EQ(engine().stats().num_pages_used, 0);
+}
+
+TEST_F(EngineControlTest, DrainCancelsWhatIsLeftAtItsEnd) {
+  Start();
+  gate().Shut();
+  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  engine().BeginDrain();
+
+  std::future<bool> is_drained =
+      std::async(std::launch::async, [&] { return engine().WaitDrained(milliseconds(0)); });
+  // Time for the cancellation to be in place before the step ends; the result is the same if it is
+  // not.
+  std::this_thread::sleep_for(milliseconds(20));
+  gate().Open();
+
+  EXPECT_FALSE(is_drained.get());
+  EXPECT_EQ(ReadAll(*stream)[0].finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(engine().stats().num_pages_used, 0);
+}
+
+TEST_F(EngineControlTest, ReadinessFailsWhileAStepTakesTooLong) {
+  ServingOptions options;
+  options.config.stall_ms_max = 200;
+  Start(options);
+  EXPECT_TRUE(engine().CheckReady().ok());
+  gate().Shut();
+  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 3));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+
+  std::this_thread::sleep_for(milliseconds(250));
+  const Status stalled = engine().CheckReady();
+  EXPECT_GE(engine().stats().last_step_age, milliseconds(200));
+  gate().Open();
+  ReadAll(*stream);
+
+  EXPECT_EQ(stalled.code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(engine().CheckReady().ok());
+  ASSERT_TRUE(WaitIdle(engine()));
+}
+
+TEST_F(EngineControlTest, PriorityDecidesWhoRunsFirst) {
+  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
+  gate().Shut();
+  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 2));
+  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> ordinary = Submit(GreedyRequest(kPrompt, 200));
+  Request request = GreedyRequest(kPrompt, 5);
+  request.priority = 1;
+  const std::unique_ptr<TokenStream> urgent = Submit(request);
+  gate().Open();
+
+  ReadAll(*urgent);
+
+  EXPECT_FALSE(ordinary->is_finished());
+  ordinary->Cancel();
+  ReadAll(*ordinary);
+}
+
+}  // namespace
+}  // namespace comet
