@@ -18,5 +18,5 @@ fi
 targets=()
 for target in "$@"; do targets+=(--target "$target"); done
 
-[ -f "build/$preset/build.ninja" ] || cmake --preset "$preset"
+cmake --preset "$preset" --log-level=WARNING
 cmake --build --preset "$preset" "${targets[@]}"

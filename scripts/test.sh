@@ -36,21 +36,23 @@ checkpoint=models/SmolLM2-135M-Instruct-comet
 [ -d "$checkpoint" ] || build/release/bin/comet quantize "$gguf" --output "$checkpoint"
 
 say "parsers, text and scheduler under ASan and UBSan"
-asan_targets=(comet_base_test comet_text_test comet_checkpoint_test comet_scheduling_test
+asan_targets=(comet_base_test comet_text_test comet_checkpoint_test comet_scheduler_test
   comet_server_test)
-scripts/build.sh asan "${asan_targets[@]}"
-run_ctest build/asan -L asan
+scripts/build.sh --cpu asan "${asan_targets[@]}"
+for target in "${asan_targets[@]}"; do
+  COMET_SOURCE_DIR=$PWD "build/asan/bin/$target" --gtest_brief=1
+done
 
 if [ "$all" = true ]; then
   say "everything under ASan and UBSan"
-  scripts/build.sh asan
+  scripts/build.sh --cpu asan
   run_ctest build/asan -LE 'e2e|gpu|slow'
   say "everything under TSan"
-  scripts/build.sh tsan
+  scripts/build.sh --cpu tsan
   TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$PWD/tests/tsan.supp" \
     run_ctest build/tsan -LE 'e2e|gpu|slow'
   say "CPU-only preset"
-  scripts/build.sh cpu-only
+  scripts/build.sh --cpu cpu-only
   say "clang"
   cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCOMET_CUDA=OFF
   cmake --build build/clang

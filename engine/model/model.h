@@ -26,14 +26,15 @@ struct ModelLimits {
 
 // One step's tokens, host memory, ragged by sequence (see BatchView).
 struct StepInput {
-  std::span<const int> token_ids;        // [num_tokens]
-  std::span<const int> query_start;      // [num_sequences + 1]
-  std::span<const int> context_length;   // [num_sequences]
-  std::span<const int> page_table;       // [num_sequences, pages_per_sequence_max] row-major
-  std::span<const int> logits_rows;      // Token rows whose logits are wanted, ascending.
+  std::span<const int> token_ids;       // [num_tokens]
+  std::span<const int> query_start;     // [num_sequences + 1]
+  std::span<const int> context_length;  // [num_sequences]
+  std::span<const int> page_table;      // [num_sequences, pages_per_sequence_max] row-major
+  std::span<const int> logits_rows;     // Token rows whose logits are wanted, ascending.
 };
 
-// What a step needs of device memory, and what a page of the KV cache costs; for planning before load.
+// What a step needs of device memory, and what a page of the KV cache costs; for planning before
+// load.
 struct ModelMemory {
   int64_t weights_bytes = 0;
   int64_t activations_bytes = 0;

@@ -72,8 +72,7 @@ int64_t ModelSource::WeightsBytes(const Precision& precision) const {
 int64_t ModelSource::KvPageBytes(const Ops& ops, const Precision& precision) const {
   int64_t bytes = 0;
   for (int i = 0; i < config().num_layers; ++i) {
-    const KvFormat& format =
-        precision.kv_from_checkpoint ? checkpoint_->layer(i).kv : precision.kv;
+    const KvFormat& format = precision.kv_from_checkpoint ? checkpoint_->layer(i).kv : precision.kv;
     bytes += ops.KvPageBytes(format, config().num_kv_heads, config().head_dim);
   }
   return bytes;

@@ -11,8 +11,8 @@
 
 namespace comet {
 
-// Whatever a user names as a model: a comet checkpoint folder (4-bit weights) or an unquantised file
-// (float weights). Confined to one thread.
+// Whatever a user names as a model: a comet checkpoint folder (4-bit weights) or an unquantised
+// file (float weights). Confined to one thread.
 class ModelSource {
  public:
   // A folder is opened as a comet checkpoint, a file as an unquantised source.
@@ -23,8 +23,9 @@ class ModelSource {
   const std::string& chat_template() const;  // Empty: none.
   bool is_checkpoint() const { return checkpoint_ != nullptr; }
 
-  // What the command line asks for, completed by what the source is: "auto" activations are 8 bits for
-  // a checkpoint and float for an unquantised source; "auto" KV bits are the checkpoint's own map, or
+  // What the command line asks for, completed by what the source is: "auto" activations are 8 bits
+  // for a checkpoint and float for an unquantised source; "auto" KV bits are the checkpoint's own
+  // map, or
   // 16. Errors: kInvalidArgument when the source has no such mode.
   Result<Precision> ChoosePrecision(const std::string& activation_bits,
                                     const std::string& kv_bits) const;
@@ -42,8 +43,8 @@ class ModelSource {
   std::unique_ptr<FloatSource> float_source_;
 };
 
-// Device memory that a Model of these limits holds beside weights and KV pages: activations, logits and
-// rotary tables.
+// Device memory that a Model of these limits holds beside weights and KV pages: activations, logits
+// and rotary tables.
 int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
                          const ModelLimits& limits);
 

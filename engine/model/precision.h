@@ -14,7 +14,8 @@ enum class WeightMode { kComet, kFloat };
 struct Precision {
   WeightMode weights = WeightMode::kComet;
   ActivationMode activations = ActivationMode::kInt8;
-  KvFormat kv;  // Used for every layer unless the checkpoint's own map is kept (see from_checkpoint).
+  KvFormat
+      kv;  // Used for every layer unless the checkpoint's own map is kept (see from_checkpoint).
   bool kv_from_checkpoint = true;
 
   Status Validate() const;

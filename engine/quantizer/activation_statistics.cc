@@ -12,28 +12,27 @@ namespace {
 
 constexpr double kImportanceFloor = 0.01;  // Share of the mean of all channels.
 
-// What a token is multiplied by to have unit mean square.
-float UnitScale(std::span<const float> row) {
-  double sum_sq = 0.0;
-  for (const float value : row) sum_sq += double{value} * double{value};
-  if (!(sum_sq > 0.0)) return 0.0f;
-  return static_cast<float>(std::sqrt(static_cast<double>(row.size()) / sum_sq));
+// 0 for a row of zeros.
+float InverseRootMeanSquare(std::span<const float> row) {
+  double sum = 0.0;
+  for (const float value : row) sum += double{value} * double{value};
+  return sum > 0.0 ? static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(row.size())))
+                   : 0.0f;
 }
 
 }  // namespace
 
 std::vector<float> ActivationStatistics::Importance() const {
-  const size_t width = static_cast<size_t>(num_channels);
-  const float count = static_cast<float>(std::max<int64_t>(num_tokens, 1));
+  double sum = 0;
+  for (const double value : sum_sq) sum += value;
+  const double count = static_cast<double>(std::max<int64_t>(num_tokens, 1));
+  const double floor = kImportanceFloor * sum / count / static_cast<double>(sum_sq.size());
   std::vector<float> importance;
-  double mean = 0.0;
-  for (size_t k = 0; k < width; ++k) {
-    importance.push_back(gram[k * (width + 1)] / count);
-    mean += double{importance[k]} / static_cast<double>(width);
+  importance.reserve(sum_sq.size());
+  for (const double value : sum_sq) {
+    // All inputs zero: every channel counts the same.
+    importance.push_back(sum > 0 ? static_cast<float>(std::max(value / count, floor)) : 1.0f);
   }
-  const float floor = static_cast<float>(kImportanceFloor * mean);
-  // All inputs zero: every channel counts the same.
-  for (float& value : importance) value = mean > 0.0 ? std::max(value, floor) : 1.0f;
   return importance;
 }
 
@@ -56,10 +55,12 @@ Status StatisticsObserver::Observe(const LinearInput& input, ActivationStatistic
 void StatisticsObserver::Add(std::span<const float> rows, ActivationStatistics& statistics) {
   const size_t width = static_cast<size_t>(statistics.num_channels);
   statistics.abs_max.resize(width);
+  statistics.sum_sq.resize(width);
   for (size_t first = 0; first < rows.size(); first += width) {
     const std::span<const float> row = rows.subspan(first, width);
     for (size_t k = 0; k < width; ++k) {
       statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
+      statistics.sum_sq[k] += double{row[k]} * double{row[k]};
     }
     if (statistics.num_tokens % sample_stride_ == 0) {
       statistics.sample.insert(statistics.sample.end(), row.begin(), row.end());
@@ -69,16 +70,15 @@ void StatisticsObserver::Add(std::span<const float> rows, ActivationStatistics& 
   }
 }
 
-// The product of the transposed tokens with themselves is a linear op whose weights are its input.
+// The product of the transposed rows with themselves is a linear op whose weights are its input.
 Status StatisticsObserver::AddGram(std::span<const float> rows, ActivationStatistics& statistics) {
   const int num_channels = statistics.num_channels;
   const size_t width = static_cast<size_t>(num_channels);
   const size_t num_tokens = rows.size() / width;
   std::vector<float> transposed(rows.size());
   for (size_t t = 0; t < num_tokens; ++t) {
-    const std::span<const float> row = rows.subspan(t * width, width);
-    const float scale = UnitScale(row);
-    for (size_t k = 0; k < width; ++k) transposed[k * num_tokens + t] = scale * row[k];
+    const float scale = InverseRootMeanSquare(rows.subspan(t * width, width));
+    for (size_t k = 0; k < width; ++k) transposed[k * num_tokens + t] = scale * rows[t * width + k];
   }
   const ConstTensorView host(transposed.data(), DType::kF32,
                              {num_channels, static_cast<int>(num_tokens)});

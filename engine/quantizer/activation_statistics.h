@@ -16,14 +16,14 @@ struct ActivationStatistics {
   int num_channels = 0;
   int64_t num_tokens = 0;
   std::vector<float> abs_max;  // [K]
-  // [K, K]: sum of x x^T over tokens scaled to unit mean square. Every token counts the same: the
-  // first of a window can be a thousand times larger than the others in some layers.
-  std::vector<float> gram;
-  std::vector<float> sample;  // [num_sample_tokens, K]: evenly spaced tokens
+  std::vector<double> sum_sq;  // [K]
+  std::vector<float> gram;     // [K, K]: sum of x x^T, each x scaled to mean square 1, so that
+                               // the few tokens of huge activations do not outvote all others
+  std::vector<float> sample;   // [num_sample_tokens, K]: evenly spaced tokens
   int num_sample_tokens = 0;
 
-  // Mean square of each channel over the scaled tokens, raised to a hundredth of the mean of all: a
-  // channel that the calibration text leaves silent still counts.
+  // Mean square of each channel, raised to a hundredth of the mean of all: a channel that the
+  // calibration text leaves silent still counts.
   std::vector<float> Importance() const;
 };
 

@@ -11,11 +11,10 @@ namespace comet {
 
 struct CalibrationOptions {
   int window_tokens = 512;  // Tokens run through the model together, from position 0.
-  int tokens_max = 4096;    // Of all windows; a longer text is cut.
+  int tokens_max = 8192;    // Of all windows; a longer text is cut.
 };
 
-// What calibrates when no text is given: default_calibration.txt, written for this project. Prose,
-// dialogue, code, tables and figures, since a channel that only code excites would else look quiet.
+// The English prose, dialogue, code and figures that calibrate when no text is given.
 std::string_view DefaultCalibrationText();
 
 // The text as windows of token ids: all of window_tokens but the last, which holds the rest when

@@ -15,10 +15,9 @@
 namespace comet {
 namespace {
 
-// Added to each channel's own activity, as a share of it times sqrt(K / tokens), which is how far
-// chance alone moves the spectrum of a correlation matrix: correlations that few tokens show are
-// not believed.
-constexpr float kDamping = 2.0f;
+// Added to each channel's own activity, as a share of it: keeps the compensation from fitting the
+// chance correlations of few calibration tokens (README.md has the figures).
+constexpr float kDamping = 0.1f;
 // Rows worked on together: their values of one channel are a few vectors, and a tile of 1,536
 // channels fits a second-level cache.
 constexpr size_t kTileRows = 32;
@@ -43,10 +42,7 @@ std::vector<int> OrderByActivity(std::span<const float> gram, size_t num_channel
 
 // With H = D^1/2 C D^1/2 (C has a unit diagonal), C = L L^T and M = L^-1, the channels before p
 // that are still free absorb an error e at p best by -e * (M[p, r] / M[p, p]) * sqrt(D[p] / D[r]).
-SpreadTable MakeSpreadTable(std::span<const float> gram, size_t n, int64_t num_tokens,
-                            int num_threads) {
-  const float damping =
-      kDamping * std::sqrt(static_cast<float>(n) / static_cast<float>(num_tokens));
+SpreadTable MakeSpreadTable(std::span<const float> gram, size_t n, int num_threads) {
   SpreadTable table;
   table.order = OrderByActivity(gram, n);
   std::vector<float> root(n);
@@ -60,7 +56,7 @@ SpreadTable MakeSpreadTable(std::span<const float> gram, size_t n, int64_t num_t
     for (size_t r = 0; r < p; ++r) {
       correlation[p * n + r] = row[table.order[r]] / (root[p] * root[r]);
     }
-    correlation[p * n + p] = 1.0f + damping;
+    correlation[p * n + p] = 1.0f + kDamping;
   }
   FactorLower(correlation, n, num_threads);
   table.spread = InvertLower(correlation, n, num_threads);
@@ -143,11 +139,11 @@ void RowTile::StoreCode(size_t row, size_t channel, int code) {
 
 }  // namespace
 
-void FeedBackErrors(std::span<const float> weights, std::span<const float> gram, int64_t num_tokens,
+void FeedBackErrors(std::span<const float> weights, std::span<const float> gram,
                     TwoLevelWeights& quantized, int num_threads) {
   const size_t num_rows = quantized.scale.size();
   const size_t num_channels = weights.size() / num_rows;
-  const SpreadTable table = MakeSpreadTable(gram, num_channels, num_tokens, num_threads);
+  const SpreadTable table = MakeSpreadTable(gram, num_channels, num_threads);
   const size_t num_tiles = CeilDiv(num_rows, kTileRows);
   ParallelRows(num_threads, static_cast<int>(num_tiles), [&](int first, int last) {
     RowTile tile(table, quantized);

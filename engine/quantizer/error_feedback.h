@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <span>
 
 #include "engine/quantizer/two_level_weights.h"
@@ -14,7 +13,7 @@ namespace comet {
 // weights [N, K] and gram [K, K] (the sum over calibration tokens of x x^T) are in the layer's
 // channel order. A row's result depends on that row and the gram matrix alone, so threads do not
 // change it. Source: GPTQ, Frantar et al. 2022, arXiv:2210.17323.
-void FeedBackErrors(std::span<const float> weights, std::span<const float> gram, int64_t num_tokens,
+void FeedBackErrors(std::span<const float> weights, std::span<const float> gram,
                     TwoLevelWeights& quantized, int num_threads);
 
 }  // namespace comet

@@ -26,7 +26,6 @@ Result<LinearResult> QuantizeOrdered(Backend& backend, int num_outputs,
                          .importance = importance,
                          .sample = sample,
                          .gram = gram,
-                         .num_tokens = statistics.num_tokens,
                          .num_int4_channels = order.num_int4_channels},
                         num_threads);
 }

@@ -124,7 +124,7 @@ Status MeasureOutputs(Backend& backend, const LinearTask& task, LinearResult& re
 
 Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task, int num_threads) {
   TwoLevelWeights weights = QuantizeTwoLevel(task.weights, task.importance, num_threads);
-  FeedBackErrors(task.weights, task.gram, task.num_tokens, weights, num_threads);
+  FeedBackErrors(task.weights, task.gram, weights, num_threads);
   LinearResult result;
   QuantizedLinear& linear = result.linear;
   linear.num_outputs = task.num_outputs;

@@ -34,7 +34,6 @@ struct LinearTask {
   std::span<const float> importance;  // [K], permuted
   std::span<const float> sample;      // [num_sample_tokens, K], permuted
   std::span<const float> gram;        // [K, K], rows and columns permuted
-  int64_t num_tokens = 0;             // Of the gram matrix.
   int num_int4_channels = 0;
 };
 

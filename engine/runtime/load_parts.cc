@@ -29,8 +29,8 @@ Result<std::string> ChatTemplateSource(const LoadOptions& options, const ModelSo
   return std::move(text).str();
 }
 
-// Pages of the pool: what the configuration grants, at most what running_sequences_max full sequences
-// can use, at least one full sequence.
+// Pages of the pool: what the configuration grants, at most what running_sequences_max full
+// sequences can use, at least one full sequence.
 Result<int> PlanPages(const EngineConfig& config, const ModelLimits& limits, int64_t page_bytes,
                       int64_t fixed_bytes, int64_t free_bytes) {
   const int64_t left_bytes = free_bytes - fixed_bytes;
@@ -52,8 +52,7 @@ Result<int> PlanPages(const EngineConfig& config, const ModelLimits& limits, int
                                   " tokens, which takes ", Mebibytes(sequence_bytes),
                                   ": raise --kv-cache-bytes or lower --context-length"));
   }
-  const int64_t useful =
-      static_cast<int64_t>(limits.sequences_max) * limits.pages_per_sequence_max;
+  const int64_t useful = static_cast<int64_t>(limits.sequences_max) * limits.pages_per_sequence_max;
   return static_cast<int>(std::min(pool_bytes / page_bytes, useful));
 }
 

@@ -26,9 +26,9 @@ struct LoadedParts {
 };
 
 // Opens the model, plans its memory on the device, and loads it. Memory is planned before anything
-// large is allocated: weights and activations as they are, the rest for KV pages as KvCacheConfig says.
-// Errors: those of ModelSource and MakeBackend; kResourceExhausted saying what is needed and what the
-// device has, when not even one sequence of the full context fits.
+// large is allocated: weights and activations as they are, the rest for KV pages as KvCacheConfig
+// says. Errors: those of ModelSource and MakeBackend; kResourceExhausted saying what is needed and
+// what the device has, when not even one sequence of the full context fits.
 Result<LoadedParts> LoadParts(const LoadOptions& options);
 
 }  // namespace comet

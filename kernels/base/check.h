@@ -12,8 +12,8 @@ namespace comet {
 
 // States what only a bug can break; on in release builds. A client's bytes must never reach one.
 #define COMET_CHECK(condition) COMET_CHECK_MSG(condition, "")
-#define COMET_CHECK_MSG(condition, message)                                          \
-  do {                                                                               \
-    if (!(condition)) [[unlikely]]                                                   \
-      ::comet::CheckFailed(__FILE__, __LINE__, #condition, message);                 \
+#define COMET_CHECK_MSG(condition, message)                          \
+  do {                                                               \
+    if (!(condition)) [[unlikely]]                                   \
+      ::comet::CheckFailed(__FILE__, __LINE__, #condition, message); \
   } while (false)

@@ -24,8 +24,8 @@ class Random {
   float NextFloat(float low, float high) { return low + (high - low) * NextFloat(); }
   // Uniform in [0, bound).
   int NextInt(int bound) {
-    return static_cast<int>((static_cast<unsigned __int128>(NextBits()) *
-                             static_cast<unsigned __int128>(bound)) >> 64);
+    return static_cast<int>(
+        (static_cast<unsigned __int128>(NextBits()) * static_cast<unsigned __int128>(bound)) >> 64);
   }
   // Standard normal (Box-Muller).
   float NextNormal();

@@ -15,7 +15,7 @@ int TilesPerItem(int num_tokens, int num_tiles, int num_threads) {
   return std::clamp(num_tiles / (kItemsPerThread * num_threads), 1, kTilesMax);
 }
 
-// The row `first_token` of an optional matrix, as the kernels take it.
+// Element [row, column] of a matrix, null where it is absent.
 template <typename Pointer>
 Pointer ElementAt(const BasicTensorView<Pointer>& tensor, int row, int column) {
   if (!tensor.is_present()) return nullptr;

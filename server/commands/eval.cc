@@ -56,11 +56,10 @@ Result<Row> Evaluate(const EvalPerplexityOptions& options, const std::string& pa
   Row row{.label = Describe(precision), .model = path, .result = {}};
   Progress progress(row.label);
   COMET_ASSIGN_OR_RETURN(
-      row.result,
-      EvaluatePerplexity(*backend.device, *model, ids, perplexity,
-                         [&](int done, int all, double mean_nll) {
-                           progress.Update(done, all, StrCat("mean nll ", mean_nll));
-                         }));
+      row.result, EvaluatePerplexity(*backend.device, *model, ids, perplexity,
+                                     [&](int done, int all, double mean_nll) {
+                                       progress.Update(done, all, StrCat("mean nll ", mean_nll));
+                                     }));
   return row;
 }
 
@@ -68,8 +67,8 @@ void PrintTable(const std::vector<Row>& rows) {
   std::printf("%-52s %10s %10s %8s %11s %9s\n", "setting", "perplexity", "mean nll", "windows",
               "predictions", "seconds");
   for (const Row& row : rows) {
-    std::printf("%-52s %10.4f %10.5f %8d %11lld %9.1f\n", row.label.c_str(),
-                row.result.perplexity, row.result.mean_nll, row.result.num_windows,
+    std::printf("%-52s %10.4f %10.5f %8d %11lld %9.1f\n", row.label.c_str(), row.result.perplexity,
+                row.result.mean_nll, row.result.num_windows,
                 static_cast<long long>(row.result.num_predictions), row.result.seconds);
   }
   if (rows.size() == 2) {
@@ -110,8 +109,8 @@ Status RunEvalPerplexity(const EvalPerplexityOptions& options) {
     COMET_ASSIGN_OR_RETURN(Row row, Evaluate(options, options.reference, "float", "16", text));
     rows.push_back(std::move(row));
   }
-  COMET_ASSIGN_OR_RETURN(Row row, Evaluate(options, options.model, options.activation_bits,
-                                           options.kv_bits, text));
+  COMET_ASSIGN_OR_RETURN(
+      Row row, Evaluate(options, options.model, options.activation_bits, options.kv_bits, text));
   rows.push_back(std::move(row));
   options.json ? PrintJson(rows) : PrintTable(rows);
   return Status::Ok();

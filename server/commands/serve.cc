@@ -97,7 +97,10 @@ Status Daemon::StartModel() {
 std::string Daemon::ModelName() const {
   if (!options_.served_model_name.empty()) return options_.served_model_name;
   const std::filesystem::path path(options_.model);
-  return (path.has_filename() ? path : path.parent_path()).stem().string();
+  const std::filesystem::path last = path.has_filename() ? path : path.parent_path();
+  // Other dots belong to the name: "llama-3.1-8b".
+  const bool is_extension = last.extension() == ".gguf" || last.extension() == ".comet";
+  return (is_extension ? last.stem() : last.filename()).string();
 }
 
 void Daemon::AddRoutes() {

@@ -46,7 +46,7 @@ Task<ApiStatus> HandleChatCompletions(const OpenAiContext& context, HttpExchange
     co_return outcome;
   }
   const std::unique_ptr<AnswerFormat> format = MakeChatFormat(
-      MakeAnswerHead(exchange, work.chat, /*num_prompts=*/1), context.engine.tokenizer());
+      MakeAnswerHead(context, exchange, work.chat, /*num_prompts=*/1), context.engine.tokenizer());
   std::vector<std::vector<int>> prompts;
   prompts.push_back(std::move(work.prompt_ids));
   co_return co_await AnswerRequest(context, exchange, work.chat, std::move(prompts), *format, log);

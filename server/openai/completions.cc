@@ -59,7 +59,7 @@ Task<ApiStatus> HandleCompletions(const OpenAiContext& context, HttpExchange& ex
   }
   const int num_prompts = static_cast<int>(work.prompts.size());
   const std::unique_ptr<AnswerFormat> format = MakeCompletionFormat(
-      MakeAnswerHead(exchange, work.completion, num_prompts), context.engine.tokenizer());
+      MakeAnswerHead(context, exchange, work.completion, num_prompts), context.engine.tokenizer());
   co_return co_await AnswerRequest(context, exchange, work.completion, std::move(work.prompts),
                                    *format, log);
 }

@@ -50,7 +50,8 @@ std::string_view KindOf(const Json& value) {
 }
 
 ApiStatus UnknownField(const std::string& param) {
-  ApiStatus outcome = FieldFault(param, "unknown field");
+  ApiStatus outcome = param.empty() ? FieldFault("body", "a field's name is empty")
+                                    : FieldFault(param, "unknown field");
   outcome.code = "unknown_parameter";
   return outcome;
 }

@@ -20,7 +20,7 @@ struct ApiLimits {
   int messages_max = 4096;
   int stop_texts_max = 16;
   int stop_bytes_max = 1024;  // Of one stop text.
-  int stop_token_ids_max = 256;
+  int stop_token_ids_max = 128;
   int logit_bias_max = 1024;
   int vocab_size = 0;
   int deadline_ms_max = 600000;

@@ -90,12 +90,20 @@ ApiStatus ReadSkipSpecial(const FieldValue& field, GenerateFields& out) {
   return outcome;
 }
 
+ApiStatus ReadModel(const FieldValue& field, GenerateFields& out) {
+  ApiStatus outcome = ReadString(field, out.model);
+  if (outcome.ok() && out.model.empty()) {
+    return FieldFault(field.param, "length is 0, expected a model's name");
+  }
+  return outcome;
+}
+
 using Rule = FieldRule<GenerateFields>;
 using Field = const FieldValue&;
 using Out = GenerateFields&;
 
 constexpr std::array kSharedRules = {
-    Rule{"model", [](Field field, Out out) { return ReadString(field, out.model); }},
+    Rule{"model", ReadModel},
     Rule{"stream", [](Field field, Out out) { return ReadBool(field, out.is_stream); }},
     Rule{"stream_options", ReadStreamOptions},
     Rule{"n",
@@ -157,7 +165,6 @@ const FieldRule<GenerateFields>* FindSharedRule(std::string_view name) {
 }
 
 ApiStatus CheckShared(const GenerateFields& fields) {
-  if (fields.model.empty()) return FieldFault("model", "missing, expected a model's name");
   if (fields.has_stream_options && !fields.is_stream) {
     return FieldFault("stream_options", "set without stream, expected stream: true");
   }

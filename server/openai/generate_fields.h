@@ -10,7 +10,7 @@ namespace comet {
 
 // What chat and completions requests have in common.
 struct GenerateFields {
-  std::string model;
+  std::string model;  // Empty: whichever is served.
   bool is_stream = false;
   bool has_stream_options = false;
   bool has_usage_in_stream = false;

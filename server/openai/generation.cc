@@ -145,10 +145,10 @@ Task<ApiStatus> AnswerRequest(const OpenAiContext& context, HttpExchange& exchan
   co_return written;
 }
 
-AnswerHead MakeAnswerHead(const HttpExchange& exchange, const GenerateFields& fields,
-                          int num_prompts) {
+AnswerHead MakeAnswerHead(const OpenAiContext& context, const HttpExchange& exchange,
+                          const GenerateFields& fields, int num_prompts) {
   return {.request_id = exchange.request().request_id,
-          .model = fields.model,
+          .model = context.model_name,
           .created = std::time(nullptr),
           .has_logprobs = fields.request.num_top_logprobs >= 0,
           .has_usage_in_stream = fields.has_usage_in_stream,

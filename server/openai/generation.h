@@ -50,7 +50,7 @@ Task<ApiStatus> AnswerRequest(const OpenAiContext& context, HttpExchange& exchan
                               AnswerFormat& format, RequestLog& log);
 
 // The head of the request's answer.
-AnswerHead MakeAnswerHead(const HttpExchange& exchange, const GenerateFields& fields,
-                          int num_prompts);
+AnswerHead MakeAnswerHead(const OpenAiContext& context, const HttpExchange& exchange,
+                          const GenerateFields& fields, int num_prompts);
 
 }  // namespace comet

@@ -64,7 +64,7 @@ ApiStatus CheckPromptFits(const OpenAiContext& context, const std::vector<int>& 
 }
 
 ApiStatus CheckModel(const OpenAiContext& context, const std::string& name) {
-  if (name == context.model_name) return {};
+  if (name.empty() || name == context.model_name) return {};
   ApiStatus outcome(NotFound(
       StrCat("model: \"", name, "\" is not served here, expected \"", context.model_name, "\"")));
   outcome.param = "model";

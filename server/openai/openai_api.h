@@ -47,7 +47,8 @@ Task<ApiStatus> ReadOnPool(const OpenAiContext& context, HttpExchange& exchange,
 ApiStatus CheckPromptFits(const OpenAiContext& context, const std::vector<int>& prompt_ids,
                           const GenerateFields& fields, const std::string& param);
 
-// Whether `name` is served. kNotFound with OpenAI's code otherwise.
+// Whether `name` is served; an empty one is, whatever it may be. kNotFound with OpenAI's code
+// otherwise.
 ApiStatus CheckModel(const OpenAiContext& context, const std::string& name);
 
 }  // namespace comet

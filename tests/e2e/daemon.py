@@ -19,7 +19,7 @@ def binary_path() -> str:
 
 
 def model_path() -> str:
-    return os.environ.get("COMET_MODEL", str(SOURCE_DIR / "models/smollm2.comet"))
+    return os.environ.get("COMET_MODEL", str(SOURCE_DIR / "models/SmolLM2-135M-Instruct-comet"))
 
 
 def test_data_path(name: str) -> pathlib.Path:

@@ -6,6 +6,7 @@ clients saw. Exit code 0 when all holds."""
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -128,10 +129,16 @@ def check(daemon: Daemon, tally: Tally, early: int, late: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", help="instead of COMET_BINARY")
+    parser.add_argument("--model", help="instead of COMET_MODEL")
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--leave-share", type=float, default=0.1)
     arguments = parser.parse_args()
+    if arguments.binary:
+        os.environ["COMET_BINARY"] = arguments.binary
+    if arguments.model:
+        os.environ["COMET_MODEL"] = arguments.model
     with Daemon() as daemon:
         tally, early, late = asyncio.run(soak(daemon, arguments))
         faults = check(daemon, tally, early, late)

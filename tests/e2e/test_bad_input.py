@@ -57,10 +57,6 @@ def test_wrong_completion_fields_are_named(http, field, value):
     assert error_of(http.post(COMPLETIONS, json=body))["param"].split("[")[0] == field
 
 
-def test_missing_model_is_named(http):
-    assert error_of(http.post(CHAT, json={"messages": MESSAGES}))["param"] == "model"
-
-
 def test_unknown_model_is_not_found(http):
     body = {"model": "gpt-4", "messages": MESSAGES}
 

@@ -235,6 +235,12 @@ def test_models_are_listed_and_found(client):
     assert error.value.code == "model_not_found"
 
 
+def test_a_request_may_leave_the_model_out(http):
+    answer = http.post("/v1/chat/completions", json={"messages": PARIS, "max_tokens": 1}).json()
+
+    assert answer["model"] == "smollm2"
+
+
 def test_request_id_comes_back_and_is_logged_without_text(http, daemon):
     body = {"model": "smollm2", "messages": [{"role": "user", "content": "zebra crossing"}],
             "max_tokens": 4}

@@ -30,14 +30,14 @@ inline bool IsContinuousIntegration() { return EnvironmentOr("CI", "") == "true"
 }  // namespace comet
 
 // Ends the test when `path` is missing: a failure in CI, elsewhere a skip that says so.
-#define COMET_REQUIRE_FILE(path)                                             \
-  do {                                                                       \
-    if (!std::filesystem::exists(path)) {                                    \
-      if (::comet::IsContinuousIntegration()) {                              \
-        FAIL() << path << " is missing";                                     \
-      } else {                                                               \
-        GTEST_SKIP() << path << " is missing: set COMET_TEST_DATA or run "   \
-                     << "scripts/fetch_model.sh";                            \
-      }                                                                      \
-    }                                                                        \
+#define COMET_REQUIRE_FILE(path)                                           \
+  do {                                                                     \
+    if (!std::filesystem::exists(path)) {                                  \
+      if (::comet::IsContinuousIntegration()) {                            \
+        FAIL() << path << " is missing";                                   \
+      } else {                                                             \
+        GTEST_SKIP() << path << " is missing: set COMET_TEST_DATA or run " \
+                     << "scripts/fetch_model.sh";                          \
+      }                                                                    \
+    }                                                                      \
   } while (false)

@@ -257,6 +257,7 @@ TEST(ChatRequest, RefusesUnknownFields) {
 
   EXPECT_EQ(outcome.param, "temprature");
   EXPECT_EQ(outcome.code, "unknown_parameter");
+  EXPECT_EQ(BlamedParam(With("", 1)), "body");
 }
 
 TEST(ChatRequest, RefusesWhatIsNoObject) {
@@ -265,10 +266,14 @@ TEST(ChatRequest, RefusesWhatIsNoObject) {
   }
 }
 
-TEST(ChatRequest, NeedsModelAndMessages) {
+TEST(ChatRequest, NeedsMessages) {
   EXPECT_EQ(BlamedParam({{"model", "m"}}), "messages");
-  EXPECT_EQ(BlamedParam({{"messages", {{{"role", "user"}, {"content", "x"}}}}}), "model");
   EXPECT_EQ(BlamedParam(With("messages", Json::array())), "messages");
+}
+
+TEST(ChatRequest, TakesAnAbsentModelForTheServedOne) {
+  EXPECT_EQ(ParseGood({{"messages", {{{"role", "user"}, {"content", "x"}}}}}).model, "");
+  EXPECT_EQ(BlamedParam(With("model", "")), "model");
 }
 
 TEST(ChatRequest, ChecksMessages) {

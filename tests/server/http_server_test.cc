@@ -16,7 +16,9 @@
 namespace comet {
 namespace {
 
-using namespace std::chrono_literals;
+constexpr auto kNow = std::chrono::seconds(0);
+constexpr auto kSoon = std::chrono::seconds(15);  // Long enough for a busy machine.
+constexpr auto kShort = std::chrono::milliseconds(100);
 
 // A server on a free port whose routes exercise one thing each.
 class HttpServerTest : public testing::Test {
@@ -283,12 +285,12 @@ TEST_F(HttpServerTest, NoticesThatAWaitingClientLeft) {
   StartServer();
   RawClient client(server_->port());
   client.Send(Post("/wait", "{}"));
-  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+  ASSERT_EQ(has_begun_.get_future().wait_for(kSoon), std::future_status::ready);
 
   client.Close();
 
-  EXPECT_EQ(has_left_.get_future().wait_for(10s), std::future_status::ready);
-  EXPECT_TRUE(server_->WaitDrained(10s));
+  EXPECT_EQ(has_left_.get_future().wait_for(kSoon), std::future_status::ready);
+  EXPECT_TRUE(server_->WaitDrained(kSoon));
 }
 
 TEST_F(HttpServerTest, DropsAClientThatReadsTooSlowly) {
@@ -298,7 +300,7 @@ TEST_F(HttpServerTest, DropsAClientThatReadsTooSlowly) {
   client.Send(Post("/flood", "{}"));
 
   std::future<StatusCode> end = flood_end_.get_future();
-  ASSERT_EQ(end.wait_for(15s), std::future_status::ready);
+  ASSERT_EQ(end.wait_for(kSoon), std::future_status::ready);
   EXPECT_EQ(end.get(), StatusCode::kDeadlineExceeded);
 }
 
@@ -321,31 +323,31 @@ TEST_F(HttpServerTest, DrainClosesIdleConnectionsAndTheListener) {
   server_->BeginDrain();
 
   EXPECT_TRUE(idle.IsAtEnd());
-  EXPECT_TRUE(server_->WaitDrained(10s));
+  EXPECT_TRUE(server_->WaitDrained(kSoon));
 }
 
 TEST_F(HttpServerTest, DrainLetsARunningRequestFinish) {
   StartServer();
   RawClient client(server_->port());
   client.Send(Post("/wait", "{}"));
-  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+  ASSERT_EQ(has_begun_.get_future().wait_for(kSoon), std::future_status::ready);
 
   server_->BeginDrain();
 
-  EXPECT_FALSE(server_->WaitDrained(100ms));
+  EXPECT_FALSE(server_->WaitDrained(kShort));
   client.Close();
-  EXPECT_TRUE(server_->WaitDrained(10s));
+  EXPECT_TRUE(server_->WaitDrained(kSoon));
 }
 
 TEST_F(HttpServerTest, EndsRunningRequestsWhenDestroyed) {
   StartServer();
   RawClient client(server_->port());
   client.Send(Post("/wait", "{}"));
-  ASSERT_EQ(has_begun_.get_future().wait_for(10s), std::future_status::ready);
+  ASSERT_EQ(has_begun_.get_future().wait_for(kSoon), std::future_status::ready);
 
   server_.reset();
 
-  EXPECT_EQ(has_left_.get_future().wait_for(0s), std::future_status::ready);
+  EXPECT_EQ(has_left_.get_future().wait_for(kNow), std::future_status::ready);
 }
 
 TEST_F(HttpServerTest, SaysWhichPortIsInUse) {

@@ -28,7 +28,7 @@ LINE_RULES = (
     ("inline assembly or __CUDA_ARCH__ outside kernels/cuda/device",
      re.compile(r"\basm\s*(volatile)?\s*\(|__CUDA_ARCH__"), ("kernels/cuda/device/",)),
     ("TODO without an issue", re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?!\(#\d+\):)"), ()),
-    ("using namespace", re.compile(r"^\s*using namespace\b"), ()),
+    ("using namespace outside a function", re.compile(r"^using namespace\b"), ()),
     ("throw", re.compile(r"^\s*throw\b"), ()),
     ("a line over 100 columns", re.compile(r"^.{101,}$"), ()),
 )

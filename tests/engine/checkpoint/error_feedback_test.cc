@@ -131,7 +131,7 @@ TEST(ErrorFeedback, LowersOutputErrorOnInputsItHasNotSeen) {
   const double before =
       RelativeError(Outputs(unseen, ValuesOf(quantized, kChannels), kChannels), expected);
 
-  FeedBackErrors(weights, gram, 1024, quantized, 2);
+  FeedBackErrors(weights, gram, quantized, 2);
 
   const double after =
       RelativeError(Outputs(unseen, ValuesOf(quantized, kChannels), kChannels), expected);
@@ -147,7 +147,7 @@ TEST(ErrorFeedback, IndependentChannelsAreRoundedAlone) {
   const TwoLevelWeights before = QuantizeTwoLevel(weights, importance, 1);
   TwoLevelWeights after = before;
 
-  FeedBackErrors(weights, gram, 1024, after, 1);
+  FeedBackErrors(weights, gram, after, 1);
 
   // The two divide and multiply by a step respectively: only a tie may round
   // differently.
@@ -165,8 +165,8 @@ TEST(ErrorFeedback, ThreadsChangeNothing) {
   TwoLevelWeights one = QuantizeTwoLevel(weights, importance, 1);
   TwoLevelWeights three = one;
 
-  FeedBackErrors(weights, inputs.gram, 512, one, 1);
-  FeedBackErrors(weights, inputs.gram, 512, three, 3);
+  FeedBackErrors(weights, inputs.gram, one, 1);
+  FeedBackErrors(weights, inputs.gram, three, 3);
 
   EXPECT_TRUE(SameBytes(one, three));
 }

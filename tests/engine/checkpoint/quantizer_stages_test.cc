@@ -89,9 +89,8 @@ TEST(ChannelOrder, PermutesColumnsAndRows) {
 
 TEST(ActivationStatistics, SilentChannelsKeepAShareOfImportance) {
   ActivationStatistics statistics;
-  statistics.num_channels = 2;
   statistics.num_tokens = 10;
-  statistics.gram = {0.0f, 0.0f, 0.0f, 1000.0f};
+  statistics.sum_sq = {0.0, 1000.0};
 
   const std::vector<float> importance = statistics.Importance();
 

@@ -12,8 +12,8 @@ TEST(RopeTables, RotateByPositionTimesFrequency) {
 
   ASSERT_TRUE(tables.ok());
   ASSERT_EQ(tables->cos.size(), 6u);
-  EXPECT_FLOAT_EQ(tables->cos[4], static_cast<float>(std::cos(2.0)));    // position 2, pair 0
-  EXPECT_FLOAT_EQ(tables->sin[5], static_cast<float>(std::sin(0.02)));   // position 2, pair 1
+  EXPECT_FLOAT_EQ(tables->cos[4], static_cast<float>(std::cos(2.0)));   // position 2, pair 0
+  EXPECT_FLOAT_EQ(tables->sin[5], static_cast<float>(std::sin(0.02)));  // position 2, pair 1
 }
 
 TEST(RopeTables, LinearScalingDividesFrequencies) {

@@ -49,12 +49,13 @@ class StoriesModelTest : public testing::TestWithParam<std::string> {
     std::vector<int> pages(static_cast<size_t>(kLimits.pages_per_sequence_max));
     std::iota(pages.begin(), pages.end(), 0);
     const int last_row = count - 1;
-    const Result<TensorView> logits = model_->Forward(
-        {.token_ids = std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
-         .query_start = query_start,
-         .context_length = {&context_length, 1},
-         .page_table = pages,
-         .logits_rows = {&last_row, 1}});
+    const Result<TensorView> logits =
+        model_->Forward({.token_ids = std::span(ids).subspan(static_cast<size_t>(first),
+                                                             static_cast<size_t>(count)),
+                         .query_start = query_start,
+                         .context_length = {&context_length, 1},
+                         .page_table = pages,
+                         .logits_rows = {&last_row, 1}});
     EXPECT_TRUE(logits.ok()) << logits.status();
     std::vector<float> host(static_cast<size_t>(model_->config().vocab_size));
     EXPECT_TRUE(backend_.device
@@ -90,8 +91,8 @@ TEST_P(StoriesModelTest, GreedyTokensEqualTheGoldenOnes) {
 
   while (ids.size() < expected.size()) {
     const std::vector<float> logits = LastLogits(ids, static_cast<int>(ids.size()) - 1, 1);
-    ids.push_back(static_cast<int>(std::max_element(logits.begin(), logits.end()) -
-                                   logits.begin()));
+    ids.push_back(
+        static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
   }
 
   EXPECT_EQ(ids, expected);
