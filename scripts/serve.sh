@@ -6,7 +6,7 @@
 #   scripts/serve.sh --cpu                  on a host with a GPU but no nvcc
 # Other arguments go to `comet serve` (see `comet serve --help`).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 
 model=
 port=8000
@@ -14,14 +14,16 @@ build_options=()
 serve_options=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --model) model=${2:?"--model needs a folder"}; shift 2 ;;
-    --model=*) model=${1#*=}; shift ;;
+    --model) model=$(realpath "${2:?"--model needs a folder"}"); shift 2 ;;
+    --model=*) model=$(realpath "${1#*=}"); shift ;;
+    --config) serve_options+=(--config "$(realpath "${2:?"--config needs a file"}")"); shift 2 ;;
     --cpu) build_options+=(--cpu); shift ;;
     --port) port=${2:?"--port needs a number"}; serve_options+=(--port "$2"); shift 2 ;;
     --port=*) port=${1#*=}; serve_options+=("$1"); shift ;;
     *) serve_options+=("$1"); shift ;;
   esac
 done
+cd "$root"
 
 scripts/install_deps.sh build
 scripts/build.sh "${build_options[@]}" release comet
@@ -38,7 +40,9 @@ fi
 
 "$comet" serve --model "$model" "${serve_options[@]}" &
 server=$!
-trap 'kill -TERM "$server" 2>/dev/null || true' INT TERM
+# Ctrl-C reaches the daemon by itself: a second signal would cut its drain short.
+trap : INT
+trap 'kill -TERM "$server" 2>/dev/null || true' TERM
 until curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" 2>/dev/null; do
   kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
   sleep 0.2

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace {
 // (a row of vocab_size floats each) stay near the cache.
 constexpr int kChunkTokens = 256;
 
-// -log softmax(logits)[target]; NaN when a logit is not finite.
+// -log softmax(logits)[target]; not finite when a logit is NaN or +infinity.
 double NegativeLogLikelihood(const float* logits, int vocab_size, int target) {
   const float highest = *std::max_element(logits, logits + vocab_size);
   double sum = 0.0;
@@ -125,7 +126,10 @@ Result<PerplexityResult> EvaluatePerplexity(Device& device, Model& model,
   }
 
   PerplexityResult result;
-  result.mean_nll = sums.nll / static_cast<double>(std::max<int64_t>(sums.num_predictions, 1));
+  // A mean without the predictions that failed would flatter a broken model.
+  result.mean_nll = sums.num_nonfinite > 0
+                        ? std::numeric_limits<double>::quiet_NaN()
+                        : sums.nll / static_cast<double>(std::max<int64_t>(sums.num_predictions, 1));
   result.perplexity = std::exp(result.mean_nll);
   result.num_windows = num_windows;
   result.num_predictions = sums.num_predictions;

@@ -21,7 +21,7 @@ Status SystemError(const std::string& path, std::string_view call, int error) {
 }  // namespace
 
 Result<MappedFile> MappedFile::Open(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return SystemError(path, "open", errno);
   struct stat info;
   if (::fstat(descriptor, &info) != 0) {

@@ -81,6 +81,11 @@ Result<std::unique_ptr<PartialFolder>> PartialFolder::Create(const std::string& 
     if (!S_ISDIR(info.st_mode)) {
       return FailedPrecondition(StrCat(target, ": is not a folder, expected one to replace"));
     }
+    std::error_code ignored;
+    if (!fs::is_empty(target, ignored) && !fs::exists(target + "/model.safetensors", ignored)) {
+      return FailedPrecondition(
+          StrCat(target, ": holds no model.safetensors, expected a checkpoint to replace"));
+    }
   }
   std::error_code error;
   fs::create_directories(ParentOf(target), error);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
@@ -85,7 +86,7 @@ std::vector<float> Dequantize(const Int8Weights& weights) {
   return values;
 }
 
-Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig&,
+Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig& config,
                                         const CheckpointLayer& layer, const Precision& precision) {
   const ActivationMode mode = precision.activations;
   DecoderLayer made;
@@ -97,6 +98,10 @@ Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig&,
   COMET_ASSIGN_OR_RETURN(made.gate_up_, MakeLinear(backend, layer.gate_up, mode));
   COMET_ASSIGN_OR_RETURN(made.down_, MakeLinear(backend, layer.down, mode));
   made.kv_ = precision.kv_from_checkpoint ? layer.kv : precision.kv;
+  if (layer.qk_hadamard && !IsPowerOfTwo(config.head_dim)) {
+    return DataLoss(StrCat("checkpoint: qk_hadamard is set but head_dim is ", config.head_dim,
+                           ", expected a power of two"));
+  }
   // A Hadamard only spreads K's quantisation error; unquantised keys need none.
   made.qk_hadamard_ = layer.qk_hadamard && made.kv_.k_bits <= 8;
   return made;

@@ -6,9 +6,9 @@
 namespace comet {
 namespace {
 
-// Above any published model; products of two of them, times 4 bytes, stay far inside int64, and
-// 2 * ffn_size and qkv_size inside int.
-constexpr int kDimMax = 1 << 20;
+// Above any published model. Exact sums of a linear layer of this many channels fit 31 bits, and
+// 2 * ffn_size and qkv_size fit an int.
+constexpr int kDimMax = 1 << 17;
 
 }  // namespace
 

@@ -121,6 +121,8 @@ class RowQuantizer {
 
 void RowQuantizer::Quantize(std::span<const float> weights) {
   Load(weights);
+  scale_ = 1.0f;
+  std::ranges::fill(steps_, 1);
   float largest = 0.0f;
   for (Block& block : blocks_) {
     block.best_step = FindBestStep(block);

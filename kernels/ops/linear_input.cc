@@ -11,8 +11,8 @@ int64_t LargestCode(ActivationMode mode) { return mode == ActivationMode::kMixed
 
 // The largest magnitude of the exact sum with the INT8 region shifted by `exponent`.
 int64_t LargestSum(ActivationMode mode, int num_int4, int num_int8, int exponent) {
-  return ((num_int8 * 127 * kWeightMagnitude) << exponent) +
-         num_int4 * LargestCode(mode) * kWeightMagnitude;
+  return ((int64_t{num_int8} * 127 * kWeightMagnitude) << exponent) +
+         int64_t{num_int4} * LargestCode(mode) * kWeightMagnitude;
 }
 
 constexpr int64_t kSumLimit = int64_t{1} << 31;

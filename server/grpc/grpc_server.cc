@@ -18,6 +18,8 @@ namespace {
 
 constexpr const char* kServiceName = "comet.v1.Comet";
 constexpr int kMetadataBytesMax = 16 << 10;
+constexpr int kKeepaliveMs = 30000;         // Between pings of a connection.
+constexpr int kKeepaliveTimeoutMs = 10000;  // For their answer.
 
 // Thread-safe: calls share only the context.
 class CometService final : public v1::Comet::CallbackService {
@@ -89,6 +91,9 @@ Status CallbackGrpcServer::Open() {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config_.streams_max);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytesMax);
+  // A client that vanished without closing is found by pings, and its call cancelled.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.SetMaxReceiveMessageSize(config_.message_bytes_max);
   builder.RegisterService(&service_);
   server_ = builder.BuildAndStart();

@@ -296,6 +296,8 @@ Task<Status> BeastConnection::Write(HttpResponse response) {
   head.content_bytes = static_cast<long long>(response.body.size());
   head.headers = &response.headers;
   keeps_alive_ = head.keeps_alive;
+  // An answer to HEAD ends after its head, whatever length it states.
+  if (request_.method == "HEAD") co_return co_await WriteAll(FormatHead(head));
   co_return co_await WriteAll(FormatHead(head) + response.body);
 }
 

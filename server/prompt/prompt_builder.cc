@@ -41,7 +41,12 @@ Result<std::vector<int>> PromptBuilder::FromMessages(
   values["add_generation_prompt"] = true;
   values["bos_token"] = bos_token_;
   values["eos_token"] = eos_token_;
-  COMET_ASSIGN_OR_RETURN(const std::string text, chat_template->Render(values));
+  Result<std::string> rendered = chat_template->Render(values);
+  if (rendered.status().code() == StatusCode::kResourceExhausted) {
+    // A limit of the sandbox: the same messages never succeed, so no later try is asked for.
+    return InvalidArgument(rendered.status().message());
+  }
+  COMET_ASSIGN_OR_RETURN(const std::string text, std::move(rendered));
   // The template writes BOS itself where the model was trained with one.
   return engine_.tokenizer().Encode(text, {.add_special = false, .parse_special = true});
 }
