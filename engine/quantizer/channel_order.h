@@ -18,8 +18,7 @@ struct ChannelOrder {
 int NumInt4Channels(int num_channels, double int4_share);
 
 // Sends the channels of the largest calibrated magnitude to the INT8 region. Inside each region
-// channels keep their order: neighbours of the source share a quantisation grid or a head, and a
-// block of them fits one step better than a block sorted by magnitude (README.md has the figures).
+// channels keep their order, since neighbours of the source share a quantisation grid or a head.
 ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share);
 
 // Columns of a row-major [num_rows, K] matrix in that order, and rows of one.

@@ -17,7 +17,7 @@ namespace {
 
 // Added to each channel's own activity, as a share of it: keeps the compensation from fitting the
 // chance correlations of few calibration tokens (README.md has the figures).
-constexpr float kDamping = 0.1f;
+constexpr float kDamping = 0.5f;
 // Rows worked on together: their values of one channel are a few vectors, and a tile of 1,536
 // channels fits a second-level cache.
 constexpr size_t kTileRows = 32;
