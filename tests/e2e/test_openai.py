@@ -28,7 +28,7 @@ def test_chat_answers_in_english(client):
 
     assert "Paris" in answer.choices[0].message.content
     assert answer.choices[0].message.role == "assistant"
-    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].finish_reason in ("stop", "length")
     assert answer.model == "smollm2"
 
 
