@@ -127,9 +127,10 @@ Result<PerplexityResult> EvaluatePerplexity(Device& device, Model& model,
 
   PerplexityResult result;
   // A mean without the predictions that failed would flatter a broken model.
-  result.mean_nll = sums.num_nonfinite > 0
-                        ? std::numeric_limits<double>::quiet_NaN()
-                        : sums.nll / static_cast<double>(std::max<int64_t>(sums.num_predictions, 1));
+  result.mean_nll =
+      sums.num_nonfinite > 0
+          ? std::numeric_limits<double>::quiet_NaN()
+          : sums.nll / static_cast<double>(std::max<int64_t>(sums.num_predictions, 1));
   result.perplexity = std::exp(result.mean_nll);
   result.num_windows = num_windows;
   result.num_predictions = sums.num_predictions;

@@ -20,7 +20,8 @@ struct PerplexityResult {
   double mean_nll = 0.0;    // Natural log, over all predictions.
   int num_windows = 0;
   int64_t num_predictions = 0;  // window_tokens - 1 of each window.
-  int64_t num_nonfinite_rows = 0;  // Predictions without a finite likelihood; any makes the rest NaN.
+  int64_t num_nonfinite_rows =
+      0;  // Predictions without a finite likelihood; any makes the rest NaN.
   double seconds = 0.0;
 };
 

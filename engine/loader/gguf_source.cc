@@ -125,8 +125,8 @@ Status GgufSource::CheckLayerTensors(int layer_idx,
   COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_up.weight", {ffn, hidden}, known));
   COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_down.weight", {hidden, ffn}, known));
   if (HasQkvBias(layer_idx) != HasQkvBias(0)) {
-    return DataLoss(StrCat(file_.path(), ": ", prefix, "attn_q.bias: ",
-                           HasQkvBias(layer_idx) ? "is there" : "is absent",
+    return DataLoss(StrCat(file_.path(), ": ", prefix,
+                           "attn_q.bias: ", HasQkvBias(layer_idx) ? "is there" : "is absent",
                            ", expected all layers alike"));
   }
   if (!HasQkvBias(layer_idx)) return Status::Ok();

@@ -10,7 +10,8 @@ namespace comet {
 //
 // Shapes    out [num_tokens, hidden_size]; ids [num_tokens] i32; table [vocab_size, hidden_size].
 // DTypes    out f32 or f16; table kInt8 or kFloat.
-// Errors    kInvalidArgument: a shape, dtype or kind differs from the above. An id outside the vocabulary is the caller's bug.
+// Errors    kInvalidArgument: a shape, dtype or kind differs from the above. An id outside the
+// vocabulary is the caller's bug.
 struct EmbeddingArgs {
   TensorView out;
   ConstTensorView ids;

@@ -15,8 +15,8 @@ namespace comet {
 //           gather [hidden_size] i32, a permutation, optional (identity); rows [out rows] i32
 //           within num_tokens, optional (identity: out has num_tokens rows); out K = hidden_size.
 // Numerics  fp32, single IEEE operations. The sum of squares: 1024 lanes, lane j adds x[h]^2
-//           (the product rounded, then added) for h = j mod 1024 ascending; then adjacent lanes are added
-//           pairwise, lane 2i + lane 2i+1, ten times. Mean is sum / float(hidden_size).
+//           (the product rounded, then added) for h = j mod 1024 ascending; then adjacent lanes are
+//           added pairwise, lane 2i + lane 2i+1, ten times. Mean is sum / float(hidden_size).
 // Aliasing  None.
 // Source    Zhang and Sennrich 2019, arXiv:1910.07467.
 struct RmsNormArgs {

@@ -46,8 +46,7 @@ Result<Row> Evaluate(const EvalPerplexityOptions& options, const std::string& pa
   COMET_ASSIGN_OR_RETURN(const Precision precision,
                          source.ChoosePrecision(activation_bits, kv_bits));
   COMET_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Create(source.vocabulary()));
-  COMET_ASSIGN_OR_RETURN(std::vector<int> ids,
-                         tokenizer->Encode(text, {.add_special = true}));
+  COMET_ASSIGN_OR_RETURN(std::vector<int> ids, tokenizer->Encode(text, {.add_special = true}));
 
   if (tokenizer->vocabulary().add_eos) ids.pop_back();  // The protocol has one BOS and no EOS.
 
