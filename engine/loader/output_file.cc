@@ -82,9 +82,10 @@ Result<std::unique_ptr<PartialFolder>> PartialFolder::Create(const std::string& 
       return FailedPrecondition(StrCat(target, ": is not a folder, expected one to replace"));
     }
     std::error_code ignored;
-    if (!fs::is_empty(target, ignored) && !fs::exists(target + "/model.safetensors", ignored)) {
+    if (!fs::is_empty(target, ignored) && !fs::exists(target + "/config.json", ignored) &&
+        !fs::exists(target + "/model.safetensors", ignored)) {
       return FailedPrecondition(
-          StrCat(target, ": holds no model.safetensors, expected a checkpoint to replace"));
+          StrCat(target, ": holds no config.json, expected a checkpoint to replace"));
     }
   }
   std::error_code error;
