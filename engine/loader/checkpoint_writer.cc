@@ -105,16 +105,26 @@ Status CheckpointWriter::WriteEmbedding(const std::vector<Half>& table) {
   return weights_->Write(kEmbeddingName, table);
 }
 
-Status CheckpointWriter::Finish(const Vocabulary& vocabulary, const std::string& chat_template,
-                                std::string_view accuracy) {
+Result<std::string> CheckpointWriter::Seal(const Vocabulary& vocabulary,
+                                           const std::string& chat_template) {
   COMET_RETURN_IF_ERROR(weights_->Finish());
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kConfigFile, CheckpointConfigText(config_)));
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kTokenizerFile, VocabularyGguf(vocabulary)));
   if (!chat_template.empty()) {
     COMET_RETURN_IF_ERROR(folder_->WriteFile(kChatTemplateFile, chat_template));
   }
+  return folder_->path();
+}
+
+Status CheckpointWriter::Publish(std::string_view accuracy) {
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kAccuracyFile, accuracy));
   return folder_->Publish();
+}
+
+Status CheckpointWriter::Finish(const Vocabulary& vocabulary, const std::string& chat_template,
+                                std::string_view accuracy) {
+  COMET_RETURN_IF_ERROR(Seal(vocabulary, chat_template).status());
+  return Publish(accuracy);
 }
 
 }  // namespace comet

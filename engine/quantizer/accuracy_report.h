@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
 
@@ -23,6 +24,7 @@ struct AccuracyReport {
   int num_sample_tokens = 0;  // Of the output errors.
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
+  HeldOutPerplexity held_out;
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

@@ -29,7 +29,7 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  int num_steps = 0;        // Layers, and one for embedding and LM head.
+  int num_steps = 0;        // Layers, one for embedding and LM head, three for held-out text.
   std::string_view detail;  // Valid during the call.
 };
 
@@ -37,8 +37,8 @@ struct QuantizeProgress {
 // float model's own activations, orders channels, quantises weights, chooses clips and the keys'
 // Hadamard, measures. The same source, options and back end give the same bytes, whatever the
 // thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
-// exists), kDataLoss (the source), those of back end and file system. Nothing is left behind on
-// failure.
+// exists), kDataLoss (the source; a weight that is no finite number), those of back end and file
+// system. Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

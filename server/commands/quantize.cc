@@ -24,6 +24,13 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
               100.0 * mean.int4_share, report.num_calibration_tokens);
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
+  const HeldOutPerplexity& held_out = report.held_out;
+  std::printf(
+      "held-out perplexity (%lld predictions): float %.3f, %.3f (8-bit activations, %+.1f "
+      "%%), %.3f (mixed, %+.1f %%)\n",
+      static_cast<long long>(held_out.num_predictions), held_out.source, held_out.int8,
+      100.0 * (held_out.int8 / held_out.source - 1.0), held_out.mixed,
+      100.0 * (held_out.mixed / held_out.source - 1.0));
 }
 
 }  // namespace
