@@ -13,10 +13,12 @@
 
 #include "engine/runtime/load_parts.h"
 #include "engine/runtime/start_engine.h"
+#include "kernels/base/str_cat.h"
 #include "server/admin/admin_api.h"
 #include "server/admin/metrics.h"
 #include "server/admission/admission.h"
 #include "server/api/version.h"
+#include "server/commands/accuracy_gate.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_server.h"
 #include "server/lifecycle/termination_signals.h"
@@ -45,6 +47,8 @@ class Daemon {
   void Drain();
 
  private:
+  // Refuses a checkpoint whose own report says that it is broken.
+  Status CheckAccuracy() const;
   Status StartModel();
   void AddRoutes();
   Status StartFrontEnds();
@@ -65,9 +69,28 @@ class Daemon {
 
 Status Daemon::Start() {
   COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
+  COMET_RETURN_IF_ERROR(CheckAccuracy());
   COMET_RETURN_IF_ERROR(StartModel());
   AddRoutes();
   return StartFrontEnds();
+}
+
+Status Daemon::CheckAccuracy() const {
+  const AccuracyVerdict verdict =
+      JudgeAccuracy(options_.model, options_.activation_bits, options_.perplexity_ratio_max);
+  if (!verdict.status.ok()) {
+    if (options_.accuracy_check == "enforce") {
+      return Status(verdict.status.code(),
+                    StrCat(verdict.status.message(), "; --accuracy-check warn serves it anyway"));
+    }
+    COMET_LOG(kWarn, "accuracy_check_failed", {"reason", verdict.status.message()});
+  } else if (verdict.perplexity_ratio) {
+    COMET_LOG(kInfo, "accuracy_checked", {"perplexity_ratio", *verdict.perplexity_ratio});
+  } else if (std::filesystem::is_directory(options_.model)) {
+    COMET_LOG(kWarn, "accuracy_unknown",
+              {"reason", "the report has no held-out perplexity: quantise again to measure it"});
+  }
+  return Status::Ok();
 }
 
 Status Daemon::StartModel() {

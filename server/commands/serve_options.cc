@@ -42,6 +42,12 @@ void AddModelRules(ServeOptions& o, std::vector<OptionRule>& rules) {
        {kTop, "kv_bits", "--kv-bits", "auto, 4, 8, 16, 32 or K/V as in 8/4", &o.kv_bits},
        {kTop, "chat_template_file", "--chat-template-file",
         "Jinja file used instead of the model's own template", &o.chat_template_file},
+       {kTop, "accuracy_check", "--accuracy-check",
+        "enforce: refuse a checkpoint whose accuracy report says it is broken; warn: serve it",
+        &o.accuracy_check},
+       {kTop, "perplexity_ratio_max", "--perplexity-ratio-max",
+        "Held-out perplexity over the float model's that counts as broken beyond",
+        &o.perplexity_ratio_max},
        {kTop, "host", "--host", "IP address to listen on", &o.host},
        {kTop, "port", "--port", "HTTP port; 0: any free one", &o.http.port},
        {kTop, "grpc_port", "--grpc-port", "gRPC port; 0: any free one, -1: no gRPC", &o.grpc.port},
@@ -181,6 +187,9 @@ std::string OptionText(const OptionRule& rule) {
 Status ServeOptions::Validate() const {
   ConfigCheck check("serve");
   check.Require(!model.empty(), "model is empty, expected a checkpoint: --model");
+  check.Require(accuracy_check == "enforce" || accuracy_check == "warn",
+                "accuracy_check is neither enforce nor warn");
+  check.Require(perplexity_ratio_max >= 1.0, "perplexity_ratio_max is below 1");
   check.AtLeast("drain_seconds", drain_seconds, 0);
   check.AtLeast("requests_in_flight_max", requests_in_flight_max, 1);
   check.InRange("workers.num_threads", workers.num_threads, 1, 256);
