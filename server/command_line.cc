@@ -75,6 +75,10 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
+  command
+      .add_option("--key-error-max", options.key_error_max,
+                  "Attention output error beyond which a layer's keys get 8 or 16 bits")
+      ->capture_default_str();
   command.add_flag("--force", options.force, "Replace an output that exists");
   command.add_option("--device", options.backend.device, "cpu, reference or cuda")
       ->capture_default_str();

@@ -39,6 +39,8 @@ std::string AccuracyReport::ToJson() const {
                            {"o", Json(layer.o)},
                            {"gate_up", Json(layer.gate_up)},
                            {"down", Json(layer.down)},
+                           {"k_bits", layer.kv.k_bits},
+                           {"v_bits", layer.kv.v_bits},
                            {"key_error_plain", layer.keys.plain_error},
                            {"key_error_hadamard", layer.keys.hadamard_error}});
   }

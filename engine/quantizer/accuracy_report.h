@@ -7,6 +7,7 @@
 #include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "kernels/ops/kv_cache_view.h"
 
 namespace comet {
 
@@ -16,6 +17,7 @@ struct LayerAccuracy {
   LinearAccuracy gate_up;
   LinearAccuracy down;
   KeyHadamardChoice keys;
+  KvFormat kv;
 };
 
 // What quantising lost, layer by layer; the checkpoint's accuracy.json.

@@ -14,6 +14,7 @@
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/held_out.h"
 #include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/layer_quantizer.h"
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -172,9 +173,9 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   const ModelConfig& config = source_.config();
   COMET_ASSIGN_OR_RETURN(const FloatLayer layer, source_.ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  COMET_ASSIGN_OR_RETURN(
-      const KeyHadamardChoice keys,
-      ChooseKeyHadamard(backend_, config, layer, hidden_.front().view(), options_.kv.k_bits));
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys,
+                         ChooseKeyBits(backend_, config, layer, hidden_.front().view(),
+                                       options_.kv.k_bits, options_.key_error_max));
 
   StatisticsObserver statistics(backend_, sample_stride_);
   {
@@ -189,9 +190,10 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, config, layer, statistics,
                                                            {.int4_share = options_.int4_share,
                                                             .num_threads = options_.num_threads}));
-  result.layer.kv = options_.kv;
-  result.layer.qk_hadamard = keys.use_hadamard();
-  result.accuracy.keys = keys;
+  result.layer.kv = {.k_bits = keys.k_bits, .v_bits = options_.kv.v_bits};
+  result.layer.qk_hadamard = keys.hadamard.use_hadamard();
+  result.accuracy.keys = keys.hadamard;
+  result.accuracy.kv = result.layer.kv;
   COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
   report_.layers.push_back(result.accuracy);
   Report(StrCat("layer ", layer_idx));
@@ -216,6 +218,7 @@ Status QuantizeModelOptions::Validate() const {
   check.InRange("calibration.held_out_tokens_max", calibration.held_out_tokens_max, 2, 1 << 24);
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
   check.InRange("num_threads", num_threads, 1, 1024);
+  check.Require(key_error_max > 0.0, "key_error_max is not positive");
   check.Merge(comet::Validate(kv));
   return check.status();
 }

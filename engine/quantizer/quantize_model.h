@@ -20,7 +20,8 @@ struct QuantizeModelOptions {
   CalibrationOptions calibration;
   double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
-  KvFormat kv;                  // Of every layer.
+  KvFormat kv;                  // Of every layer, but for keys that need more bits:
+  double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
   int num_threads = 1;          // Of the weight search; the back end has its own.
 
   Status Validate() const;

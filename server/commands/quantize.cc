@@ -41,6 +41,7 @@ Status RunQuantize(const QuantizeOptions& options) {
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
+                                     .key_error_max = options.key_error_max,
                                      .num_threads = num_threads};
   if (!options.calibration.empty()) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
