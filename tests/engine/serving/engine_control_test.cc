@@ -129,6 +129,17 @@ TEST_F(EngineControlTest, FullQueueRefusesAndRecovers) {
   EXPECT_EQ(Run(GreedyRequest(kPrompt, 3)).finish_reason, FinishReason::kLength);
 }
 
+TEST_F(EngineControlTest, RefusesMoreChoicesThanTheQueueHolds) {
+  Start(OneAtATime({.waiting_sequences_max = 2}));
+  Request request = GreedyRequest(kPrompt, 3);
+
+  request.num_choices = 3;
+  EXPECT_EQ(StatusOfSubmit(request).code(), StatusCode::kInvalidArgument);
+
+  request.num_choices = 2;
+  EXPECT_EQ(ReadAll(*Submit(request), 2)[1].finish_reason, FinishReason::kLength);
+}
+
 TEST_F(EngineControlTest, QueueIsBoundedInPromptTokensToo) {
   Start(OneAtATime({.waiting_tokens_max = 12}));
   const std::unique_ptr<TokenStream> running = SubmitHeld(GreedyRequest(kPrompt, 3));
