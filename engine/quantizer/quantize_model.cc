@@ -13,6 +13,7 @@
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/layer_quantizer.h"
+#include "engine/quantizer/memory_estimate.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
@@ -58,6 +59,11 @@ class ModelQuantizer {
 Result<AccuracyReport> ModelQuantizer::Run() {
   const ModelConfig& config = source_.config();
   COMET_ASSIGN_OR_RETURN(const std::vector<std::vector<int>> windows, ReadWindows());
+  const CalibrationSize calibration{.num_tokens = report_.num_calibration_tokens,
+                                    .window_tokens_max = static_cast<int>(windows.front().size()),
+                                    .num_sample_tokens = report_.num_sample_tokens};
+  COMET_RETURN_IF_ERROR(
+      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),

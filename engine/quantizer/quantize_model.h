@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -22,6 +24,8 @@ struct QuantizeModelOptions {
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
   KvFormat kv;                  // Of every layer.
   int num_threads = 1;          // Of the weight search; the back end has its own.
+  // Of the host: a model that needs more is refused before anything is written.
+  int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
 
   Status Validate() const;
 };
@@ -36,9 +40,9 @@ struct QuantizeProgress {
 // Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
 // float model's own activations, orders channels, quantises weights, chooses clips and the keys'
 // Hadamard, measures. The same source, options and back end give the same bytes, whatever the
-// thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
-// exists), kDataLoss (the source), those of back end and file system. Nothing is left behind on
-// failure.
+// thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted, kFailedPrecondition
+// (the output exists), kDataLoss (the source), those of back end and file system. Nothing is left
+// behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);
