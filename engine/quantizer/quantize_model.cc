@@ -16,6 +16,7 @@
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/layer_quantizer.h"
+#include "engine/quantizer/memory_estimate.h"
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
@@ -68,6 +69,13 @@ Result<AccuracyReport> ModelQuantizer::Run() {
   const ModelConfig& config = source_.config();
   COMET_RETURN_IF_ERROR(CheckVocabulary(config, source_.vocabulary()));
   COMET_ASSIGN_OR_RETURN(const CalibrationText text, ReadText());
+  const CalibrationSize calibration{
+      .num_tokens = report_.num_calibration_tokens,
+      .window_tokens_max = static_cast<int>(text.windows.front().size()),
+      .num_sample_tokens = report_.num_sample_tokens,
+      .num_held_out_tokens = options_.calibration.held_out_tokens_max};
+  COMET_RETURN_IF_ERROR(
+      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),

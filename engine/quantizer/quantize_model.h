@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -23,6 +25,8 @@ struct QuantizeModelOptions {
   KvFormat kv;                  // Of every layer, but for keys that need more bits:
   double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
   int num_threads = 1;          // Of the weight search; the back end has its own.
+  // Of the host: a model that needs more is refused before anything is written.
+  int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
 
   Status Validate() const;
 };
@@ -37,9 +41,9 @@ struct QuantizeProgress {
 // Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
 // float model's own activations, orders channels, quantises weights, chooses clips and the keys'
 // Hadamard, measures. The same source, options and back end give the same bytes, whatever the
-// thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
-// exists), kDataLoss (the source; a weight that is no finite number), those of back end and file
-// system. Nothing is left behind on failure.
+// thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted (memory, disk),
+// kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is no finite
+// number), those of back end and file system. Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

@@ -37,12 +37,14 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
 
 Status RunQuantize(const QuantizeOptions& options) {
   const auto started = std::chrono::steady_clock::now();
-  const int num_threads = options.threads > 0 ? options.threads : ReadHostLimits().num_cpus;
+  const HostLimits host = ReadHostLimits();
+  const int num_threads = options.threads > 0 ? options.threads : host.num_cpus;
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
                                      .key_error_max = options.key_error_max,
-                                     .num_threads = num_threads};
+                                     .num_threads = num_threads,
+                                     .memory_bytes_max = host.memory_free_bytes};
   if (!options.calibration.empty()) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));

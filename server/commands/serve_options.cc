@@ -111,6 +111,8 @@ void AddServerRules(ServeOptions& o, std::vector<OptionRule>& rules) {
         &o.grpc.message_bytes_max},
        {kGrpc, "streams_max", "--grpc-streams-max", "Calls at once on one connection",
         &o.grpc.streams_max},
+       {kGrpc, "write_ms_max", "--grpc-write-ms-max", "For a client to take one write",
+        &o.grpc.write_ms_max},
        {kGrpc, "num_threads", "--grpc-threads", "Detokenize and write", &o.grpc.num_threads},
        {kWorkers, "num_threads", "--worker-threads", "Read bodies, render templates, tokenize",
         &o.workers.num_threads},

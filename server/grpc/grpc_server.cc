@@ -133,6 +133,7 @@ Status GrpcConfig::Validate() const {
   check.InRange("port", port, -1, 65535);
   check.InRange("message_bytes_max", message_bytes_max, 1024, 1 << 30);
   check.AtLeast("streams_max", streams_max, 1);
+  check.AtLeast("write_ms_max", write_ms_max, 1);
   check.InRange("num_threads", num_threads, 1, 64);
   return check.status();
 }

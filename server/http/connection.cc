@@ -73,6 +73,7 @@ class BeastConnection final : public Connection,
   Task<void> Run();
 
   void BeginDrain() override;
+  void Close() override;
   void Abort() override;
   asio::any_io_executor strand() { return socket_.get_executor(); }
 
@@ -119,6 +120,7 @@ class BeastConnection final : public Connection,
 
   bool is_idle_ = true;
   bool is_draining_ = false;
+  bool is_closing_ = false;
   bool is_client_gone_ = false;
   bool is_watching_ = false;
   bool watch_is_pending_ = false;
@@ -146,8 +148,13 @@ Task<void> BeastConnection::Run() {
 }
 
 void BeastConnection::BeginDrain() {
+  asio::post(strand(), [self = shared_from_this()] { self->is_draining_ = true; });
+}
+
+void BeastConnection::Close() {
   asio::post(strand(), [self = shared_from_this()] {
     self->is_draining_ = true;
+    self->is_closing_ = true;
     boost::system::error_code ignored;
     if (self->is_idle_) self->socket_.cancel(ignored);
   });
@@ -190,10 +197,10 @@ void BeastConnection::Abort() {
 }
 
 // Waits, as idle, for the client to ask something. False when it left, was silent too long, or the
-// server drains.
+// server closes.
 Task<bool> BeastConnection::ReadFirstByte() {
   if (buffer_.size() > 0) co_return true;
-  if (is_draining_) co_return false;
+  if (is_closing_) co_return false;
   is_idle_ = true;
   watchdog_->Start(std::chrono::milliseconds(config_.idle_ms_max));
   auto [error, num_bytes] = co_await socket_.async_read_some(buffer_.prepare(kReadBytes), kAwait);

@@ -95,6 +95,19 @@ TEST_F(QuantizeModelTest, CheckpointComputesNearlyWhatTheSourceDoes) {
   EXPECT_GT(error, 0.0);
 }
 
+TEST_F(QuantizeModelTest, RefusesToStartWithTooLittleMemory) {
+  QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
+  options.memory_bytes_max = 1 << 20;
+
+  const Status status = QuantizeModel(*source_, backend_, options, {}).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("MiB of memory are needed, available are 1 MiB"),
+            std::string::npos)
+      << status;
+  EXPECT_TRUE(fs::is_empty(temp_.PathOf("")));
+}
+
 TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
   const Result<AccuracyReport> report =
       QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {});
