@@ -15,6 +15,7 @@
 #include "server/commands/generate.h"
 #include "server/commands/inspect.h"
 #include "server/commands/quantize.h"
+#include "server/commands/quantize_plan.h"
 #include "server/commands/serve.h"
 
 namespace comet {
@@ -68,10 +69,21 @@ void AddServe(CLI::App& app, ParsedFlags& parsed) {
 
 void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit checkpoint of a model");
-  command.footer(Example(
-      "comet quantize models/SmolLM2-135M-Instruct.Q4_1.gguf --output models/smollm2.comet"));
-  command.add_option("source", options.source, "Unquantised model: a .gguf file")->required();
-  command.add_option("--output", options.output, "Checkpoint folder to write")->required();
+  command.footer(StrCat(
+      Example(
+          "comet quantize models/SmolLM2-135M-Instruct.Q4_1.gguf --output models/smollm2.comet"),
+      "\n  comet quantize --dry-run llama-3-70b/config.json     what it would take, from the "
+      "shape"));
+  command
+      .add_option("source", options.source,
+                  "Unquantised model: a .gguf file; for a dry run also a Hugging Face config.json")
+      ->required();
+  CLI::Option_group& job = *command.add_option_group("What to do");
+  job.add_option("--output", options.output, "Checkpoint folder to write");
+  job.add_flag("--dry-run", options.dry_run,
+               "Print the memory, time and disk it would take, and write nothing");
+  job.require_option(1, 2);
+  command.add_flag("--json", options.json, "Of a dry run: one JSON object instead of the text");
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
@@ -202,7 +214,9 @@ Command MakeServeCommand(const ParsedFlags& parsed) {
 Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
   if (app.got_subcommand("serve")) return MakeServeCommand(parsed);
   if (app.got_subcommand("quantize")) {
-    return {.run = [options = parsed.quantize] { return RunQuantize(options); }};
+    return {.run = [options = parsed.quantize] {
+      return options.dry_run ? RunQuantizePlan(options) : RunQuantize(options);
+    }};
   }
   if (app.got_subcommand("inspect")) {
     return {.run = [options = parsed.inspect] { return RunInspect(options); }};

@@ -50,6 +50,14 @@ std::vector<SafetensorsSpec> DeclareTensors(const ModelConfig& model, bool has_q
 
 }  // namespace
 
+int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias) {
+  int64_t num_bytes = 0;
+  for (const SafetensorsSpec& spec : DeclareTensors(config, has_qkv_bias)) {
+    num_bytes += spec.shape.num_elements() * BytesOf(spec.dtype);
+  }
+  return num_bytes;
+}
+
 Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::string& folder,
                                                                    const ModelConfig& config,
                                                                    bool has_qkv_bias,

@@ -38,6 +38,9 @@ struct QuantizedLayer {
   bool qk_hadamard = false;
 };
 
+// Bytes of all tensors of a checkpoint of that shape: its weights file but for the header.
+int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias);
+
 // Writes a comet checkpoint one layer at a time; the folder appears when Finish() succeeds and not
 // otherwise. Each part is written exactly once, in any order. Confined to one thread.
 class CheckpointWriter {

@@ -10,7 +10,7 @@ import time
 
 import httpx
 import pytest
-from daemon import Daemon, binary_path
+from daemon import SOURCE_DIR, Daemon, binary_path
 
 TEXT = "Once upon a time there was a little girl who lived by the sea. She had a big red boat. " * 20
 
@@ -75,6 +75,21 @@ def test_a_killed_quantize_leaves_no_checkpoint(stories, calibration, tmp_path):
     subprocess.run(quantize_command(stories, output, calibration), check=True, capture_output=True)
     assert subprocess.run([binary_path(), "inspect", str(output)],
                           capture_output=True).returncode == 0
+
+
+def test_a_dry_run_tells_what_a_70b_takes_from_its_config_alone(tmp_path):
+    shapes = SOURCE_DIR / "tests/engine/checkpoint/model_shapes.json"
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(shapes.read_text())["llama-3-70b"]))
+
+    done = subprocess.run([binary_path(), "quantize", "--dry-run", "--json", str(config)], check=True,
+                          capture_output=True, text=True)
+
+    plan = json.loads(done.stdout)
+    assert plan["disk_bytes"] == pytest.approx(38e9, rel=0.02)
+    assert 15e9 < plan["memory_bytes"] < 60e9
+    assert plan["seconds"] > 3600
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def damaged(checkpoint, folder, change) -> pathlib.Path:
