@@ -92,12 +92,7 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
                   "Attention output error beyond which a layer's keys get 8 or 16 bits")
       ->capture_default_str();
   command.add_flag("--force", options.force, "Replace an output that exists");
-  command.add_option("--device", options.backend.device, "cpu, reference or cuda")
-      ->capture_default_str();
-  command.add_option("--cpu-isa", options.backend.cpu_isa, "auto, scalar, avx2 or avx512vnni")
-      ->capture_default_str();
-  command.add_option("--threads", options.threads, "0: what the cgroup allows")
-      ->capture_default_str();
+  AddBackendFlags(command, options.backend);
 }
 
 void AddInspect(CLI::App& app, InspectOptions& options) {

@@ -191,7 +191,8 @@ Estimate EstimateMean(const std::vector<double>& values) {
   const double count = static_cast<double>(values.size());
   Estimate estimate;
   if (values.empty()) return estimate;
-  for (const double value : values) estimate.mean += value / count;
+  for (const double value : values) estimate.mean += value;
+  estimate.mean /= count;
   if (values.size() < 2) return estimate;
   double sum_sq = 0.0;
   for (const double value : values) sum_sq += (value - estimate.mean) * (value - estimate.mean);

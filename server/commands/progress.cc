@@ -51,7 +51,8 @@ std::string ProgressBar(const ProgressState& state, int columns) {
   const int num_full = std::clamp(static_cast<int>(share * kBarCells), 0, kBarCells);
   const std::string bar = std::string(static_cast<size_t>(num_full), '#') +
                           std::string(static_cast<size_t>(kBarCells - num_full), '.');
-  std::string line = StrCat(state.title, " [", bar, "] ", Times(state), "  ", state.detail);
+  // What is cut off on a narrow terminal comes last.
+  std::string line = StrCat("[", bar, "] ", Times(state), "  ", state.title, ": ", state.detail);
   // A line that wraps could not be redrawn in place.
   line.resize(std::min(line.size(), static_cast<size_t>(std::max(columns - 1, 1))));
   return line;

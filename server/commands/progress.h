@@ -15,8 +15,8 @@ struct ProgressState {
   std::string_view detail;  // What was done last.
 };
 
-// One line of at most `columns` characters: title, a bar, counts, time gone, an estimate of the
-// time left that takes every step for as long as those before, and the detail as far as it fits.
+// One line below `columns` characters: a bar, counts, time gone, an estimate of the time left that
+// takes every step for as long as those before, then title and detail as far as they fit.
 std::string ProgressBar(const ProgressState& state, int columns);
 // The same without the bar, for a log.
 std::string ProgressText(const ProgressState& state);

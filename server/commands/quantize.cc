@@ -38,7 +38,8 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
 Status RunQuantize(const QuantizeOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   const HostLimits host = ReadHostLimits();
-  const int num_threads = options.threads > 0 ? options.threads : host.num_cpus;
+  const int num_threads =
+      options.backend.num_threads > 0 ? options.backend.num_threads : host.num_cpus;
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
@@ -49,9 +50,7 @@ Status RunQuantize(const QuantizeOptions& options) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));
   }
-  BackendOptions backend_options = options.backend;
-  backend_options.num_threads = options.threads;
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source,
                          FloatSource::Open(options.source));
   AccuracyReport report;

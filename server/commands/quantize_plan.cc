@@ -65,7 +65,7 @@ int64_t FreeDiskBytes(const std::string& output) {
 Result<Plan> MakePlan(const QuantizeOptions& options) {
   Plan plan;
   const HostLimits host = ReadHostLimits();
-  plan.num_threads = options.threads > 0 ? options.threads : host.num_cpus;
+  plan.num_threads = options.backend.num_threads > 0 ? options.backend.num_threads : host.num_cpus;
   COMET_ASSIGN_OR_RETURN(plan.shape, ReadModelShape(options.source));
   // A text long enough for every limit.
   const QuantizeModelOptions defaults;
@@ -78,9 +78,7 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
   plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
   plan.disk_free_bytes = FreeDiskBytes(options.output);
 
-  BackendOptions backend_options = options.backend;
-  backend_options.num_threads = options.threads;
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
   plan.work = EstimateWork(plan.shape.config, plan.calibration);
   COMET_ASSIGN_OR_RETURN(plan.rates, MeasureRates(backend, plan.num_threads));
   plan.seconds = EstimateSeconds(plan.work, plan.rates);

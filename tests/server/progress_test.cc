@@ -13,7 +13,7 @@ TEST(Progress, DrawsShareTimesAndDetail) {
       .title = "quantize", .done = 8, .all = 32, .elapsed_seconds = 62.0, .detail = "layer 7"};
 
   EXPECT_EQ(ProgressBar(state, 100),
-            "quantize [######..................] 8/32  1:02, 3:06 left  layer 7");
+            "[######..................] 8/32  1:02, 3:06 left  quantize: layer 7");
   EXPECT_EQ(ProgressText(state), "quantize: 8/32  1:02, 3:06 left  layer 7");
 }
 
