@@ -137,7 +137,8 @@ Task<void> BeastConnection::Run() {
     } else {
       co_await Answer();
     }
-    if (keeps_alive_ && !is_draining_) continue;
+    // Not is_draining_: an answer that was sent before the drain promised a next one.
+    if (keeps_alive_ && !is_closing_) continue;
     co_await Linger();
     break;
   }

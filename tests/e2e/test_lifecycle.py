@@ -1,5 +1,6 @@
 """Health, overload, clients that leave or dawdle, and the daemon's end."""
 
+import contextlib
 import json
 import pathlib
 import signal
@@ -290,10 +291,15 @@ def test_a_drain_with_nothing_to_wait_for_is_short():
         kept.get("/health")
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        time.sleep(0.3)  # Several of the daemon's looks at its own health, none of them news.
 
         start = time.monotonic()
         code = daemon.stop()
 
+        news = []
+        with contextlib.suppress(grpc.RpcError):
+            news.extend(answer.status for answer in watch)
+        assert news == [health_pb2.HealthCheckResponse.NOT_SERVING]
         assert code == 0
         assert time.monotonic() - start < 5  # Of the 30 of --drain-seconds.
         assert daemon.log_lines()[-1]["event"] == "drained"
