@@ -15,7 +15,8 @@ int64_t SideBytes(int bits, int head_dim) {
 }  // namespace
 
 Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
-  return Unimplemented(StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_));
+  return Unimplemented(
+      StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_.description()));
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& weights) {

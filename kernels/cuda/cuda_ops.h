@@ -1,9 +1,9 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <string_view>
 
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/ops.h"
 
 namespace comet {
@@ -12,7 +12,7 @@ namespace comet {
 // kUnimplemented, naming op, shape and device. Confined to the step thread.
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(std::string device) : device_(std::move(device)) {}
+  explicit CudaOps(CudaDevice& device) : device_(device) {}
 
   Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override;
   Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override;
@@ -35,7 +35,7 @@ class CudaOps final : public Ops {
  private:
   Status NoKernel(std::string_view op, const TensorShape& shape) const;
 
-  const std::string device_;
+  CudaDevice& device_;
 };
 
 }  // namespace comet
