@@ -2,6 +2,8 @@
 
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
+#include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/row_weights.h"
 
 namespace comet {
 namespace {
@@ -10,6 +12,10 @@ int64_t SideBytes(int bits, int head_dim) {
   const int64_t code_bytes = int64_t{kPageTokens} * head_dim * bits / 8;
   const bool has_scales = bits <= 8;
   return code_bytes + (has_scales ? kPageTokens * 2 * BytesOf(DType::kF16) : 0);
+}
+
+cudaStream_t StreamOf(const CudaDevice& device) {
+  return static_cast<cudaStream_t>(device.stream().handle());
 }
 
 }  // namespace
@@ -25,13 +31,15 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (int8)", weights.codes.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         cuda::RowWeights::Create(device_, weights));
+  return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (float)", weights.values.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         cuda::RowWeights::Create(device_, weights));
+  return packed;
 }
 
 int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {
@@ -41,27 +49,23 @@ int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_
 }
 
 Status CudaOps::Embedding(const EmbeddingArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.ids.dim(0) == 0) return Status::Ok();
-  return NoKernel("embedding", args.out.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Embedding(args, StreamOf(device_));
 }
 
 Status CudaOps::RmsNorm(const RmsNormArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.x.dim(0) == 0) return Status::Ok();
-  return NoKernel("rms_norm", args.x.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::RmsNorm(args, StreamOf(device_));
 }
 
 Status CudaOps::Gather(const GatherArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.x.dim(0) == 0) return Status::Ok();
-  return NoKernel("gather", args.x.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Gather(args, StreamOf(device_));
 }
 
 Status CudaOps::SiluMul(const SiluMulArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.gate_up.dim(0) == 0) return Status::Ok();
-  return NoKernel("silu_mul", args.gate_up.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::SiluMul(args, StreamOf(device_));
 }
 
 Status CudaOps::Linear(const LinearArgs& args) {
