@@ -17,7 +17,7 @@ RowOutputParams MakeRowOutputParams(const LinearInput& out) {
   params.codes = out.codes.as<int8_t>();
   params.scale = out.scale.as<float>();
   params.exponent = out.exponent.as<int32_t>();
-  params.code_sum = reinterpret_cast<int2*>(out.code_sum.as<int32_t>());
+  params.code_sum = out.code_sum.as<int32_t>();
   params.row_stride = out.codes.stride(0);
   params.exponent_max = out.format.exponent_max;
   params.clip = is_mixed ? out.format.clip : 1.0f;

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <vector_types.h>
-
 #include <cstdint>
 
 #include "kernels/base/math.h"
@@ -17,8 +15,8 @@ struct RowOutputParams {
   int8_t* codes = nullptr;
   float* scale = nullptr;
   int32_t* exponent = nullptr;
-  int2* code_sum = nullptr;  // {INT8 region, INT4 region}
-  int64_t row_stride = 0;    // Of values or codes.
+  int32_t* code_sum = nullptr;  // INT8 region, INT4 region of each row.
+  int64_t row_stride = 0;       // Of values or codes.
   int num_channels = 0;
   int num_int4 = 0;
   int exponent_max = 0;

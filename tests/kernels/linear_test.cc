@@ -142,7 +142,7 @@ class LinearTest : public BackendTest {
       }
       x.scale.Set(0, t, 1.0);
       x.exponent.Set(0, t, x.format.exponent_max);
-      x.code_sum.Set(0, t, 0);
+      x.SetCodeSum(t);
     }
   }
 

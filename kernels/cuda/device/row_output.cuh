@@ -179,7 +179,8 @@ __device__ __forceinline__ void WriteCodes(const RowOutputParams& params, const 
   if (lane_idx != 0) return;
   params.scale[row_idx] = row.is_finite ? row.scale : __int_as_float(0x7fc00000);
   params.exponent[row_idx] = row.exponent;
-  params.code_sum[row_idx] = make_int2(sum_int8, sum_int4);
+  params.code_sum[2 * row_idx] = sum_int8;
+  params.code_sum[2 * row_idx + 1] = sum_int4;
 }
 
 // kFloat: one rounding of each value. The same condition on smem_row.
