@@ -2,6 +2,7 @@
 
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
+#include "kernels/cuda/int8_linear.h"
 #include "kernels/cuda/row_ops.h"
 #include "kernels/cuda/row_weights.h"
 
@@ -71,6 +72,12 @@ Status CudaOps::SiluMul(const SiluMulArgs& args) {
 Status CudaOps::Linear(const LinearArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.y.dim(0) == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  switch (args.weights->kind()) {
+    case WeightKind::kInt8: return cuda::Int8Linear(args, StreamOf(device_));
+    case WeightKind::kW4ax:
+    case WeightKind::kFloat: break;
+  }
   return NoKernel("linear", args.y.shape());
 }
 
