@@ -21,6 +21,26 @@ cudaStream_t StreamOf(const CudaDevice& device) {
 
 }  // namespace
 
+Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
+  COMET_RETURN_IF_ERROR(device.MakeCurrent());
+  std::unique_ptr<CudaOps> ops(new CudaOps(device));
+  Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
+  if (gemm.ok()) {
+    ops->w4ax_gemm_ = std::move(gemm).value();
+  } else if (gemm.status().code() != StatusCode::kUnimplemented) {
+    return gemm.status();
+  }
+  return ops;
+}
+
+std::string_view CudaOps::KernelDescription() const {
+  return w4ax_gemm_.has_value()
+             ? "w4ax_gemm: sm_90 wgmma, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
+               "rope_append, sample, float_gemm"
+             : "w4ax_gemm: none, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
+               "rope_append, sample, float_gemm";
+}
+
 Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
   return Unimplemented(
       StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_.description()));
@@ -28,7 +48,10 @@ Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (w4ax)", weights.codes.shape());
+  if (!w4ax_gemm_.has_value()) return NoKernel("pack_linear (w4ax)", weights.codes.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         sm90::W4axLinear::Pack(device_, weights));
+  return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
@@ -76,6 +99,8 @@ Status CudaOps::Linear(const LinearArgs& args) {
   switch (args.weights->kind()) {
     case WeightKind::kInt8: return cuda::Int8Linear(args, StreamOf(device_));
     case WeightKind::kW4ax:
+      COMET_CHECK_MSG(w4ax_gemm_.has_value(), "weights were packed by another back end");
+      return w4ax_gemm_->Run(args, device_.stream().handle());
     case WeightKind::kFloat: break;
   }
   return NoKernel("linear", args.y.shape());

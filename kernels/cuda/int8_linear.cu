@@ -77,7 +77,7 @@ __device__ __forceinline__ void StartTileCopy(int8_t* smem_tile, const int8_t* r
     const bool is_inside = first_row + row < num_rows && first_k < num_inputs;
     const int num_bytes = is_inside ? min(kChunkBytes, num_inputs - first_k) : 0;
     const int8_t* source = is_inside ? rows + (first_row + row) * row_stride + first_k : rows;
-    StartAsyncCopy16(smem_tile + SwizzledOffset(row, chunk), source, num_bytes);
+    ptx::StartAsyncCopy16(smem_tile + SwizzledOffset(row, chunk), source, num_bytes);
   }
 }
 
@@ -94,17 +94,19 @@ __device__ __forceinline__ void MultiplyStage(int (&acc)[kWarpTileN / kMmaN][kTi
 #pragma unroll
     for (int i = 0; i < kWarpTileN / kMmaN; ++i) {
       const int row = warp_n + i * kMmaN + lane_idx % 16;
-      LoadMatrices(frag_weights[i], smem_weights + SwizzledOffset(row, 2 * step + lane_idx / 16));
+      ptx::LoadMatrices(frag_weights[i],
+                        smem_weights + SwizzledOffset(row, 2 * step + lane_idx / 16));
     }
 #pragma unroll
     for (int j = 0; j < kTileM / kMmaM; j += 2) {
       uint32_t frag_codes[4];  // Both halves of the channels for tokens 8 j ..., then 8 (j + 1) ...
       const int token = j * kMmaM + lane_idx / 16 * 8 + lane_idx % 8;
-      LoadMatrices(frag_codes, smem_codes + SwizzledOffset(token, 2 * step + lane_idx / 8 % 2));
+      ptx::LoadMatrices(frag_codes,
+                        smem_codes + SwizzledOffset(token, 2 * step + lane_idx / 8 % 2));
 #pragma unroll
       for (int i = 0; i < kWarpTileN / kMmaN; ++i) {
-        MultiplyS8(acc[i][j], frag_weights[i], frag_codes[0], frag_codes[1]);
-        MultiplyS8(acc[i][j + 1], frag_weights[i], frag_codes[2], frag_codes[3]);
+        ptx::MultiplyS8(acc[i][j], frag_weights[i], frag_codes[0], frag_codes[1]);
+        ptx::MultiplyS8(acc[i][j + 1], frag_weights[i], frag_codes[2], frag_codes[3]);
       }
     }
   }
@@ -180,19 +182,19 @@ __global__ void __launch_bounds__(kThreads)
   WaitForPreviousGrids();
   for (int step_idx = 0; step_idx < kStages - 1; ++step_idx) {
     start_codes(step_idx);
-    CommitAsyncCopies();
+    ptx::CommitAsyncCopies();
   }
 
   int acc[kWarpTileN / kMmaN][kTileM / kMmaM][4] = {};
   for (int step_idx = 0; step_idx < num_steps; ++step_idx) {
-    WaitAsyncCopies<kStages - 2>();
+    ptx::WaitAsyncCopies<kStages - 2>();
     __syncthreads();  // This stage is there, and the one before may be filled anew.
     const int next_idx = step_idx + kStages - 1;
     if (next_idx < num_steps) {
       start_weights(next_idx);
       start_codes(next_idx);
     }
-    CommitAsyncCopies();  // Maybe empty: the count of groups is what the wait counts.
+    ptx::CommitAsyncCopies();  // Maybe empty: the count of groups is what the wait counts.
     MultiplyStage<kTileM>(acc, smem.weights[step_idx % kStages], smem.codes[step_idx % kStages]);
   }
   WriteTile<T, kTileM>(params, acc, m_offset, n_offset);

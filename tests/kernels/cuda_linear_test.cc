@@ -22,7 +22,7 @@ class CudaLinearTest : public ::testing::Test {
     Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
     if (!device.ok()) GTEST_SKIP() << "no GPU answers: " << device.status().message();
     device_ = std::move(device).value();
-    ops_ = std::make_unique<CudaOps>(*device_);
+    ops_ = CudaOps::Create(*device_).value();
   }
 
   std::vector<uint8_t> Run(CudaProduct& product, const PackedLinear& weights, int num_tokens) {

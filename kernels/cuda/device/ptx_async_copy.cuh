@@ -1,13 +1,8 @@
 #pragma once
 
-#include <cstdint>
+#include "kernels/cuda/device/ptx_address.cuh"
 
-namespace comet::cuda {
-
-// The address of shared memory as PTX takes it.
-__device__ __forceinline__ uint32_t SharedAddress(const void* smem) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(smem));
-}
+namespace comet::ptx {
 
 // Starts copying 16 bytes from global to shared memory past L1: the first `num_bytes` (0 to 16) are
 // read, the others written as zeros. Both addresses are 16-byte aligned. Readable after
@@ -30,4 +25,4 @@ __device__ __forceinline__ void WaitAsyncCopies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kNumPending) : "memory");
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::ptx

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/device/ptx_async_copy.cuh"
+#include "kernels/cuda/device/ptx_address.cuh"
 
-namespace comet::cuda {
+namespace comet::ptx {
 
 // Loads four matrices of 8 rows x 16 bytes: lane i gives the address of row i % 8 of matrix i / 8,
 // and gets of each matrix the bytes 4 (i % 4) ... of row i / 4. Needs sm_75. PTX ISA: "ldmatrix".
@@ -27,4 +27,4 @@ __device__ __forceinline__ void MultiplyS8(int (&acc)[4], const uint32_t (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::ptx

@@ -1,0 +1,8 @@
+#include "kernels/cuda/sm90_gemm_kernel.cuh"
+
+namespace comet::sm90 {
+
+template GemmInstance MakeGemmInstance<12>();
+template GemmInstance MakeGemmInstance<13>();
+
+}  // namespace comet::sm90
