@@ -105,10 +105,11 @@ __device__ __forceinline__ RowScale ChooseScale(const RowOutputParams& params,
   } else if (max_int8 > 0.0f) {
     row.scale = fmaxf(max_int8 / 127.0f, kScaleMin);
   }
-  while (row.exponent < params.exponent_max &&
-         !(max_int8 <= 127.0f * (row.scale * PowerOfTwo(row.exponent)))) {
-    ++row.exponent;
-  }
+  const auto spans_int8 = [&] {
+    return max_int8 <= 127.0f * (row.scale * PowerOfTwo(row.exponent));
+  };
+  while (row.exponent < params.exponent_max && !spans_int8()) ++row.exponent;
+  if (!spans_int8()) row.scale = (max_int8 / 127.0f) * PowerOfTwo(-row.exponent);
   return row;
 }
 
