@@ -91,6 +91,11 @@ struct RowKernels {
       ++exponent;
       scale_int8 = scale_int8 * 2.0f;
     }
+    if (!(abs_max_int8 <= 127.0f * scale_int8)) {
+      scale_int8 = abs_max_int8 / 127.0f;
+      scale = scale_int8;
+      for (int i = 0; i < exponent; ++i) scale = scale * 0.5f;
+    }
     const float sum_int4 =
         WriteCodes(row, {0, row.num_int4_channels}, 1.0f / scale, row.int4_limit);
     const float sum_int8 =

@@ -20,6 +20,8 @@ class CudaDevice final : public Device {
   bool is_host() const override { return false; }
   // The stream that copies and ops use.
   const CudaStream& stream() const { return stream_; }
+  // The runtime's current device is a thread's: each call that needs one states its own.
+  Status MakeCurrent() const;
 
   Result<DeviceBuffer> Allocate(int64_t num_bytes) override;
   Result<DeviceMemory> QueryMemory() override;
@@ -33,8 +35,6 @@ class CudaDevice final : public Device {
       : device_idx_(device_idx), description_(std::move(description)), stream_(std::move(stream)) {}
 
   void Free(void* data, int64_t num_bytes) override;
-  // The runtime's current device is a thread's: each call states its own.
-  Status MakeCurrent() const;
 
   const int device_idx_;
   const std::string description_;

@@ -33,10 +33,11 @@ RowScale ChooseScale(const ActivationFormat& format, float abs_max_int4, float a
   } else if (abs_max_int8 > 0.0f) {
     row.scale = std::max(abs_max_int8 / 127.0f, kScaleMin);
   }
-  while (row.exponent < format.exponent_max &&
-         !(abs_max_int8 <= 127.0f * (row.scale * std::ldexp(1.0f, row.exponent)))) {
-    ++row.exponent;
-  }
+  const auto spans_int8 = [&] {
+    return abs_max_int8 <= 127.0f * (row.scale * std::ldexp(1.0f, row.exponent));
+  };
+  while (row.exponent < format.exponent_max && !spans_int8()) ++row.exponent;
+  if (!spans_int8()) row.scale = (abs_max_int8 / 127.0f) * std::ldexp(1.0f, -row.exponent);
   return row;
 }
 

@@ -145,6 +145,30 @@ TEST_P(RowOpsTest, SiluMulHasTheReferencesBits) {
   }
 }
 
+// A first token's activation a million times its neighbours': no power of two of the contract spans
+// that, so the scale itself rises.
+TEST_P(RowOpsTest, MassiveActivationKeepsItsValue) {
+  for (const ActivationMode mode : {ActivationMode::kMixed, ActivationMode::kInt8}) {
+    const Case c{.mode = mode, .num_tokens = 2, .num_channels = 172, .num_int4 = 128};
+    HostTensor x(DType::kF32, {c.num_tokens, c.num_channels});
+    Random random(27);
+    x.FillNormal(random, 1.0f);
+    x.Set(0, 150, 1e6);
+    x.Set(1, 150, -3e4);
+    const ActivationFormat format = FormatOf(mode, c.num_channels, c.num_int4);
+    LinearInputTensors out(format, c.num_tokens, c.num_channels, c.dtype, 0);
+
+    ASSERT_EQ(tested_ops().Gather({.out = out.view(), .x = x.view()}), Status::Ok());
+
+    for (int t = 0; t < c.num_tokens; ++t) {
+      EXPECT_EQ(std::abs(out.codes.At(t, 150)), 127.0) << c;
+      EXPECT_EQ(out.exponent.At(0, t), format.exponent_max) << c;
+      const double scale = out.scale.At(0, t) * std::exp2(format.exponent_max);
+      EXPECT_NEAR(out.codes.At(t, 150) * scale, x.At(t, 150), 1e-6 * std::abs(x.At(t, 150))) << c;
+    }
+  }
+}
+
 TEST_P(RowOpsTest, RowsThatCannotBeQuantizedAreMarked) {
   const Case c{.num_tokens = 6, .num_channels = 172, .num_int4 = 128};
   HostTensor x(DType::kF32, {c.num_tokens, c.num_channels});
