@@ -27,7 +27,8 @@ namespace comet::sm90 {
 
 constexpr int kWarpgroupThreads = 128;
 constexpr int kWarpThreads = 32;
-constexpr int kSmemBytesMax = 227 * 1024;  // A CTA's limit on sm_90.
+// A CTA's limit on sm_90, alone on its multiprocessor or with another.
+constexpr int SmemBytesMax(int ctas_per_sm) { return (ctas_per_sm == 1 ? 227 : 113) * 1024; }
 // L2 holds a window of row tiles x this many tokens while the grid walks over it.
 constexpr int kRasterTokens = 2048;
 
@@ -55,8 +56,8 @@ struct GemmTraits {
   static constexpr bool kIsBiased = kTileTokens < 256;
   // Registers a thread once the producer's warpgroup has given most of its own away; at entry all
   // have the same, rounded down to a multiple of 8.
-  static constexpr int kProducerRegisters = 56;
-  static constexpr int kEntryRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kProducerRegisters = kConfig.ctas_per_sm == 1 ? 56 : 32;
+  static constexpr int kEntryRegisters = 65536 / kConfig.ctas_per_sm / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =
       (kEntryRegisters * (kConsumers + 1) - kProducerRegisters) / kConsumers / 8 * 8;
 
@@ -65,13 +66,14 @@ struct GemmTraits {
   static constexpr int kPartialBytes =
       kSummands == 1 ? 0 : kChunksPerCta * (kSummands - 1) * kWarpgroupThreads * 16 * kRowGroups;
   static constexpr int kFixedBytes = kPartialBytes + 2 * kTileTokens * 12 + 1024;
-  static constexpr int kStages = std::min(20, (kSmemBytesMax - kFixedBytes) / kStageBytes);
+  static constexpr int kStages =
+      std::min(20, (SmemBytesMax(kConfig.ctas_per_sm) - kFixedBytes) / kStageBytes);
   static_assert(kStages >= 3 && kTileTokens <= kConsumerThreads);
 };
 
 // What the epilogue needs of each token of a tile.
 template <int kTileTokens>
-struct TokenFactors {
+struct alignas(16) TokenFactors {
   float scale[kTileTokens];
   int exponent[kTileTokens];
   int excess[kTileTokens];  // What biased weights add to every sum.
@@ -484,6 +486,22 @@ __device__ __forceinline__ void StorePair(__half* y, float2 value) {
 __device__ __forceinline__ void Store(float* y, float value) { *y = value; }
 __device__ __forceinline__ void Store(__half* y, float value) { *y = __float2half_rn(value); }
 
+// What the epilogue needs of this thread's two outputs.
+struct OutputFactors {
+  float2 scale = {0.0f, 0.0f};
+  float2 bias = {kNothing, kNothing};
+};
+
+__device__ __forceinline__ OutputFactors LoadOutputFactors(const GemmParams& params, int output) {
+  OutputFactors outputs;
+  if (output >= params.num_outputs) return outputs;
+  outputs.scale = *reinterpret_cast<const float2*>(params.weight_scale + output);
+  if (params.bias == nullptr) return outputs;
+  outputs.bias.x = params.bias[output];
+  if (output + 1 < params.num_outputs) outputs.bias.y = params.bias[output + 1];
+  return outputs;
+}
+
 // Two neighbouring outputs of one row of y or residual.
 struct PairAccess {
   bool is_pair;  // One access of both; otherwise one each.
@@ -519,7 +537,7 @@ template <typename Traits, typename T>
 __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<Traits>& work,
                                           const Consumer<Traits>& me, Tile tile,
                                           const TokenFactors<Traits::kTileTokens>& factors,
-                                          float2 weight_scale, float2 bias,
+                                          const OutputFactors& outputs,
                                           const int32_t (&acc)[Traits::kTileTokens / 2]) {
   constexpr int kBatch = std::min(4, Traits::kChunks);  // Chunks whose residuals load together.
   const int output = tile.row_idx * kUnitOutputs * Traits::kRowGroups + me.first_output;
@@ -554,16 +572,23 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
     for (int i = 0; i < kBatch; ++i) {
       const int chunk = batch + i;
       if (Traits::OwnerOf(chunk) != summand) continue;
+      const float2 scale =
+          *reinterpret_cast<const float2*>(&factors.scale[8 * chunk + me.first_token]);
+      const int2 excess =
+          Traits::kIsBiased
+              ? *reinterpret_cast<const int2*>(&factors.excess[8 * chunk + me.first_token])
+              : make_int2(0, 0);
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int token = 8 * chunk + j;
-        const float scale = factors.scale[token + me.first_token];
-        const int excess = Traits::kIsBiased ? factors.excess[token + me.first_token] : 0;
+        const float token_scale = j == 0 ? scale.x : scale.y;
+        const int token_excess = j == 0 ? excess.x : excess.y;
         float2 value = make_float2(
-            static_cast<float>(acc[4 * chunk + j] - excess) * (weight_scale.x * scale),
-            static_cast<float>(acc[4 * chunk + 2 + j] - excess) * (weight_scale.y * scale));
-        value.x = (value.x + bias.x) + addend[i][j].x;
-        value.y = (value.y + bias.y) + addend[i][j].y;
+            static_cast<float>(acc[4 * chunk + j] - token_excess) * (outputs.scale.x * token_scale),
+            static_cast<float>(acc[4 * chunk + 2 + j] - token_excess) *
+                (outputs.scale.y * token_scale));
+        value.x = (value.x + outputs.bias.x) + addend[i][j].x;
+        value.y = (value.y + outputs.bias.y) + addend[i][j].y;
         StorePair(y + token * params.y_row_stride, value, access_of(first_token + token));
       }
     }
@@ -609,7 +634,7 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
   const Consumer<Traits> me(thread_idx);
   Multiplier<Traits> multiplier(smem, me);
   ptx::WaitForDependencies();
-  // One token a thread, loaded a tile ahead.
+  // One token a thread, on their way while the tile before is stored.
   TokenScalars scalars = LoadScalars(params, work, work.first_tile, thread_idx);
   int parity = 0;
   for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
@@ -620,32 +645,28 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
     // After it the factors are whole, and all have left the tile before the last: its factors and
     // the partial sums may be overwritten.
     ptx::SyncThreads(kConsumerBarrier, Traits::kConsumerThreads);
-    scalars = LoadScalars(params, work, tile_idx + work.tile_stride, thread_idx);
 
     const int output = tile.row_idx * kUnitOutputs * Traits::kRowGroups + me.first_output;
-    float2 weight_scale = make_float2(0.0f, 0.0f);
-    float2 bias = make_float2(kNothing, kNothing);
-    if (output < params.num_outputs) {
-      weight_scale = *reinterpret_cast<const float2*>(params.weight_scale + output);
-      if (params.bias != nullptr) {
-        bias.x = params.bias[output];
-        if (output + 1 < params.num_outputs) bias.y = params.bias[output + 1];
-      }
-    }
-
+    // Early where nothing later hides their latency; else late, to leave registers to the loop.
+    OutputFactors outputs;
+    if constexpr (Traits::kSummands == 1) outputs = LoadOutputFactors(params, output);
     int32_t acc[Traits::kTileTokens / 2];
     Accumulate(params, work, me, factors, multiplier, acc);
-    if constexpr (Traits::kSummands > 1) AddPartials(work, me, smem, acc);
+    scalars = LoadScalars(params, work, tile_idx + work.tile_stride, thread_idx);
+    if constexpr (Traits::kSummands > 1) {
+      outputs = LoadOutputFactors(params, output);
+      AddPartials(work, me, smem, acc);
+    }
     if (params.is_half) {
-      StoreTile<Traits, __half>(params, work, me, tile, factors, weight_scale, bias, acc);
+      StoreTile<Traits, __half>(params, work, me, tile, factors, outputs, acc);
     } else {
-      StoreTile<Traits, float>(params, work, me, tile, factors, weight_scale, bias, acc);
+      StoreTile<Traits, float>(params, work, me, tile, factors, outputs, acc);
     }
   }
 }
 
 template <int kIdx>
-__global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, 1)
+__global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, GemmTraits<kIdx>::kConfig.ctas_per_sm)
     W4axGemmKernel(const __grid_constant__ GemmParams params) {
   using Traits = GemmTraits<kIdx>;
   extern __shared__ __align__(1024) uint8_t smem_bytes[];
@@ -689,7 +710,7 @@ cudaError_t PrepareGemm() {
 template <int kIdx>
 cudaError_t LaunchGemm(const GemmParams& params, int num_sms, cudaStream_t stream) {
   using Traits = GemmTraits<kIdx>;
-  static_assert(sizeof(SmemLayout<Traits>) <= kSmemBytesMax);
+  static_assert(sizeof(SmemLayout<Traits>) <= SmemBytesMax(Traits::kConfig.ctas_per_sm));
   const int num_tiles = CeilDiv(params.num_outputs, kUnitOutputs * Traits::kRowGroups) *
                         CeilDiv(params.num_tokens, Traits::kTileTokens);
   // A cluster takes one tile: its partial sums have one place.

@@ -3,8 +3,7 @@
 namespace comet::sm90 {
 
 template GemmInstance MakeGemmInstance<3>();
-template GemmInstance MakeGemmInstance<4>();
-template GemmInstance MakeGemmInstance<5>();
-template GemmInstance MakeGemmInstance<6>();
+template GemmInstance MakeGemmInstance<21>();
+template GemmInstance MakeGemmInstance<22>();
 
 }  // namespace comet::sm90

@@ -5,5 +5,6 @@ namespace comet::sm90 {
 template GemmInstance MakeGemmInstance<0>();
 template GemmInstance MakeGemmInstance<1>();
 template GemmInstance MakeGemmInstance<2>();
+template GemmInstance MakeGemmInstance<20>();
 
 }  // namespace comet::sm90

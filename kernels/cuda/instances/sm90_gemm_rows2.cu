@@ -2,9 +2,10 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<4>();
+template GemmInstance MakeGemmInstance<5>();
+template GemmInstance MakeGemmInstance<6>();
 template GemmInstance MakeGemmInstance<7>();
-template GemmInstance MakeGemmInstance<8>();
-template GemmInstance MakeGemmInstance<9>();
-template GemmInstance MakeGemmInstance<10>();
+template GemmInstance MakeGemmInstance<23>();
 
 }  // namespace comet::sm90

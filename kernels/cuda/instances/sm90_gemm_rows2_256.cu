@@ -2,6 +2,7 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<11>();
+template GemmInstance MakeGemmInstance<8>();
+template GemmInstance MakeGemmInstance<25>();
 
 }  // namespace comet::sm90

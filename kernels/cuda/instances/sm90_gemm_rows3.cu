@@ -2,7 +2,8 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<12>();
-template GemmInstance MakeGemmInstance<13>();
+template GemmInstance MakeGemmInstance<9>();
+template GemmInstance MakeGemmInstance<10>();
+template GemmInstance MakeGemmInstance<24>();
 
 }  // namespace comet::sm90

@@ -1,0 +1,12 @@
+#include "kernels/cuda/sm90_gemm_kernel.cuh"
+
+namespace comet::sm90 {
+
+template GemmInstance MakeGemmInstance<11>();
+template GemmInstance MakeGemmInstance<12>();
+template GemmInstance MakeGemmInstance<13>();
+template GemmInstance MakeGemmInstance<17>();
+template GemmInstance MakeGemmInstance<18>();
+template GemmInstance MakeGemmInstance<19>();
+
+}  // namespace comet::sm90
