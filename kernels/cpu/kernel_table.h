@@ -25,8 +25,8 @@ struct QuantizeRow {
   float int4_limit;  // 7 or 127.
   float clip;
   int exponent_max;
-  int8_t* codes;   // Out, [num_channels].
-  float* scale;    // Out.
+  int8_t* codes;  // Out, [num_channels].
+  float* scale;   // Out.
   int32_t* exponent;
   int32_t* code_sum;  // Out: INT8 region, INT4 region.
 };
