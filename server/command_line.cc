@@ -10,6 +10,7 @@
 
 #include "kernels/base/str_cat.h"
 #include "server/api/version.h"
+#include "server/commands/bench_ops.h"
 #include "server/commands/eval_choice.h"
 #include "server/commands/eval_perplexity.h"
 #include "server/commands/generate.h"
@@ -30,6 +31,7 @@ struct ParsedFlags {
   InspectOptions inspect;
   EvalPerplexityOptions perplexity;
   EvalChoiceOptions choice;
+  BenchOpsOptions bench_ops;
 };
 
 std::string Example(const std::string& line) { return StrCat("Example:\n  ", line); }
@@ -196,6 +198,37 @@ void AddEval(CLI::App& app, ParsedFlags& parsed) {
   AddEvalChoice(eval, parsed.choice);
 }
 
+void AddBench(CLI::App& app, BenchOpsOptions& options) {
+  CLI::App& bench = *app.add_subcommand("bench", "Measure speed");
+  bench.require_subcommand(1);
+  bench.footer(Example("comet bench ops --shapes configs/bench/llama3_layers.json"));
+  CLI::App& command = *bench.add_subcommand("ops", "Time kernels beside cuBLASLt on a GPU");
+  command.footer(
+      Example("comet bench ops --op w4ax_gemm --shapes configs/bench/paper_shapes.json --m 16,64 "
+              "--json ops.json --svg ops.svg"));
+  command
+      .add_option("--op", options.op,
+                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul or embedding")
+      ->capture_default_str();
+  command.add_option("--shapes", options.shapes,
+                     "Files of shapes [configs/bench/llama3_layers.json]; products only");
+  command.add_option("--shape", options.shape,
+                     "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192");
+  command.add_option("--m", options.num_tokens, "Tokens as in 1,16,256; empty: the files' own");
+  command.add_option("--policy", options.policy, "Activations: int8 or mixed")
+      ->capture_default_str();
+  command.add_option("--int4-share", options.int4_share, "Share of INT4 channels")
+      ->capture_default_str();
+  command.add_option("--baseline", options.baseline, "cublaslt (fp16, INT8, FP8) or none")
+      ->capture_default_str();
+  command.add_option("--dtype", options.dtype, "Floats of a row op: f16 or f32")
+      ->capture_default_str();
+  command.add_option("--repeats", options.num_repeats, "Replays of each kernel; medians count")
+      ->capture_default_str();
+  command.add_option("--json", options.json, "File for everything; -: print it, not the table");
+  command.add_option("--svg", options.svg, "File to draw the speed-ups over fp16 in");
+}
+
 // The options are checked here, so that a wrong one is wrong usage and not a failed start.
 Command MakeServeCommand(const ParsedFlags& parsed) {
   Result<ServeOptions> options = LoadServeOptions(parsed.serve_config, parsed.serve_flags);
@@ -219,6 +252,9 @@ Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
   if (app.got_subcommand("generate")) {
     return {.run = [options = parsed.generate] { return RunGenerate(options); }};
   }
+  if (app.got_subcommand("bench")) {
+    return {.run = [options = parsed.bench_ops] { return RunBenchOps(options); }};
+  }
   if (app.get_subcommand("eval")->got_subcommand("choice")) {
     return {.run = [options = parsed.choice] { return RunEvalChoice(options); }};
   }
@@ -239,6 +275,7 @@ Command ParseCommandLine(int argc, char** argv) {
   AddGenerate(app, parsed.generate);
   AddInspect(app, parsed.inspect);
   AddEval(app, parsed);
+  AddBench(app, parsed.bench_ops);
   // The library reports by throwing; exit() prints help to stdout and errors to stderr.
   try {
     app.parse(argc, argv);
