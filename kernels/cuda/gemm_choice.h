@@ -13,9 +13,6 @@ struct GemmConfig {
   int tile_tokens = 8;  // and this many tokens.
   int k_groups = 1;
   int cluster_k = 1;  // CTAs that split the blocks of one tile, as a cluster.
-  // CTAs that fit a multiprocessor. With 2, the next kernel's CTAs come in early and fill their
-  // rings with weights while this one still runs.
-  int ctas_per_sm = 1;
 
   constexpr int num_warpgroups() const { return row_groups * k_groups; }
   constexpr int tile_outputs() const { return 64 * row_groups; }
@@ -27,29 +24,27 @@ inline constexpr std::array kGemmConfigs = {
     GemmConfig{.row_groups = 1, .tile_tokens = 8, .k_groups = 4},
     GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 4},
     GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 4},
+    GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 4, .cluster_k = 2},
+    GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 4, .cluster_k = 2},
+    GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 2},
+    GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 2},
     GemmConfig{.row_groups = 1, .tile_tokens = 64, .k_groups = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 16},
-    GemmConfig{.row_groups = 2, .tile_tokens = 32},
+    GemmConfig{.row_groups = 1, .tile_tokens = 64, .k_groups = 2, .cluster_k = 2},
+    GemmConfig{.row_groups = 2, .tile_tokens = 8, .k_groups = 2},
+    GemmConfig{.row_groups = 2, .tile_tokens = 16, .k_groups = 2},
+    GemmConfig{.row_groups = 2, .tile_tokens = 32, .k_groups = 2},
+    GemmConfig{.row_groups = 2, .tile_tokens = 64, .k_groups = 2},
     GemmConfig{.row_groups = 2, .tile_tokens = 64},
+    GemmConfig{.row_groups = 2, .tile_tokens = 96},
     GemmConfig{.row_groups = 2, .tile_tokens = 128},
     GemmConfig{.row_groups = 2, .tile_tokens = 256},
+    GemmConfig{.row_groups = 2, .tile_tokens = 128, .cluster_k = 2},
+    GemmConfig{.row_groups = 3, .tile_tokens = 16},
+    GemmConfig{.row_groups = 3, .tile_tokens = 32},
     GemmConfig{.row_groups = 3, .tile_tokens = 64},
     GemmConfig{.row_groups = 3, .tile_tokens = 128},
-    GemmConfig{.row_groups = 1, .tile_tokens = 8, .k_groups = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 8, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 16, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 32, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 8, .k_groups = 2, .cluster_k = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 2, .cluster_k = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 2, .cluster_k = 2, .ctas_per_sm = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 4, .cluster_k = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 64, .k_groups = 2, .cluster_k = 2},
-    GemmConfig{.row_groups = 1, .tile_tokens = 128, .k_groups = 2, .cluster_k = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 64, .cluster_k = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 128, .cluster_k = 2},
-    GemmConfig{.row_groups = 2, .tile_tokens = 256, .cluster_k = 2},
+    GemmConfig{.row_groups = 4, .tile_tokens = 16},
+    GemmConfig{.row_groups = 2, .tile_tokens = 96, .k_groups = 2},
 };
 
 struct GemmShape {

@@ -15,8 +15,8 @@
 // y = x * W^T for W4Ax weights on Hopper, as y^T = W * x^T: weights are the register operand of
 // wgmma, tokens the shared one.
 //
-// Mapping  A persistent CTA takes whole tiles of 64 * row_groups outputs x tile_tokens tokens. One
-//          thread of the first warpgroup keeps a ring of stages filled with weight units and token
+// Mapping  A persistent CTA takes whole tiles of 64 * row_groups outputs x tile_tokens tokens. Two
+//          warps of the first warpgroup keep a ring of stages filled with weight units and token
 //          codes; each other warpgroup turns its unit into bytes, multiplies, and frees the stage.
 //          Warpgroups that share outputs (k_groups, cluster_k) take turns at the blocks and add
 //          their sums in shared memory.
@@ -27,8 +27,8 @@ namespace comet::sm90 {
 
 constexpr int kWarpgroupThreads = 128;
 constexpr int kWarpThreads = 32;
-// A CTA's limit on sm_90, alone on its multiprocessor or with another.
-constexpr int SmemBytesMax(int ctas_per_sm) { return (ctas_per_sm == 1 ? 227 : 113) * 1024; }
+constexpr int kProducerWarps = 2;  // Of the first warpgroup: one for weights, one for tokens.
+constexpr int kSmemBytesMax = 227 * 1024;  // A CTA's limit on sm_90.
 // L2 holds a window of row tiles x this many tokens while the grid walks over it.
 constexpr int kRasterTokens = 2048;
 
@@ -53,21 +53,24 @@ struct GemmTraits {
 
   // Unsigned weights cost 5 integer operations for 8 of them, signed ones 7; but their products
   // toggle more bits, which at 256 tokens costs more clock than it saves.
-  static constexpr bool kIsBiased = kTileTokens < 256;
+  static constexpr bool kIsBiased = kTileTokens <= 128;
   // Registers a thread once the producer's warpgroup has given most of its own away; at entry all
   // have the same, rounded down to a multiple of 8.
-  static constexpr int kProducerRegisters = kConfig.ctas_per_sm == 1 ? 56 : 32;
-  static constexpr int kEntryRegisters = 65536 / kConfig.ctas_per_sm / kThreads / 8 * 8;
+  static constexpr int kProducerRegisters = kConsumers == 4 ? 32 : 56;
+  static constexpr int kEntryRegisters = 65536 / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =
       (kEntryRegisters * (kConsumers + 1) - kProducerRegisters) / kConsumers / 8 * 8;
+
+  // Before the main loop, which hides their latency; after it where it needs their registers and
+  // adding partial sums hides some.
+  static constexpr bool kLoadsOutputsEarly = kSummands == 1 || kTileTokens <= 16;
 
   static constexpr int kTokenBytes = kTileTokens * kUnitChannels;
   static constexpr int kStageBytes = kKGroups * kTokenBytes + kConsumers * kUnitBytes;
   static constexpr int kPartialBytes =
       kSummands == 1 ? 0 : kChunksPerCta * (kSummands - 1) * kWarpgroupThreads * 16 * kRowGroups;
   static constexpr int kFixedBytes = kPartialBytes + 2 * kTileTokens * 12 + 1024;
-  static constexpr int kStages =
-      std::min(20, (SmemBytesMax(kConfig.ctas_per_sm) - kFixedBytes) / kStageBytes);
+  static constexpr int kStages = std::min(20, (kSmemBytesMax - kFixedBytes) / kStageBytes);
   static_assert(kStages >= 3 && kTileTokens <= kConsumerThreads);
 };
 
@@ -155,79 +158,64 @@ struct RingCursor {
 };
 
 // ---------------------------------------------------------------------------------------------
-// Producer: one thread.
+// Producers: a warp for weights and one for tokens, each filling its part of every stage. All lanes
+// of a warp go through the loops, so that what they count stays in uniform registers; one copies.
 
-template <typename Traits>
-__device__ __forceinline__ void LoadUnits(const GemmParams& params, const Work<Traits>& work,
-                                          SmemLayout<Traits>& smem, int stage_idx, Tile tile,
-                                          int first_step, int num_steps) {
-#pragma unroll
-  for (int row_group = 0; row_group < Traits::kRowGroups; ++row_group) {
-    // Row groups past the last unit row load it again; nothing of theirs is stored.
-    const int unit_row =
-        min(tile.row_idx * Traits::kRowGroups + row_group, params.num_unit_rows - 1);
-    const uint8_t* units =
-        params.units + (int64_t{unit_row} * work.num_blocks + first_step) * kUnitBytes;
-    ptx::CopyBytes(smem.units[stage_idx][row_group * Traits::kKGroups], units,
-                   num_steps * kUnitBytes, &smem.full[stage_idx],
-                   work.num_token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictNormal);
-  }
-}
-
-template <typename Traits>
-__device__ __forceinline__ void LoadTokens(const GemmParams& params, SmemLayout<Traits>& smem,
-                                           int stage_idx, Tile tile, int first_step,
-                                           int num_steps) {
-#pragma unroll
-  for (int i = 0; i < Traits::kKGroups; ++i) {
-    if (i >= num_steps) break;
-    const int block_idx =
-        BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
-    ptx::CopyBox(smem.tokens[stage_idx][i], &params.codes, block_idx * kUnitChannels,
-                 tile.token_idx * Traits::kTileTokens, &smem.full[stage_idx], ptx::kEvictNormal);
-  }
-}
-
-// Fills the ring. Weights never change, so those of the first stages are on their way before the
-// kernel that writes the tokens has ended.
-template <typename Traits>
-__device__ void Produce(const GemmParams& params, const Work<Traits>& work,
-                        SmemLayout<Traits>& smem) {
-  const auto first_step_of = [&](int round) { return work.first_step + round * Traits::kSummands; };
-  const auto num_steps_of = [&](int round) {
-    return min(Traits::kKGroups, work.num_blocks - first_step_of(round));
-  };
-  const auto expect = [&](int stage_idx, int num_steps) {
-    ptx::ArriveAndExpect(&smem.full[stage_idx],
-                         num_steps * (Traits::kTokenBytes + Traits::kRowGroups * kUnitBytes));
-  };
-
-  const Tile first_tile = work.TileOf(work.first_tile);
-  const int num_early = min(Traits::kStages, work.num_rounds);
-  for (int round = 0; round < num_early; ++round) {
-    expect(round, num_steps_of(round));
-    LoadUnits(params, work, smem, round, first_tile, first_step_of(round), num_steps_of(round));
-  }
-  ptx::WaitForDependencies();
-  for (int round = 0; round < num_early; ++round) {
-    LoadTokens(params, smem, round, first_tile, first_step_of(round), num_steps_of(round));
-  }
-
-  RingCursor<Traits> cursor{.stage_idx = num_early % Traits::kStages,
-                            .phase = num_early == Traits::kStages};
-  int round = num_early;
+template <typename Traits, typename LoadStage>
+__device__ __forceinline__ void FillRing(const Work<Traits>& work, SmemLayout<Traits>& smem,
+                                         const LoadStage& load_stage) {
+  RingCursor<Traits> cursor;
   for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
     const Tile tile = work.TileOf(tile_idx);
-    for (; round < work.num_rounds; ++round) {
+    for (int round = 0; round < work.num_rounds; ++round) {
+      const int first_step = work.first_step + round * Traits::kSummands;
+      const int num_steps = min(Traits::kKGroups, work.num_blocks - first_step);
       ptx::Wait(&smem.empty[cursor.stage_idx], cursor.phase ^ 1);
-      expect(cursor.stage_idx, num_steps_of(round));
-      LoadUnits(params, work, smem, cursor.stage_idx, tile, first_step_of(round),
-                num_steps_of(round));
-      LoadTokens(params, smem, cursor.stage_idx, tile, first_step_of(round), num_steps_of(round));
+      if (threadIdx.x % kWarpThreads == 0) {
+        load_stage(cursor.stage_idx, tile, first_step, num_steps);
+      }
       cursor.Advance();
     }
-    round = 0;
   }
+}
+
+// Weights never change, so those of the first stages are on their way before the kernel that writes
+// the tokens has ended.
+template <typename Traits>
+__device__ void ProduceUnits(const GemmParams& params, const Work<Traits>& work,
+                             SmemLayout<Traits>& smem) {
+  const uint64_t policy = work.num_token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictNormal;
+  FillRing(work, smem, [&](int stage_idx, Tile tile, int first_step, int num_steps) {
+    uint64_t* const full = &smem.full[stage_idx];
+    ptx::ArriveAndExpect(full, Traits::kRowGroups * num_steps * kUnitBytes);
+#pragma unroll
+    for (int row_group = 0; row_group < Traits::kRowGroups; ++row_group) {
+      // Row groups past the last unit row load it again; nothing of theirs is stored.
+      const int unit_row =
+          min(tile.row_idx * Traits::kRowGroups + row_group, params.num_unit_rows - 1);
+      const int64_t unit_idx = int64_t{unit_row} * work.num_blocks + first_step;
+      ptx::CopyBytes(smem.units[stage_idx][row_group * Traits::kKGroups],
+                     params.units + unit_idx * kUnitBytes, num_steps * kUnitBytes, full, policy);
+    }
+  });
+}
+
+template <typename Traits>
+__device__ void ProduceTokens(const GemmParams& params, const Work<Traits>& work,
+                              SmemLayout<Traits>& smem) {
+  ptx::WaitForDependencies();
+  FillRing(work, smem, [&](int stage_idx, Tile tile, int first_step, int num_steps) {
+    uint64_t* const full = &smem.full[stage_idx];
+    ptx::ArriveAndExpect(full, num_steps * Traits::kTokenBytes);
+#pragma unroll
+    for (int i = 0; i < Traits::kKGroups; ++i) {
+      if (i >= num_steps) break;
+      const int block_idx =
+          BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
+      ptx::CopyBox(smem.tokens[stage_idx][i], &params.codes, block_idx * kUnitChannels,
+                   tile.token_idx * Traits::kTileTokens, full, ptx::kEvictNormal);
+    }
+  });
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -236,19 +224,21 @@ __device__ void Produce(const GemmParams& params, const Work<Traits>& work,
 // Who a thread of a consumer warpgroup is.
 template <typename Traits>
 struct Consumer {
-  __device__ explicit Consumer(int thread_idx)
-      : thread_idx(thread_idx),
-        warpgroup_thread(thread_idx % kWarpgroupThreads),
-        lane_idx(thread_idx % kWarpThreads),
-        row_group(thread_idx / kWarpgroupThreads / Traits::kKGroups),
-        k_group(thread_idx / kWarpgroupThreads % Traits::kKGroups),
+  __device__ explicit Consumer(int warpgroup_idx)
+      : warpgroup_thread(static_cast<int>(threadIdx.x) % kWarpgroupThreads),
+        lane_idx(static_cast<int>(threadIdx.x) % kWarpThreads),
+        warpgroup_idx(warpgroup_idx),
+        row_group(warpgroup_idx / Traits::kKGroups),
+        k_group(warpgroup_idx % Traits::kKGroups),
         first_output(kUnitOutputs * row_group + warpgroup_thread / kWarpThreads * 16 +
                      lane_idx / 4 * 2),
         first_token(lane_idx % 4 * 2) {}
 
-  const int thread_idx;  // Among all consumers.
+  __device__ int thread_idx() const { return warpgroup_idx * kWarpgroupThreads + warpgroup_thread; }
+
   const int warpgroup_thread;
   const int lane_idx;
+  const int warpgroup_idx;  // Among the consumers.
   const int row_group;
   const int k_group;
   const int first_output;  // Of the two this thread accumulates, in the tile,
@@ -260,13 +250,6 @@ struct PackedOperand {
   uint4 codes[2];
   uint32_t steps;
 };
-
-__device__ __forceinline__ PackedOperand LoadOperand(const uint8_t* unit, int warpgroup_thread) {
-  const uint4* codes = reinterpret_cast<const uint4*>(unit) + warpgroup_thread;
-  const int pair_idx = warpgroup_thread / 4;
-  return {.codes = {codes[0], codes[kWarpgroupThreads]},
-          .steps = *reinterpret_cast<const uint16_t*>(unit + kUnitCodeBytes + 2 * pair_idx)};
-}
 
 // Four weights from four codes u = v + 8, one a byte: gamma * u + (128 - 8 gamma) = gamma * v + 128
 // is within a byte for every gamma and v, so one multiplication serves four of them.
@@ -303,20 +286,30 @@ struct Multiplier {
   static constexpr int kAccumulators = Traits::kTileTokens / 2;
 
   __device__ Multiplier(SmemLayout<Traits>& shared, const Consumer<Traits>& self)
-      : smem(shared),
-        me(self),
-        first_descriptor(ptx::TileDescriptor(ptx::SharedAddress(shared.tokens[0][self.k_group]))) {}
+      : smem(shared), lane_idx(self.lane_idx), first_tile(FirstTile(shared, self)) {
+    const uint8_t* unit = shared.units[0][self.warpgroup_idx];
+    first_codes = unit + 16 * self.warpgroup_thread;
+    first_steps = unit + kUnitCodeBytes + self.warpgroup_thread / 4 * 2;
+  }
+
+  __device__ static uint32_t FirstTile(SmemLayout<Traits>& shared, const Consumer<Traits>& self) {
+    return ptx::TileAddress(ptx::SharedAddress(shared.tokens[0][self.k_group]));
+  }
 
   // The packed weights of the stage at the cursor, once it is full.
   __device__ __forceinline__ PackedOperand WaitAndLoad() {
     ptx::Wait(&smem.full[cursor.stage_idx], cursor.phase);
-    return LoadOperand(smem.units[cursor.stage_idx][me.row_group * Traits::kKGroups + me.k_group],
-                       me.warpgroup_thread);
+    constexpr int kStageUnits = Traits::kConsumers * kUnitBytes;
+    const auto* codes =
+        reinterpret_cast<const uint4*>(first_codes + cursor.stage_idx * kStageUnits);
+    const auto* steps =
+        reinterpret_cast<const uint16_t*>(first_steps + cursor.stage_idx * kStageUnits);
+    return {.codes = {codes[0], codes[kWarpgroupThreads]}, .steps = *steps};
   }
 
   // By every warp, once it has read all it wants of the stage.
   __device__ __forceinline__ void Release(int stage_idx) {
-    if (me.lane_idx == 0) ptx::Arrive(&smem.empty[stage_idx]);
+    if (lane_idx == 0) ptx::Arrive(&smem.empty[stage_idx]);
   }
 
   // Starts the products of one block and, while they run, loads the next block's weights. Frees
@@ -325,12 +318,13 @@ struct Multiplier {
                                                 int32_t (&acc)[kAccumulators], int num_left,
                                                 bool is_first) {
     Unpack<Traits::kIsBiased>(packed, operand);
-    constexpr uint64_t kStageStep = Traits::kKGroups * Traits::kTokenBytes / 16;
-    const uint64_t tile = first_descriptor + cursor.stage_idx * kStageStep;
+    constexpr uint32_t kStageTiles = Traits::kKGroups * Traits::kTokenBytes / 16;
+    const uint32_t tile = first_tile + static_cast<uint32_t>(cursor.stage_idx) * kStageTiles;
     ptx::FenceProducts();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      ptx::Multiply<Traits::kIsBiased>(acc, operand[i], tile + i * ptx::kStep32);
+      ptx::Multiply<Traits::kIsBiased>(
+          acc, operand[i], ptx::TileDescriptor(tile + static_cast<uint32_t>(i) * ptx::kStep32));
     }
     ptx::CommitProducts();
     const int stage_before = last_stage;
@@ -367,8 +361,11 @@ struct Multiplier {
   }
 
   SmemLayout<Traits>& smem;
-  const Consumer<Traits>& me;
-  const uint64_t first_descriptor;
+  const int lane_idx;
+  // This thread's places in stage 0.
+  const uint32_t first_tile;
+  const uint8_t* first_codes;
+  const uint8_t* first_steps;
   RingCursor<Traits> cursor;
   int last_stage = 0;
 };
@@ -533,7 +530,9 @@ __device__ __forceinline__ void StorePair(T* y, float2 value, const PairAccess& 
 }
 
 // y of this thread's outputs and chunks from its exact sums: scale, bias, residual, one rounding.
-template <typename Traits, typename T>
+// kIsWhole: the tile lies within y, and pairs can be stored; straight code then, which at 256
+// tokens is as long as five blocks' products.
+template <typename Traits, typename T, bool kIsWhole>
 __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<Traits>& work,
                                           const Consumer<Traits>& me, Tile tile,
                                           const TokenFactors<Traits::kTileTokens>& factors,
@@ -544,14 +543,15 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
   const int first_token = tile.token_idx * Traits::kTileTokens + me.first_token;
   const int summand = work.first_step + me.k_group;
   const auto access_of = [&](int token) {
-    const bool has_first = token < params.num_tokens && output < params.num_outputs;
-    const bool has_second = token < params.num_tokens && output + 1 < params.num_outputs;
-    return PairAccess{.is_pair = params.stores_pairs && has_second,
+    const bool has_first = kIsWhole || (token < params.num_tokens && output < params.num_outputs);
+    const bool has_second =
+        kIsWhole || (token < params.num_tokens && output + 1 < params.num_outputs);
+    return PairAccess{.is_pair = kIsWhole || (params.stores_pairs && has_second),
                       .has_first = has_first,
                       .has_second = has_second};
   };
-  T* const y = static_cast<T*>(params.y) + first_token * params.y_row_stride + output;
-  const T* const residual =
+  T* y = static_cast<T*>(params.y) + first_token * params.y_row_stride + output;
+  const T* residual =
       static_cast<const T*>(params.residual) + first_token * params.residual_row_stride + output;
 #pragma unroll
   for (int batch = 0; batch < Traits::kChunks; batch += kBatch) {
@@ -559,38 +559,40 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        addend[i][j] = make_float2(kNothing, kNothing);
-        const int token = 8 * (batch + i) + j;
-        if (params.residual != nullptr && Traits::OwnerOf(batch + i) == summand) {
-          addend[i][j] = LoadPair(residual + token * params.residual_row_stride,
-                                  access_of(first_token + token));
+      for (int j = 0; j < 2; ++j) addend[i][j] = make_float2(kNothing, kNothing);
+    }
+    if (params.residual != nullptr) {
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (Traits::OwnerOf(batch + i) == summand) {
+          const int token = first_token + 8 * (batch + i);
+          addend[i][0] = LoadPair(residual, access_of(token));
+          addend[i][1] = LoadPair(residual + params.residual_row_stride, access_of(token + 1));
         }
+        residual += 8 * params.residual_row_stride;
       }
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const int chunk = batch + i;
-      if (Traits::OwnerOf(chunk) != summand) continue;
-      const float2 scale =
-          *reinterpret_cast<const float2*>(&factors.scale[8 * chunk + me.first_token]);
-      const int2 excess =
-          Traits::kIsBiased
-              ? *reinterpret_cast<const int2*>(&factors.excess[8 * chunk + me.first_token])
-              : make_int2(0, 0);
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int token = 8 * chunk + j;
-        const float token_scale = j == 0 ? scale.x : scale.y;
-        const int token_excess = j == 0 ? excess.x : excess.y;
-        float2 value = make_float2(
-            static_cast<float>(acc[4 * chunk + j] - token_excess) * (outputs.scale.x * token_scale),
-            static_cast<float>(acc[4 * chunk + 2 + j] - token_excess) *
-                (outputs.scale.y * token_scale));
-        value.x = (value.x + outputs.bias.x) + addend[i][j].x;
-        value.y = (value.y + outputs.bias.y) + addend[i][j].y;
-        StorePair(y + token * params.y_row_stride, value, access_of(first_token + token));
+      if (Traits::OwnerOf(chunk) == summand) {
+        const int offset = 8 * chunk + me.first_token;
+        const float2 scale = *reinterpret_cast<const float2*>(&factors.scale[offset]);
+        const int2 excess = Traits::kIsBiased
+                                ? *reinterpret_cast<const int2*>(&factors.excess[offset])
+                                : make_int2(0, 0);
+        const auto value_of = [&](int j, float token_scale, int token_excess) {
+          const auto sum_x = static_cast<float>(acc[4 * chunk + j] - token_excess);
+          const auto sum_y = static_cast<float>(acc[4 * chunk + 2 + j] - token_excess);
+          return make_float2(
+              (sum_x * (outputs.scale.x * token_scale) + outputs.bias.x) + addend[i][j].x,
+              (sum_y * (outputs.scale.y * token_scale) + outputs.bias.y) + addend[i][j].y);
+        };
+        const int token = first_token + 8 * chunk;
+        StorePair(y, value_of(0, scale.x, excess.x), access_of(token));
+        StorePair(y + params.y_row_stride, value_of(1, scale.y, excess.y), access_of(token + 1));
       }
+      y += 8 * params.y_row_stride;
     }
   }
 }
@@ -605,13 +607,11 @@ struct TokenScalars {
 };
 
 template <typename Traits>
-__device__ __forceinline__ TokenScalars LoadScalars(const GemmParams& params,
-                                                    const Work<Traits>& work, int tile_idx,
+__device__ __forceinline__ TokenScalars LoadScalars(const GemmParams& params, Tile tile,
                                                     int thread_idx) {
   TokenScalars scalars;
-  if (tile_idx >= work.num_tiles || thread_idx >= Traits::kTileTokens) return scalars;
-  const int token = work.TileOf(tile_idx).token_idx * Traits::kTileTokens + thread_idx;
-  if (token >= params.num_tokens) return scalars;
+  const int token = tile.token_idx * Traits::kTileTokens + thread_idx;
+  if (thread_idx >= Traits::kTileTokens || token >= params.num_tokens) return scalars;
   scalars.scale = params.token_scale[token];
   scalars.exponent = params.exponent[token];
   scalars.code_sum = params.code_sum[token];
@@ -630,55 +630,70 @@ __device__ __forceinline__ void StoreFactors(const TokenScalars& scalars, int th
 
 template <typename Traits>
 __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
-                        SmemLayout<Traits>& smem, int thread_idx) {
-  const Consumer<Traits> me(thread_idx);
+                        SmemLayout<Traits>& smem, int warpgroup_idx) {
+  const Consumer<Traits> me(warpgroup_idx);
   Multiplier<Traits> multiplier(smem, me);
+  Tile tile = work.TileOf(work.first_tile);
   ptx::WaitForDependencies();
   // One token a thread, on their way while the tile before is stored.
-  TokenScalars scalars = LoadScalars(params, work, work.first_tile, thread_idx);
+  TokenScalars scalars = LoadScalars<Traits>(params, tile, me.thread_idx());
   int parity = 0;
   for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
-    const Tile tile = work.TileOf(tile_idx);
     TokenFactors<Traits::kTileTokens>& factors = smem.factors[parity];
     parity ^= 1;
-    StoreFactors(scalars, thread_idx, factors);
+    StoreFactors(scalars, me.thread_idx(), factors);
     // After it the factors are whole, and all have left the tile before the last: its factors and
     // the partial sums may be overwritten.
     ptx::SyncThreads(kConsumerBarrier, Traits::kConsumerThreads);
 
     const int output = tile.row_idx * kUnitOutputs * Traits::kRowGroups + me.first_output;
-    // Early where nothing later hides their latency; else late, to leave registers to the loop.
     OutputFactors outputs;
-    if constexpr (Traits::kSummands == 1) outputs = LoadOutputFactors(params, output);
+    if constexpr (Traits::kLoadsOutputsEarly) outputs = LoadOutputFactors(params, output);
     int32_t acc[Traits::kTileTokens / 2];
     Accumulate(params, work, me, factors, multiplier, acc);
-    scalars = LoadScalars(params, work, tile_idx + work.tile_stride, thread_idx);
+    Tile next_tile = tile;
+    if (tile_idx + work.tile_stride < work.num_tiles) {
+      next_tile = work.TileOf(tile_idx + work.tile_stride);
+      scalars = LoadScalars<Traits>(params, next_tile, me.thread_idx());
+    }
     if constexpr (Traits::kSummands > 1) {
-      outputs = LoadOutputFactors(params, output);
+      if constexpr (!Traits::kLoadsOutputsEarly) outputs = LoadOutputFactors(params, output);
       AddPartials(work, me, smem, acc);
     }
+    const bool is_whole =
+        params.stores_pairs &&
+        (tile.row_idx + 1) * kUnitOutputs * Traits::kRowGroups <= params.num_outputs &&
+        (tile.token_idx + 1) * Traits::kTileTokens <= params.num_tokens;
+    const auto store = [&]<typename T, bool kIsWhole>() {
+      StoreTile<Traits, T, kIsWhole>(params, work, me, tile, factors, outputs, acc);
+    };
     if (params.is_half) {
-      StoreTile<Traits, __half>(params, work, me, tile, factors, outputs, acc);
+      is_whole ? store.template operator()<__half, true>()
+               : store.template operator()<__half, false>();
     } else {
-      StoreTile<Traits, float>(params, work, me, tile, factors, outputs, acc);
+      is_whole ? store.template operator()<float, true>()
+               : store.template operator()<float, false>();
     }
+    tile = next_tile;
   }
 }
 
 template <int kIdx>
-__global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, GemmTraits<kIdx>::kConfig.ctas_per_sm)
+__global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, 1)
     W4axGemmKernel(const __grid_constant__ GemmParams params) {
   using Traits = GemmTraits<kIdx>;
   extern __shared__ __align__(1024) uint8_t smem_bytes[];
   SmemLayout<Traits>& smem = *reinterpret_cast<SmemLayout<Traits>*>(smem_bytes);
   const int thread_idx = static_cast<int>(threadIdx.x);
-  const int warpgroup_idx = thread_idx / kWarpgroupThreads;
+  // The shuffle tells the compiler that it is the same in a warp: what follows from it then stays
+  // in uniform registers.
+  const int warpgroup_idx = __shfl_sync(0xffffffff, thread_idx / kWarpgroupThreads, 0);
 
   ptx::LaunchDependents();
   if (thread_idx == 0) {
     ptx::PrefetchTensorMap(&params.codes);
     for (int i = 0; i < Traits::kStages; ++i) {
-      ptx::InitBarrier(&smem.full[i], 1);
+      ptx::InitBarrier(&smem.full[i], kProducerWarps);
       ptx::InitBarrier(&smem.empty[i], Traits::kConsumerWarps);
     }
     ptx::InitBarrier(&smem.partials_full, Traits::kClusterK * Traits::kConsumerThreads);
@@ -694,10 +709,12 @@ __global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, GemmTraits<kIdx>::
   const Work<Traits> work(params);
   if (warpgroup_idx == 0) {
     ptx::DecreaseRegisters<Traits::kProducerRegisters>();
-    if (thread_idx == 0) Produce(params, work, smem);
+    const int warp_idx = __shfl_sync(0xffffffff, thread_idx / kWarpThreads, 0);
+    if (warp_idx == 0) ProduceUnits(params, work, smem);
+    if (warp_idx == 1) ProduceTokens(params, work, smem);
   } else {
     ptx::IncreaseRegisters<Traits::kConsumerRegisters>();
-    Consume(params, work, smem, thread_idx - kWarpgroupThreads);
+    Consume(params, work, smem, warpgroup_idx - 1);
   }
 }
 
@@ -710,7 +727,7 @@ cudaError_t PrepareGemm() {
 template <int kIdx>
 cudaError_t LaunchGemm(const GemmParams& params, int num_sms, cudaStream_t stream) {
   using Traits = GemmTraits<kIdx>;
-  static_assert(sizeof(SmemLayout<Traits>) <= SmemBytesMax(Traits::kConfig.ctas_per_sm));
+  static_assert(sizeof(SmemLayout<Traits>) <= kSmemBytesMax);
   const int num_tiles = CeilDiv(params.num_outputs, kUnitOutputs * Traits::kRowGroups) *
                         CeilDiv(params.num_tokens, Traits::kTileTokens);
   // A cluster takes one tile: its partial sums have one place.

@@ -2,10 +2,9 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<4>();
-template GemmInstance MakeGemmInstance<5>();
-template GemmInstance MakeGemmInstance<6>();
-template GemmInstance MakeGemmInstance<7>();
-template GemmInstance MakeGemmInstance<23>();
+template GemmInstance MakeGemmInstance<13>();
+template GemmInstance MakeGemmInstance<14>();
+template GemmInstance MakeGemmInstance<15>();
+template GemmInstance MakeGemmInstance<17>();
 
 }  // namespace comet::sm90

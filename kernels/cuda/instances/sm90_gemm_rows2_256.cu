@@ -2,7 +2,6 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<8>();
-template GemmInstance MakeGemmInstance<25>();
+template GemmInstance MakeGemmInstance<16>();
 
 }  // namespace comet::sm90

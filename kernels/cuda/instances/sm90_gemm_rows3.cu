@@ -2,8 +2,10 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<9>();
-template GemmInstance MakeGemmInstance<10>();
-template GemmInstance MakeGemmInstance<24>();
+template GemmInstance MakeGemmInstance<18>();
+template GemmInstance MakeGemmInstance<19>();
+template GemmInstance MakeGemmInstance<20>();
+template GemmInstance MakeGemmInstance<21>();
+template GemmInstance MakeGemmInstance<22>();
 
 }  // namespace comet::sm90

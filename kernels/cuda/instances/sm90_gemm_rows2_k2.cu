@@ -2,11 +2,10 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<9>();
+template GemmInstance MakeGemmInstance<10>();
 template GemmInstance MakeGemmInstance<11>();
 template GemmInstance MakeGemmInstance<12>();
-template GemmInstance MakeGemmInstance<13>();
-template GemmInstance MakeGemmInstance<17>();
-template GemmInstance MakeGemmInstance<18>();
-template GemmInstance MakeGemmInstance<19>();
+template GemmInstance MakeGemmInstance<23>();
 
 }  // namespace comet::sm90

@@ -1,9 +1,0 @@
-#include "kernels/cuda/sm90_gemm_kernel.cuh"
-
-namespace comet::sm90 {
-
-template GemmInstance MakeGemmInstance<14>();
-template GemmInstance MakeGemmInstance<15>();
-template GemmInstance MakeGemmInstance<16>();
-
-}  // namespace comet::sm90
