@@ -1,9 +1,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
+#include <string>
 #include <vector>
 
+#include "kernels/base/str_cat.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/naive_linear.h"
 #include "kernels/cuda/sm90_gemm.h"
@@ -12,9 +13,9 @@
 namespace comet {
 namespace {
 
-std::ostream& operator<<(std::ostream& out, const sm90::GemmConfig& config) {
-  return out << config.row_groups << " row groups, " << config.tile_tokens << " tokens, "
-             << config.k_groups << " k groups, clusters of " << config.cluster_k;
+std::string Describe(const sm90::GemmConfig& config) {
+  return StrCat(config.row_groups, " row groups, ", config.tile_tokens, " tokens, ",
+                config.k_groups, " k groups, clusters of ", config.cluster_k);
 }
 
 // Every config of the Hopper product, whether or not it would be chosen for the shape.
@@ -42,7 +43,7 @@ class CudaGemmTest : public ::testing::Test {
           gemm->Run(product.DeviceArgs(*weights, c.num_tokens), config, device_->stream().handle()),
           Status::Ok());
       const bool is_exact = product.DownloadY(c.num_tokens) == expected;
-      EXPECT_TRUE(is_exact) << c << ": " << config;
+      EXPECT_TRUE(is_exact) << c << ": " << Describe(config);
     }
   }
 
