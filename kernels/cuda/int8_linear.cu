@@ -1,5 +1,5 @@
-// Mapping  A CTA computes kTileN outputs of kTileM tokens; each warp kWarpTileN outputs of all of
-//          them. Weights are the first operand of the multiply, so y is computed transposed and a
+// Mapping  A CTA computes kTileN outputs of kTileM tokens, each warp a part of both. Weights are
+// the first operand of the multiply, so y is computed transposed and a
 //          narrow batch wastes little of it. Both operands pass through kStages buffers of 128
 //          channels, filled by asynchronous copies; 16-byte chunk c of row r lies at c ^ (r % 8),
 //          so the rows of a matrix load meet no bank conflict. Token tiles of the same outputs are
@@ -32,15 +32,40 @@ constexpr int kChunksPerRow = kTileK / kChunkBytes;
 constexpr int kMmaK = 32;
 constexpr int kMmaN = 16;  // Outputs of one multiply,
 constexpr int kMmaM = 8;   // and tokens.
-constexpr int kNumWarps = 4;
-constexpr int kThreads = 32 * kNumWarps;
-constexpr int kWarpTileN = kTileN / kNumWarps;
-constexpr int kStages = 4;  // With two CTAs an SM 130 to 190 KB are under way: enough for HBM.
 
-template <int kTileM>
+// How a CTA shares its tile of kTileN outputs x kTileM tokens among warps. Small M is a matter of
+// bytes under way (two CTAs an SM hold 130 to 190 KB), large M of multiplies a matrix load: 16
+// for 6.
+struct NarrowTile {
+  static constexpr int kWarpsN = 4;
+  static constexpr int kWarpsM = 1;
+  static constexpr int kStages = 4;
+};
+template <int kTileMValue>
+struct Tile : NarrowTile {
+  static constexpr int kTileM = kTileMValue;
+};
+template <>
+struct Tile<128> {
+  static constexpr int kTileM = 128;
+  static constexpr int kWarpsN = 2;
+  static constexpr int kWarpsM = 4;
+  static constexpr int kStages = 3;
+};
+
+template <typename Config>
+struct Shape : Config {
+  static constexpr int kThreads = 32 * Config::kWarpsN * Config::kWarpsM;
+  static constexpr int kWarpTileN = kTileN / Config::kWarpsN;
+  static constexpr int kWarpTileM = Config::kTileM / Config::kWarpsM;
+  static constexpr int kFragsN = kWarpTileN / kMmaN;
+  static constexpr int kFragsM = kWarpTileM / kMmaM;
+};
+
+template <typename S>
 struct SmemLayout {
-  int8_t weights[kStages][kTileN * kTileK];
-  int8_t codes[kStages][kTileM * kTileK];
+  int8_t weights[S::kStages][kTileN * kTileK];
+  int8_t codes[S::kStages][S::kTileM * kTileK];
 };
 
 struct Int8LinearParams {
@@ -66,7 +91,7 @@ __device__ __forceinline__ int SwizzledOffset(int row, int chunk) {
 }
 
 // Rows [first_row, first_row + kRows) x channels [k, k + kTileK); zeros past both ends.
-template <int kRows>
+template <int kRows, int kThreads>
 __device__ __forceinline__ void StartTileCopy(int8_t* smem_tile, const int8_t* rows,
                                               int64_t row_stride, int first_row, int num_rows,
                                               int k, int num_inputs) {
@@ -81,32 +106,51 @@ __device__ __forceinline__ void StartTileCopy(int8_t* smem_tile, const int8_t* r
   }
 }
 
-// acc[i][j] += the warp's outputs 16 i ... x tokens 8 j ... of one stage.
-template <int kTileM>
-__device__ __forceinline__ void MultiplyStage(int (&acc)[kWarpTileN / kMmaN][kTileM / kMmaM][4],
-                                              const int8_t* smem_weights,
-                                              const int8_t* smem_codes) {
-  const int lane_idx = threadIdx.x % 32;
-  const int warp_n = threadIdx.x / 32 * kWarpTileN;
+// The operands of one step of 32 channels: weights of 16 outputs an entry, codes of 16 tokens.
+template <typename S>
+struct Frags {
+  uint32_t weights[S::kFragsN][4];
+  uint32_t codes[S::kFragsM / 2][4];
+
+  __device__ __forceinline__ void Load(const int8_t* smem_weights, const int8_t* smem_codes,
+                                       int step) {
+    const int lane_idx = threadIdx.x % 32;
+    const int warp_idx = threadIdx.x / 32;
+    const int first_row = warp_idx % S::kWarpsN * S::kWarpTileN + lane_idx % 16;
+    const int first_token =
+        warp_idx / S::kWarpsN * S::kWarpTileM + lane_idx / 16 * 8 + lane_idx % 8;
 #pragma unroll
-  for (int step = 0; step < kTileK / kMmaK; ++step) {
-    uint32_t frag_weights[kWarpTileN / kMmaN][4];
-#pragma unroll
-    for (int i = 0; i < kWarpTileN / kMmaN; ++i) {
-      const int row = warp_n + i * kMmaN + lane_idx % 16;
-      ptx::LoadMatrices(frag_weights[i],
-                        smem_weights + SwizzledOffset(row, 2 * step + lane_idx / 16));
+    for (int i = 0; i < S::kFragsN; ++i) {
+      ptx::LoadMatrices(weights[i], smem_weights + SwizzledOffset(first_row + i * kMmaN,
+                                                                  2 * step + lane_idx / 16));
     }
 #pragma unroll
-    for (int j = 0; j < kTileM / kMmaM; j += 2) {
-      uint32_t frag_codes[4];  // Both halves of the channels for tokens 8 j ..., then 8 (j + 1) ...
-      const int token = j * kMmaM + lane_idx / 16 * 8 + lane_idx % 8;
-      ptx::LoadMatrices(frag_codes,
-                        smem_codes + SwizzledOffset(token, 2 * step + lane_idx / 8 % 2));
+    for (int j = 0; j < S::kFragsM / 2; ++j) {
+      ptx::LoadMatrices(codes[j], smem_codes + SwizzledOffset(first_token + 2 * j * kMmaM,
+                                                              2 * step + lane_idx / 8 % 2));
+    }
+  }
+};
+
+// acc[i][j] += the warp's outputs 16 i ... x tokens 8 j ... of one stage. Each step's operands are
+// loaded while the step before multiplies.
+template <typename S>
+__device__ __forceinline__ void MultiplyStage(int (&acc)[S::kFragsN][S::kFragsM][4],
+                                              const int8_t* smem_weights,
+                                              const int8_t* smem_codes) {
+  constexpr int kSteps = kTileK / kMmaK;
+  Frags<S> frags[2];
+  frags[0].Load(smem_weights, smem_codes, 0);
 #pragma unroll
-      for (int i = 0; i < kWarpTileN / kMmaN; ++i) {
-        ptx::MultiplyS8(acc[i][j], frag_weights[i], frag_codes[0], frag_codes[1]);
-        ptx::MultiplyS8(acc[i][j + 1], frag_weights[i], frag_codes[2], frag_codes[3]);
+  for (int step = 0; step < kSteps; ++step) {
+    if (step + 1 < kSteps) frags[(step + 1) % 2].Load(smem_weights, smem_codes, step + 1);
+    const Frags<S>& current = frags[step % 2];
+#pragma unroll
+    for (int j = 0; j < S::kFragsM; ++j) {
+#pragma unroll
+      for (int i = 0; i < S::kFragsN; ++i) {
+        ptx::MultiplyS8(acc[i][j], current.weights[i], current.codes[j / 2][j % 2 * 2],
+                        current.codes[j / 2][j % 2 * 2 + 1]);
       }
     }
   }
@@ -126,30 +170,33 @@ __device__ __forceinline__ void StoreOutput(const Int8LinearParams& params, int 
   static_cast<T*>(params.y)[token * params.y_row_stride + output] = FromFloat<T>(y);
 }
 
-template <typename T, int kTileM>
+template <typename T, typename S>
 __device__ __forceinline__ void WriteTile(const Int8LinearParams& params,
-                                          const int (&acc)[kWarpTileN / kMmaN][kTileM / kMmaM][4],
-                                          int m_offset, int n_offset) {
+                                          const int (&acc)[S::kFragsN][S::kFragsM][4], int m_offset,
+                                          int n_offset) {
+  constexpr int kRows = S::kWarpTileN / 8;  // Outputs of a thread.
   const int lane_idx = threadIdx.x % 32;
-  const int first_output = n_offset + threadIdx.x / 32 * kWarpTileN + lane_idx / 4;
-  float scale[kWarpTileN / 8];
-  float bias[kWarpTileN / 8] = {};
+  const int warp_idx = threadIdx.x / 32;
+  const int first_output = n_offset + warp_idx % S::kWarpsN * S::kWarpTileN + lane_idx / 4;
+  const int first_token = m_offset + warp_idx / S::kWarpsN * S::kWarpTileM + lane_idx % 4 * 2;
+  float scale[kRows];
+  float bias[kRows] = {};
 #pragma unroll
-  for (int i = 0; i < kWarpTileN / 8; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     const int output = min(first_output + 8 * i, params.num_outputs - 1);
     scale[i] = params.scale[output];
     if (params.bias != nullptr) bias[i] = params.bias[output];
   }
 #pragma unroll
-  for (int j = 0; j < kTileM / kMmaM; ++j) {
+  for (int j = 0; j < S::kFragsM; ++j) {
 #pragma unroll
     for (int column = 0; column < 2; ++column) {
-      const int token = m_offset + j * kMmaM + lane_idx % 4 * 2 + column;
+      const int token = first_token + j * kMmaM + column;
       if (token >= params.num_tokens) continue;
       const float token_scale = params.token_scale[token];
       const int exponent = params.exponent[token];
 #pragma unroll
-      for (int i = 0; i < kWarpTileN / 8; ++i) {
+      for (int i = 0; i < kRows; ++i) {
         if (first_output + 8 * i >= params.num_outputs) continue;
         StoreOutput<T>(params, acc[i / 2][j][i % 2 * 2 + column], scale[i], token_scale, bias[i],
                        exponent, token, first_output + 8 * i);
@@ -158,22 +205,24 @@ __device__ __forceinline__ void WriteTile(const Int8LinearParams& params,
   }
 }
 
-template <typename T, int kTileM>
-__global__ void __launch_bounds__(kThreads)
+template <typename T, typename S>
+__global__ void __launch_bounds__(S::kThreads, 2)
     Int8LinearKernel(const __grid_constant__ Int8LinearParams params) {
+  constexpr int kStages = S::kStages;
   extern __shared__ uint4 smem_bytes[];
-  auto& smem = *reinterpret_cast<SmemLayout<kTileM>*>(smem_bytes);
-  const int m_offset = static_cast<int>(blockIdx.x) * kTileM;
+  auto& smem = *reinterpret_cast<SmemLayout<S>*>(smem_bytes);
+  const int m_offset = static_cast<int>(blockIdx.x) * S::kTileM;
   const int n_offset = static_cast<int>(blockIdx.y) * kTileN;
   const int num_steps = CeilDiv(params.num_inputs, kTileK);
   const auto start_weights = [&](int step_idx) {
-    StartTileCopy<kTileN>(smem.weights[step_idx % kStages], params.weights,
-                          params.weights_row_stride, n_offset, params.num_outputs,
-                          step_idx * kTileK, params.num_inputs);
+    StartTileCopy<kTileN, S::kThreads>(smem.weights[step_idx % kStages], params.weights,
+                                       params.weights_row_stride, n_offset, params.num_outputs,
+                                       step_idx * kTileK, params.num_inputs);
   };
   const auto start_codes = [&](int step_idx) {
-    StartTileCopy<kTileM>(smem.codes[step_idx % kStages], params.codes, params.codes_row_stride,
-                          m_offset, params.num_tokens, step_idx * kTileK, params.num_inputs);
+    StartTileCopy<S::kTileM, S::kThreads>(smem.codes[step_idx % kStages], params.codes,
+                                          params.codes_row_stride, m_offset, params.num_tokens,
+                                          step_idx * kTileK, params.num_inputs);
   };
 
   // Weights are no grid's output: their first stages need not wait for the grid before.
@@ -185,7 +234,7 @@ __global__ void __launch_bounds__(kThreads)
     ptx::CommitAsyncCopies();
   }
 
-  int acc[kWarpTileN / kMmaN][kTileM / kMmaM][4] = {};
+  int acc[S::kFragsN][S::kFragsM][4] = {};
   for (int step_idx = 0; step_idx < num_steps; ++step_idx) {
     ptx::WaitAsyncCopies<kStages - 2>();
     __syncthreads();  // This stage is there, and the one before may be filled anew.
@@ -195,9 +244,9 @@ __global__ void __launch_bounds__(kThreads)
       start_codes(next_idx);
     }
     ptx::CommitAsyncCopies();  // Maybe empty: the count of groups is what the wait counts.
-    MultiplyStage<kTileM>(acc, smem.weights[step_idx % kStages], smem.codes[step_idx % kStages]);
+    MultiplyStage<S>(acc, smem.weights[step_idx % kStages], smem.codes[step_idx % kStages]);
   }
-  WriteTile<T, kTileM>(params, acc, m_offset, n_offset);
+  WriteTile<T, S>(params, acc, m_offset, n_offset);
 }
 
 template <typename T>
@@ -221,16 +270,18 @@ Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, cudaS
   if (args.residual.is_present()) params.residual_row_stride = args.residual.stride(0);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const auto launch = [&]<int kTileM>(std::integral_constant<int, kTileM>) {
+    using S = Shape<Tile<kTileM>>;
     const LaunchShape shape{
         .grid = dim3(static_cast<unsigned>(CeilDiv(params.num_tokens, kTileM)),
                      static_cast<unsigned>(CeilDiv(params.num_outputs, kTileN))),
-        .num_threads = kThreads,
-        .smem_bytes = sizeof(SmemLayout<kTileM>)};
-    return Launch("linear (int8)", limits, shape, stream, Int8LinearKernel<T, kTileM>, params);
+        .num_threads = S::kThreads,
+        .smem_bytes = sizeof(SmemLayout<S>)};
+    return Launch("linear (int8)", limits, shape, stream, Int8LinearKernel<T, S>, params);
   };
   if (params.num_tokens <= 16) return launch(std::integral_constant<int, 16>());
   if (params.num_tokens <= 32) return launch(std::integral_constant<int, 32>());
-  return launch(std::integral_constant<int, 64>());
+  if (params.num_tokens <= 64) return launch(std::integral_constant<int, 64>());
+  return launch(std::integral_constant<int, 128>());
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ struct LaunchShape {
   dim3 grid;
   int num_threads = 0;
   int64_t smem_bytes = 0;  // Dynamic shared memory of a CTA.
+  int cluster_ctas = 1;    // Neighbours along x that run together (sm_90).
 };
 
 // What launchers ask of the current device.
@@ -44,16 +45,20 @@ Status Launch(std::string_view op, const DeviceLimits& limits, const LaunchShape
                                                         static_cast<int>(shape.smem_bytes)),
                                    op));
   }
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(shape.cluster_ctas);
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
   config.dynamicSmemBytes = static_cast<size_t>(shape.smem_bytes);
   config.stream = stream;
-  config.attrs = &overlap;
-  config.numAttrs = limits.compute_major >= 9 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = limits.compute_major < 9 ? 0 : shape.cluster_ctas > 1 ? 2 : 1;
   return StatusOf(cudaLaunchKernelEx(&config, kernel, params...), StrCat("the launch of ", op));
 }
 

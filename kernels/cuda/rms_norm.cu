@@ -17,7 +17,8 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kBatch = 4;  // Loads in flight of a thread: all of a row of 4096.
+constexpr int kBatch = 4;          // Loads in flight of a thread: all of a row of 4096.
+constexpr int kHeldThreads = 512;  // One chunk a thread of a row of 4096.
 
 struct RmsNormParams {
   RowOutputParams out;
@@ -114,6 +115,61 @@ __global__ void __launch_bounds__(kThreads)
                                     smem_output);
 }
 
+// The same for rows of up to kRounds * 1024 gathered channels. A CTA goes from row to row with the
+// weights and the order in registers, read before the grid ahead has ended, and has the next row's
+// loads under way while it writes one.
+template <typename T, int kRounds>
+__global__ void __launch_bounds__(kHeldThreads)
+    HeldRmsNormKernel(const __grid_constant__ RmsNormParams params, int num_rows) {
+  constexpr int kLanes = kSumLanes / kHeldThreads;
+  constexpr int kChunks = kRounds * kSumLanes / (kChunk * kHeldThreads);
+  extern __shared__ float4 smem[];
+  __shared__ RowOutputSmem smem_output;
+  __shared__ float smem_partial[kHeldThreads / 32];
+  const int size = params.out.num_channels;
+  float* const smem_x = reinterpret_cast<float*>(smem);
+  const int first_h = kLanes * static_cast<int>(threadIdx.x);
+
+  ReleaseNextGrids();
+  const HeldGather<kHeldThreads, kChunks> gather(params.gather, size);
+  float weight[kRounds][kLanes];
+#pragma unroll
+  for (int i = 0; i < kRounds; ++i) {
+    LoadFloats<true>(weight[i], params.weight, first_h + i * kSumLanes, size);
+  }
+  float x[kRounds][kLanes];
+  const auto load_row = [&](int64_t row_idx) {
+    const int64_t token_idx = params.rows != nullptr ? params.rows[row_idx] : row_idx;
+    const T* const x_row = static_cast<const T*>(params.x) + token_idx * params.x_row_stride;
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      LoadFloats<true>(x[i], x_row, first_h + i * kSumLanes, size);
+    }
+  };
+
+  WaitForPreviousGrids();
+  load_row(blockIdx.x);
+  for (int64_t row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x) {
+    float lanes[kLanes] = {};
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+#pragma unroll
+      for (int j = 0; j < kLanes; ++j) lanes[j] += x[i][j] * x[i][j];
+    }
+    const float mean = SumLanes<kHeldThreads>(lanes, smem_partial) / static_cast<float>(size);
+    const float inverse_rms = 1.0f / sqrtf(mean + params.epsilon);
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+#pragma unroll
+      for (int j = 0; j < kLanes; ++j) x[i][j] = (x[i][j] * inverse_rms) * weight[i][j];
+      StoreFloats<true>(x[i], smem_x, first_h + i * kSumLanes, size);
+    }
+    if (row_idx + gridDim.x < num_rows) load_row(row_idx + gridDim.x);
+    __syncthreads();
+    gather.Write(params.out, smem_x, row_idx, smem_output);
+  }
+}
+
 template <typename T>
 Status LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
   RmsNormParams params{.out = MakeRowOutputParams(args.out),
@@ -130,6 +186,14 @@ Status LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
                            IsAligned(params.weight, 16) && IsAligned(params.gather, 16);
   const int num_rows = args.out.num_tokens();
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  if (has_vectors && params.gather != nullptr && num_channels <= 8 * kSumLanes) {
+    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, limits.num_sms)),
+                           .num_threads = kHeldThreads,
+                           .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
+    return Launch("rms_norm", limits, held, stream,
+                  num_channels <= 4 * kSumLanes ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
+                  params, num_rows);
+  }
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows)),
                           .num_threads = RowThreads(num_rows, limits.num_sms),
                           .smem_bytes = RowSmemBytes(num_channels, args.gather.is_present())};

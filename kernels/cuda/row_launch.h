@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/base/math.h"
@@ -46,5 +47,10 @@ inline int64_t RowSmemBytes(int num_channels, bool has_gather) {
 // Threads of a CTA. With fewer rows than fill the card, a row's latency counts and more threads
 // share it; with many, smaller CTAs overlap one row's loads with another's arithmetic.
 int RowThreads(int num_rows, int num_sms);
+
+// CTAs that go from row to row: two an SM, so that one's arithmetic covers the other's barriers.
+inline unsigned HeldGridSize(int num_rows, int num_sms) {
+  return static_cast<unsigned>(std::min(num_rows, 2 * num_sms));
+}
 
 }  // namespace comet::cuda

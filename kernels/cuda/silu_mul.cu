@@ -5,26 +5,16 @@
 //          without contraction are about 45 instructions a channel, so arithmetic is as long.
 // Limits   As rms_norm.cu.
 
-#include "kernels/cuda/device/exact_math.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/row_output.cuh"
+#include "kernels/cuda/device/silu.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_launch.h"
 #include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/silu_mul_params.h"
 
 namespace comet::cuda {
 namespace {
-
-struct SiluMulParams {
-  RowOutputParams out;
-  const void* gate_up;
-  int64_t gate_up_row_stride;
-};
-
-// A NaN gate makes the quotient NaN, whatever its exponential is.
-__device__ __forceinline__ float SiluMulOf(float gate, float up) {
-  return (gate / (1.0f + ExpOfNumber(-gate))) * up;
-}
 
 template <typename T, int kThreads, bool kVectors>
 __global__ void __launch_bounds__(kThreads)
@@ -65,6 +55,9 @@ Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
   const bool has_vectors = num_channels % kChunk == 0 && HasAlignedRows(args.gate_up, 16);
   const int num_rows = args.gate_up.dim(0);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  if (limits.compute_major == 9 && has_vectors && sm90::TakesCluster(num_rows, num_channels)) {
+    return sm90::ClusterSiluMul(params, num_rows, args.gate_up.dtype(), limits, stream);
+  }
   // Wide rows take so much shared memory that few CTAs share an SM: they need the threads of both.
   constexpr int kWideRow = 8192;
   const int num_threads = num_channels > kWideRow ? 512 : RowThreads(num_rows, limits.num_sms);

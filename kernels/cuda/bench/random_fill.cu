@@ -42,6 +42,23 @@ __global__ void FillKernel(uint32_t* words, int64_t num_words, FillKind kind, ui
   }
 }
 
+__global__ void CopyKernel(uint4* destination, const uint4* source, int64_t num_vectors) {
+  constexpr int kInFlight = 4;
+  const int64_t stride = int64_t{gridDim.x} * blockDim.x;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  for (int64_t i = first; i < num_vectors; i += kInFlight * stride) {
+    uint4 vectors[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      if (i + j * stride < num_vectors) vectors[j] = __ldcs(source + i + j * stride);
+    }
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      if (i + j * stride < num_vectors) __stcs(destination + i + j * stride, vectors[j]);
+    }
+  }
+}
+
 }  // namespace
 
 Status FillRandom(CudaDevice& device, void* data, int64_t num_bytes, FillKind kind, uint64_t seed) {
@@ -51,6 +68,13 @@ Status FillRandom(CudaDevice& device, void* data, int64_t num_bytes, FillKind ki
   FillKernel<<<kCtas, kThreads, 0, static_cast<cudaStream_t>(device.stream().handle())>>>(
       static_cast<uint32_t*>(data), num_bytes / 4, kind, seed);
   return LaunchStatus("random_fill");
+}
+
+Status CopyByKernel(CudaDevice& device, void* destination, const void* source, int64_t num_bytes) {
+  COMET_RETURN_IF_ERROR(device.MakeCurrent());
+  CopyKernel<<<kCtas, kThreads, 0, static_cast<cudaStream_t>(device.stream().handle())>>>(
+      static_cast<uint4*>(destination), static_cast<const uint4*>(source), num_bytes / 16);
+  return LaunchStatus("copy_by_kernel");
 }
 
 }  // namespace comet::cuda

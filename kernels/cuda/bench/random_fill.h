@@ -13,4 +13,8 @@ enum class FillKind { kF32, kF16, kInt8, kFp8E4m3 };
 // of zeros draw less power, so they run faster than real ones.
 Status FillRandom(CudaDevice& device, void* data, int64_t num_bytes, FillKind kind, uint64_t seed);
 
+// Copies within the device by a kernel of 16-byte loads and stores: faster on Hopper than the
+// runtime's copy. `num_bytes` is a multiple of 64.
+Status CopyByKernel(CudaDevice& device, void* destination, const void* source, int64_t num_bytes);
+
 }  // namespace comet::cuda

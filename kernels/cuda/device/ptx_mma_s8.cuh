@@ -20,8 +20,7 @@ __device__ __forceinline__ void LoadMatrices(uint32_t (&frag)[4], const void* sm
 // acc[2 h + i] is row g + 8 h, column 2 t + i. Needs sm_80. PTX ISA: "mma".
 __device__ __forceinline__ void MultiplyS8(int (&acc)[4], const uint32_t (&a)[4], uint32_t b_low,
                                            uint32_t b_high) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};\n"
       : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));

@@ -125,82 +125,120 @@ __device__ __forceinline__ uint32_t PackLowBytes(uint32_t a, uint32_t b, uint32_
   return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
 }
 
-// Quantises the row in smem_row, of which each thread reads the chunks it stored or which a barrier
-// has passed since, given the CTA's maxima.
-template <int kThreads>
-__device__ __forceinline__ void WriteCodes(const RowOutputParams& params, const float* smem_row,
-                                           const RowMaxima& maxima, int64_t row_idx,
-                                           RowOutputSmem& smem) {
-  constexpr int kNumWarps = kThreads / 32;
-  constexpr int kOnes = 0x01010101;
-  const RowScale row = ChooseScale(params, maxima);
-  const float inverse_int4 = 1.0f / row.scale;
-  const float inverse_int8 = 1.0f / (row.scale * PowerOfTwo(row.exponent));
-  int8_t* const codes = params.codes + row_idx * params.row_stride;
+// Writes a row's codes, chunk by chunk, given the CTA's maxima; each thread has one.
+class RowCodes {
+ public:
+  __device__ __forceinline__ RowCodes(const RowOutputParams& params, const RowMaxima& maxima,
+                                      int64_t row_idx)
+      : params_(params), row_(ChooseScale(params, maxima)), row_idx_(row_idx) {
+    inverse_int4_ = 1.0f / row_.scale;
+    inverse_int8_ = 1.0f / (row_.scale * PowerOfTwo(row_.exponent));
+  }
 
-  int sum_int4 = 0;
-  int sum_int8 = 0;
-  for (int k = kChunk * threadIdx.x; k < params.num_channels; k += kChunk * kThreads) {
-    const bool is_int4 = k < params.num_int4;
-    const float inverse = is_int4 ? inverse_int4 : inverse_int8;
-    const float limit = is_int4 ? params.int4_limit : 127.0f;
-    float x[kChunk];
-    LoadChunk(x, smem_row, k);
+  // Channels [k, k + kChunk); those past the row's end are zeros.
+  __device__ __forceinline__ void Write(const float (&x)[kChunk], int k) {
+    constexpr int kOnes = 0x01010101;
+    const bool is_int4 = k < params_.num_int4;
+    const float inverse = is_int4 ? inverse_int4_ : inverse_int8_;
+    const float limit = is_int4 ? params_.int4_limit : 127.0f;
     uint32_t q[kChunk];
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) q[i] = QuantizeToByte(x[i], inverse, limit);
     uint2 packed = {PackLowBytes(q[0], q[1], q[2], q[3]), PackLowBytes(q[4], q[5], q[6], q[7])};
-    if (!row.is_finite) packed = {0u, 0u};
-    if (params.has_vector_stores) {
-      *reinterpret_cast<uint2*>(codes + k) = packed;
+    if (!row_.is_finite) packed = {0u, 0u};
+    int8_t* const codes = params_.codes + row_idx_ * params_.row_stride + k;
+    if (params_.has_vector_stores) {
+      *reinterpret_cast<uint2*>(codes) = packed;
     } else {
-      // Channels past the end were stored as zeros, so the sums need no mask.
-      for (int i = 0; i < min(kChunk, params.num_channels - k); ++i) {
+      for (int i = 0; i < min(kChunk, params_.num_channels - k); ++i) {
         const uint32_t word = i < 4 ? packed.x : packed.y;
-        codes[k + i] = static_cast<int8_t>(word >> (8 * (i % 4)));
+        codes[i] = static_cast<int8_t>(word >> (8 * (i % 4)));
       }
     }
     const int sum =
         __dp4a(static_cast<int>(packed.x), kOnes, __dp4a(static_cast<int>(packed.y), kOnes, 0));
-    (is_int4 ? sum_int4 : sum_int8) += sum;
+    (is_int4 ? sum_int4_ : sum_int8_) += sum;
   }
 
-  const int lane_idx = threadIdx.x % 32;
-  const int warp_idx = threadIdx.x / 32;
-  sum_int4 = __reduce_add_sync(~0u, sum_int4);
-  sum_int8 = __reduce_add_sync(~0u, sum_int8);
-  if (lane_idx == 0) {
-    smem.sum_int4[warp_idx] = sum_int4;
-    smem.sum_int8[warp_idx] = sum_int8;
+  // Writes the row's scale, exponent and code sums. Every thread of the CTA calls it.
+  template <int kThreads>
+  __device__ __forceinline__ void Finish(RowOutputSmem& smem) {
+    const int2 sums = SumOfCta<kThreads>(smem);
+    if (threadIdx.x == 0) WriteScalars(sums);
   }
-  __syncthreads();
-  if (warp_idx != 0) return;
-  sum_int4 = __reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int4[lane_idx] : 0);
-  sum_int8 = __reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int8[lane_idx] : 0);
-  if (lane_idx != 0) return;
-  params.scale[row_idx] = row.is_finite ? row.scale : __int_as_float(0x7fc00000);
-  params.exponent[row_idx] = row.exponent;
-  params.code_sum[2 * row_idx] = sum_int8;
-  params.code_sum[2 * row_idx + 1] = sum_int4;
+
+  // {INT8 region, INT4 region} of the codes that the CTA wrote, for warp 0. Every thread calls it.
+  template <int kThreads>
+  __device__ __forceinline__ int2 SumOfCta(RowOutputSmem& smem) {
+    constexpr int kNumWarps = kThreads / 32;
+    const int lane_idx = threadIdx.x % 32;
+    const int warp_idx = threadIdx.x / 32;
+    sum_int4_ = __reduce_add_sync(~0u, sum_int4_);
+    sum_int8_ = __reduce_add_sync(~0u, sum_int8_);
+    if (lane_idx == 0) {
+      smem.sum_int4[warp_idx] = sum_int4_;
+      smem.sum_int8[warp_idx] = sum_int8_;
+    }
+    __syncthreads();
+    if (warp_idx != 0) return make_int2(0, 0);
+    return make_int2(__reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int8[lane_idx] : 0),
+                     __reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int4[lane_idx] : 0));
+  }
+
+  __device__ __forceinline__ void WriteScalars(int2 code_sum) const {
+    params_.scale[row_idx_] = row_.is_finite ? row_.scale : __int_as_float(0x7fc00000);
+    params_.exponent[row_idx_] = row_.exponent;
+    params_.code_sum[2 * row_idx_] = code_sum.x;
+    params_.code_sum[2 * row_idx_ + 1] = code_sum.y;
+  }
+
+ private:
+  const RowOutputParams& params_;
+  const RowScale row_;
+  const int64_t row_idx_;
+  float inverse_int4_;
+  float inverse_int8_;
+  int sum_int4_ = 0;
+  int sum_int8_ = 0;
+};
+
+// Quantises the row in smem_row, of which each thread reads the chunks it stored or which a barrier
+// has passed since.
+template <int kThreads>
+__device__ __forceinline__ void WriteCodes(const RowOutputParams& params, const float* smem_row,
+                                           const RowMaxima& maxima, int64_t row_idx,
+                                           RowOutputSmem& smem) {
+  RowCodes codes(params, maxima, row_idx);
+  for (int k = kChunk * threadIdx.x; k < params.num_channels; k += kChunk * kThreads) {
+    float x[kChunk];
+    LoadChunk(x, smem_row, k);
+    codes.Write(x, k);
+  }
+  codes.Finish<kThreads>(smem);
 }
 
-// kFloat: one rounding of each value. The same condition on smem_row.
+// One rounding of a chunk's values.
+__device__ __forceinline__ void WriteChunkValues(const RowOutputParams& params,
+                                                 const float (&x)[kChunk], int k, int64_t row_idx) {
+  const auto store = [&](auto* values) {
+    if (params.has_vector_stores) {
+      StoreFloats<true>(x, values + row_idx * params.row_stride, k, params.num_channels);
+    } else {
+      StoreFloats<false>(x, values + row_idx * params.row_stride, k, params.num_channels);
+    }
+  };
+  params.is_f16 ? store(static_cast<__half*>(params.values))
+                : store(static_cast<float*>(params.values));
+}
+
+// kFloat. The same condition on smem_row.
 template <int kThreads>
 __device__ __forceinline__ void WriteValues(const RowOutputParams& params, const float* smem_row,
                                             int64_t row_idx) {
-  const int size = params.num_channels;
-  for (int k = kChunk * threadIdx.x; k < size; k += kChunk * kThreads) {
+  for (int k = kChunk * threadIdx.x; k < params.num_channels; k += kChunk * kThreads) {
     float x[kChunk];
     LoadChunk(x, smem_row, k);
-    const auto store = [&](auto* values) {
-      if (params.has_vector_stores) {
-        StoreFloats<true>(x, values + row_idx * params.row_stride, k, size);
-      } else {
-        StoreFloats<false>(x, values + row_idx * params.row_stride, k, size);
-      }
-    };
-    params.is_f16 ? store(static_cast<__half*>(params.values))
-                  : store(static_cast<float*>(params.values));
+    WriteChunkValues(params, x, k, row_idx);
   }
 }
 
@@ -237,5 +275,62 @@ __device__ __forceinline__ void WriteGathered(const RowOutputParams& params, con
   }
   WriteCodes<kThreads>(params, smem_row, ReduceMaxima<kThreads>(maxima, smem), row_idx, smem);
 }
+
+// The order of the channels, kept in registers by a CTA that writes one row after another: thread t
+// writes the chunks t, t + kThreads ... kVectors access only. From global memory the indices of a
+// row of 4096 are 16 KB, more than its codes.
+template <int kThreads, int kChunks>
+class HeldGather {
+ public:
+  __device__ __forceinline__ HeldGather(const int32_t* gather, int num_channels) {
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const int k = ChannelOf(c);
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) sources_[c].values[i] = 0;
+      if (k < num_channels) {
+        sources_[c] = *reinterpret_cast<const Vec<int32_t, kChunk>*>(gather + k);
+      }
+    }
+  }
+
+  // Writes a row from smem_x, which holds it in plain order; a barrier lies between the last store
+  // and this. smem_x may be stored to again when it returns.
+  __device__ __forceinline__ void Write(const RowOutputParams& params, const float* smem_x,
+                                        int64_t row_idx, RowOutputSmem& smem) const {
+    float x[kChunks][kChunk];
+    RowMaxima maxima;
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const bool is_inside = ChannelOf(c) < params.num_channels;
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) x[c][i] = is_inside ? smem_x[sources_[c].values[i]] : 0.0f;
+      maxima.Add(x[c], ChannelOf(c) < params.num_int4);
+    }
+    maxima = ReduceMaxima<kThreads>(maxima, smem);
+    if (params.codes == nullptr) {
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) {
+        if (ChannelOf(c) < params.num_channels) {
+          WriteChunkValues(params, x[c], ChannelOf(c), row_idx);
+        }
+      }
+      return;
+    }
+    RowCodes codes(params, maxima, row_idx);
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      if (ChannelOf(c) < params.num_channels) codes.Write(x[c], ChannelOf(c));
+    }
+    codes.Finish<kThreads>(smem);
+  }
+
+ private:
+  static __device__ __forceinline__ int ChannelOf(int chunk) {
+    return kChunk * (static_cast<int>(threadIdx.x) + chunk * kThreads);
+  }
+
+  Vec<int32_t, kChunk> sources_[kChunks];
+};
 
 }  // namespace comet::cuda
