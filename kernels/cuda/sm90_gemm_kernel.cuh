@@ -7,7 +7,8 @@
 #include "kernels/base/math.h"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/device/ptx_bulk_copy.cuh"
-#include "kernels/cuda/device/ptx_grid.cuh"
+#include "kernels/cuda/device/ptx_cluster.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/ptx_wgmma.cuh"
 #include "kernels/cuda/sm90_gemm_params.h"
 #include "kernels/cuda/sm90_w4ax_layout.h"
@@ -203,7 +204,7 @@ __device__ void ProduceUnits(const GemmParams& params, const Work<Traits>& work,
 template <typename Traits>
 __device__ void ProduceTokens(const GemmParams& params, const Work<Traits>& work,
                               SmemLayout<Traits>& smem) {
-  ptx::WaitForDependencies();
+  cuda::WaitForPreviousGrids();
   FillRing(work, smem, [&](int stage_idx, Tile tile, int first_step, int num_steps) {
     uint64_t* const full = &smem.full[stage_idx];
     ptx::ArriveAndExpect(full, num_steps * Traits::kTokenBytes);
@@ -634,7 +635,7 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
   const Consumer<Traits> me(warpgroup_idx);
   Multiplier<Traits> multiplier(smem, me);
   Tile tile = work.TileOf(work.first_tile);
-  ptx::WaitForDependencies();
+  cuda::WaitForPreviousGrids();
   // One token a thread, on their way while the tile before is stored.
   TokenScalars scalars = LoadScalars<Traits>(params, tile, me.thread_idx());
   int parity = 0;
@@ -689,7 +690,7 @@ __global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, 1)
   // in uniform registers.
   const int warpgroup_idx = __shfl_sync(0xffffffff, thread_idx / kWarpgroupThreads, 0);
 
-  ptx::LaunchDependents();
+  cuda::ReleaseNextGrids();
   if (thread_idx == 0) {
     ptx::PrefetchTensorMap(&params.codes);
     for (int i = 0; i < Traits::kStages; ++i) {
