@@ -73,6 +73,28 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
+  command
+      .add_option("--calibration-tokens", options.calibration_tokens,
+                  "Most of the text's tokens to use; 0: the default")
+      ->capture_default_str();
+  command.add_option("--damping", options.damping, "Added to the gram matrices' diagonals")
+      ->capture_default_str();
+  command.add_flag("--no-error-feedback", options.no_error_feedback,
+                   "Round each weight alone (for ablation)");
+  command
+      .add_option("--refinement-rounds", options.refinement_rounds,
+                  "Rounds of steps and codes in turn; 0: none")
+      ->capture_default_str();
+  command.add_flag("--no-key-smoothing", options.no_key_smoothing,
+                   "Leave keys unbalanced (for ablation)");
+  command.add_option("--tuning-steps", options.tuning_steps, "Of scales and norms; 0: none")
+      ->capture_default_str();
+  command.add_option("--tuning-rate", options.tuning_rate, "Largest relative change in one step")
+      ->capture_default_str();
+  command
+      .add_option("--rescale-seed", options.rescale_seed,
+                  "Quantise the same function with randomly rescaled weights (for measuring)")
+      ->each([&options](const std::string&) { options.has_rescale = true; });
   command.add_flag("--force", options.force, "Replace an output that exists");
   command.add_option("--device", options.backend.device, "cpu, reference or cuda")
       ->capture_default_str();

@@ -40,11 +40,15 @@ std::string AccuracyReport::ToJson() const {
                            {"gate_up", Json(layer.gate_up)},
                            {"down", Json(layer.down)},
                            {"key_error_plain", layer.keys.plain_error},
-                           {"key_error_hadamard", layer.keys.hadamard_error}});
+                           {"key_error_hadamard", layer.keys.hadamard_error},
+                           {"keys_smoothed", layer.keys.is_smoothed}});
   }
   const ordered_json json = {{"calibration_tokens", num_calibration_tokens},
                              {"sample_tokens", num_sample_tokens},
                              {"lm_head_weight_error", lm_head_error},
+                             {"tuning_steps", tuning.num_steps},
+                             {"tuning_first_divergence", tuning.first_loss},
+                             {"tuning_last_divergence", tuning.last_loss},
                              {"mean", Json(Mean())},
                              {"layers", std::move(layer_items)}};
   return json.dump(2) + "\n";

@@ -6,6 +6,7 @@
 
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/scale_tuner.h"
 
 namespace comet {
 
@@ -23,6 +24,7 @@ struct AccuracyReport {
   int num_sample_tokens = 0;  // Of the output errors.
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
+  TuningResult tuning;  // After which weight and output errors were not measured again.
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

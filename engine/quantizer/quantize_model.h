@@ -7,6 +7,8 @@
 #include "engine/loader/float_source.h"
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/calibration.h"
+#include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/scale_tuner.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 #include "kernels/ops/kv_cache_view.h"
@@ -21,7 +23,12 @@ struct QuantizeModelOptions {
   double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
   KvFormat kv;                  // Of every layer.
-  int num_threads = 1;          // Of the weight search; the back end has its own.
+  float damping = 0.1f;         // Of the gram matrices, in units of their mean diagonal.
+  WeightSearch search;          // Its num_threads is the one below, as tuning's.
+  bool smooths_keys = true;     // Where it lowers attention's error.
+  TuningOptions tuning;
+  int64_t tuning_bytes_max = int64_t{4} << 30;  // A model that needs more is not tuned.
+  int num_threads = 1;                          // Of the weight search; the back end has its own.
 
   Status Validate() const;
 };
@@ -29,7 +36,7 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  int num_steps = 0;        // Layers, and one for embedding and LM head.
+  int num_steps = 0;        // Layers, one for embedding and LM head, and those of tuning.
   std::string_view detail;  // Valid during the call.
 };
 

@@ -6,6 +6,7 @@
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/float_source.h"
 #include "engine/loader/mapped_file.h"
+#include "engine/loader/rescaled_source.h"
 #include "engine/quantizer/quantize_model.h"
 #include "kernels/base/host_limits.h"
 #include "server/commands/progress.h"
@@ -24,6 +25,10 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
               100.0 * mean.int4_share, report.num_calibration_tokens);
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
+  if (report.tuning.num_steps > 0) {
+    std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
+                report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
+  }
 }
 
 }  // namespace
@@ -34,7 +39,16 @@ Status RunQuantize(const QuantizeOptions& options) {
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
+                                     .damping = static_cast<float>(options.damping),
                                      .num_threads = num_threads};
+  model_options.search.feeds_errors_back = !options.no_error_feedback;
+  model_options.search.num_refinement_rounds = options.refinement_rounds;
+  model_options.smooths_keys = !options.no_key_smoothing;
+  model_options.tuning.num_steps = options.tuning_steps;
+  model_options.tuning.rate = static_cast<float>(options.tuning_rate);
+  if (options.calibration_tokens > 0) {
+    model_options.calibration.tokens_max = options.calibration_tokens;
+  }
   if (!options.calibration.empty()) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));
@@ -42,8 +56,10 @@ Status RunQuantize(const QuantizeOptions& options) {
   BackendOptions backend_options = options.backend;
   backend_options.num_threads = options.threads;
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source,
-                         FloatSource::Open(options.source));
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<FloatSource> source, FloatSource::Open(options.source));
+  if (options.has_rescale) {
+    source = MakeRescaledSource(std::move(source), static_cast<uint64_t>(options.rescale_seed));
+  }
   AccuracyReport report;
   {
     Progress progress("quantize");

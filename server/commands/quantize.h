@@ -8,10 +8,19 @@
 namespace comet {
 
 struct QuantizeOptions {
-  std::string source;        // Unquantised model file.
-  std::string output;        // Checkpoint folder to write.
-  std::string calibration;   // Text file; empty: the built-in sample.
-  double int4_share = 0.84;  // Wanted share of INT4 channels in each linear layer.
+  std::string source;          // Unquantised model file.
+  std::string output;          // Checkpoint folder to write.
+  std::string calibration;     // Text file; empty: the built-in sample.
+  double int4_share = 0.84;    // Wanted share of INT4 channels in each linear layer.
+  int calibration_tokens = 0;  // Most of the text's tokens to use; 0: the default.
+  double damping = 0.1;        // Of the gram matrices, in units of their mean diagonal.
+  bool no_error_feedback = false;
+  int refinement_rounds = 3;
+  bool no_key_smoothing = false;
+  int tuning_steps = 36;
+  double tuning_rate = 6e-3;
+  bool has_rescale = false;  // Quantise the same function with other weights: see
+  int rescale_seed = 0;      // engine/loader/rescaled_source.h
   int threads = 0;           // 0: what the host allows.
   bool force = false;        // Replace an output that exists.
   BackendOptions backend;    // Its num_threads is `threads`.
