@@ -87,16 +87,16 @@ Result<AccuracyReport> ModelQuantizer::Run() {
       .window_tokens_max = static_cast<int>(text.windows.front().size()),
       .num_sample_tokens = report_.num_sample_tokens,
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
-  COMET_RETURN_IF_ERROR(
-      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
+  const int64_t tuning_bytes = TuningBytes(config, calibration.window_tokens_max);
+  tunes_ = options_.tuning.num_steps > 0 && tuning_bytes <= options_.tuning_bytes_max;
+  const int64_t needed_bytes =
+      std::max(EstimatePeakBytes(config, calibration), tunes_ ? tuning_bytes : 0);
+  COMET_RETURN_IF_ERROR(CheckMemory(needed_bytes, options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
                                         options_.may_replace));
   first_layer = {};
-  tunes_ = options_.tuning.num_steps > 0 &&
-           TuningBytes(config, static_cast<int>(text.windows.front().size())) <=
-               options_.tuning_bytes_max;
   COMET_RETURN_IF_ERROR(QuantizeEmbedding(text.windows));
 
   COMET_ASSIGN_OR_RETURN(LayerRunner runner,
