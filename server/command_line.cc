@@ -93,6 +93,28 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       .add_option("--key-error-max", options.key_error_max,
                   "Attention output error beyond which a layer's keys get 8 or 16 bits")
       ->capture_default_str();
+  command
+      .add_option("--calibration-tokens", options.calibration_tokens,
+                  "Most of the text's tokens to use; 0: the default")
+      ->capture_default_str();
+  command.add_option("--damping", options.damping, "Added to the gram matrices' diagonals")
+      ->capture_default_str();
+  command.add_flag("--no-error-feedback", options.no_error_feedback,
+                   "Round each weight alone (for ablation)");
+  command
+      .add_option("--refinement-rounds", options.refinement_rounds,
+                  "Rounds of steps and codes in turn; 0: none")
+      ->capture_default_str();
+  command.add_flag("--no-key-smoothing", options.no_key_smoothing,
+                   "Leave keys unbalanced (for ablation)");
+  command.add_option("--tuning-steps", options.tuning_steps, "Of scales and norms; 0: none")
+      ->capture_default_str();
+  command.add_option("--tuning-rate", options.tuning_rate, "Largest relative change in one step")
+      ->capture_default_str();
+  command
+      .add_option("--rescale-seed", options.rescale_seed,
+                  "Quantise the same function with randomly rescaled weights (for measuring)")
+      ->each([&options](const std::string&) { options.has_rescale = true; });
   command.add_flag("--force", options.force, "Replace an output that exists");
   AddBackendFlags(command, options.backend);
 }

@@ -134,6 +134,9 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
   const auto observe = [&](LinearKind kind, const LinearInput& input) {
     if (step.observer != nullptr) step.observer->OnLinearInput(kind, input);
   };
+  const auto observe_residual = [&](LinearKind kind) {
+    if (step.observer != nullptr) step.observer->OnResidual(kind, hidden);
+  };
 
   const LinearInput qkv_in = work.Input(qkv_.format, config.hidden_size);
   COMET_RETURN_IF_ERROR(ops.RmsNorm({.out = qkv_in,
@@ -169,6 +172,7 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
                                     .weights = o_.weights.get(),
                                     .bias = o_.bias.view(),
                                     .residual = hidden}));
+  observe_residual(LinearKind::kO);
 
   const LinearInput gate_up_in = work.Input(gate_up_.format, config.hidden_size);
   COMET_RETURN_IF_ERROR(ops.RmsNorm({.out = gate_up_in,
@@ -184,11 +188,13 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
   const LinearInput down_in = work.Input(down_.format, config.ffn_size);
   COMET_RETURN_IF_ERROR(ops.SiluMul({.out = down_in, .gate_up = work.gate_up()}));
   observe(LinearKind::kDown, down_in);
-  return ops.Linear({.y = hidden,
-                     .x = down_in,
-                     .weights = down_.weights.get(),
-                     .bias = down_.bias.view(),
-                     .residual = hidden});
+  COMET_RETURN_IF_ERROR(ops.Linear({.y = hidden,
+                                    .x = down_in,
+                                    .weights = down_.weights.get(),
+                                    .bias = down_.bias.view(),
+                                    .residual = hidden}));
+  observe_residual(LinearKind::kDown);
+  return Status::Ok();
 }
 
 int64_t DecoderLayer::num_bytes() const {

@@ -17,12 +17,14 @@ namespace comet {
 enum class LinearKind { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumLinearKinds = 4;
 
-// Sees the input of every linear layer; for calibration. The view is device memory in the layer's
-// own channel order, valid during the call.
+// Sees the input of every linear layer, and the residual stream after the two that add to it; for
+// calibration. Views are device memory, an input's in the layer's own channel order, valid during
+// the call.
 class LayerObserver {
  public:
   virtual ~LayerObserver() = default;
   virtual void OnLinearInput(LinearKind kind, const LinearInput& input) = 0;
+  virtual void OnResidual(LinearKind /*kind*/, const TensorView& /*hidden*/) {}
 };
 
 // What a layer reads of a step beside its own weights.

@@ -42,7 +42,8 @@ std::string AccuracyReport::ToJson() const {
                            {"k_bits", layer.kv.k_bits},
                            {"v_bits", layer.kv.v_bits},
                            {"key_error_plain", layer.keys.plain_error},
-                           {"key_error_hadamard", layer.keys.hadamard_error}});
+                           {"key_error_hadamard", layer.keys.hadamard_error},
+                           {"keys_smoothed", layer.keys.is_smoothed}});
   }
   // dump() writes what is no number as null.
   const ordered_json held_out_json = {{"predictions", held_out.num_predictions},
@@ -53,6 +54,9 @@ std::string AccuracyReport::ToJson() const {
                              {"sample_tokens", num_sample_tokens},
                              {"lm_head_weight_error", lm_head_error},
                              {"held_out", held_out_json},
+                             {"tuning_steps", tuning.num_steps},
+                             {"tuning_first_divergence", tuning.first_loss},
+                             {"tuning_last_divergence", tuning.last_loss},
                              {"mean", Json(Mean())},
                              {"layers", std::move(layer_items)}};
   return json.dump(2) + "\n";

@@ -7,6 +7,7 @@
 #include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/scale_tuner.h"
 #include "kernels/ops/kv_cache_view.h"
 
 namespace comet {
@@ -27,6 +28,7 @@ struct AccuracyReport {
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
   HeldOutPerplexity held_out;
+  TuningResult tuning;  // After which weight and output errors were not measured again.
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

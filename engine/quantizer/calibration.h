@@ -11,7 +11,7 @@ namespace comet {
 
 struct CalibrationOptions {
   int window_tokens = 512;         // Tokens run through the model together, from position 0.
-  int tokens_max = 8192;           // Of all windows; a longer text is cut.
+  int tokens_max = 32768;          // Of all windows; a longer text is cut.
   int held_out_tokens_max = 2048;  // Of the text's end, kept from calibration.
 };
 

@@ -15,7 +15,8 @@ int NumInt4Channels(int num_channels, double int4_share) {
   return std::clamp(static_cast<int>(std::ceil(wanted)), 0, num_blocks) * kBlockChannels;
 }
 
-ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share) {
+ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float> activity,
+                           double int4_share) {
   const int num_channels = static_cast<int>(abs_max.size());
   ChannelOrder order;
   order.num_int4_channels = NumInt4Channels(num_channels, int4_share);
@@ -24,8 +25,14 @@ ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share) {
   const auto magnitude = [&](int32_t channel) { return abs_max[static_cast<size_t>(channel)]; };
   std::ranges::stable_sort(order.gather, {}, magnitude);
   const auto split = order.gather.begin() + order.num_int4_channels;
-  std::sort(order.gather.begin(), split);
-  std::sort(split, order.gather.end());
+  // Equals in the source's order.
+  const auto is_more_active = [&](int32_t a, int32_t b) {
+    const float activity_a = activity[static_cast<size_t>(a)];
+    const float activity_b = activity[static_cast<size_t>(b)];
+    return activity_a > activity_b || (activity_a == activity_b && a < b);
+  };
+  std::sort(order.gather.begin(), split, is_more_active);
+  std::sort(split, order.gather.end(), is_more_active);
   return order;
 }
 

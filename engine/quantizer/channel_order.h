@@ -18,8 +18,9 @@ struct ChannelOrder {
 int NumInt4Channels(int num_channels, double int4_share);
 
 // Sends the channels of the largest calibrated magnitude to the INT8 region. Inside each region
-// channels keep their order, since neighbours of the source share a quantisation grid or a head.
-ChannelOrder OrderChannels(std::span<const float> abs_max, double int4_share);
+// channels run by falling activity, so that those of one block need the same precision.
+ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float> activity,
+                           double int4_share);
 
 // Columns of a row-major [num_rows, K] matrix in that order, and rows of one.
 std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather);

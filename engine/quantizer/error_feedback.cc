@@ -15,9 +15,6 @@
 namespace comet {
 namespace {
 
-// Added to each channel's own activity, as a share of it: keeps the compensation from fitting the
-// chance correlations of few calibration tokens (README.md has the figures).
-constexpr float kDamping = 0.5f;
 // Rows worked on together: their values of one channel are a few vectors, and a tile of 1,536
 // channels fits a second-level cache.
 constexpr size_t kTileRows = 32;
@@ -56,7 +53,7 @@ SpreadTable MakeSpreadTable(std::span<const float> gram, size_t n, int num_threa
     for (size_t r = 0; r < p; ++r) {
       correlation[p * n + r] = row[table.order[r]] / (root[p] * root[r]);
     }
-    correlation[p * n + p] = 1.0f + kDamping;
+    correlation[p * n + p] = 1.0f;
   }
   FactorLower(correlation, n, num_threads);
   table.spread = InvertLower(correlation, n, num_threads);

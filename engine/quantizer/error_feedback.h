@@ -10,9 +10,9 @@ namespace comet {
 // the other, the most active first, and each one's error is spread over the channels still to come
 // so that the layer's outputs on calibration data change least.
 //
-// weights [N, K] and gram [K, K] (the sum over calibration tokens of x x^T) are in the layer's
-// channel order. A row's result depends on that row and the gram matrix alone, so threads do not
-// change it. Source: GPTQ, Frantar et al. 2022, arXiv:2210.17323.
+// weights [N, K] and gram [K, K] (over calibration tokens, damped: positive definite) are in the
+// layer's channel order. A row's result depends on that row and the gram matrix alone, so threads
+// do not change it. Source: GPTQ, Frantar et al. 2022, arXiv:2210.17323.
 void FeedBackErrors(std::span<const float> weights, std::span<const float> gram,
                     TwoLevelWeights& quantized, int num_threads);
 

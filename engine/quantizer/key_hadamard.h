@@ -15,7 +15,9 @@ namespace comet {
 struct KeyHadamardChoice {
   double plain_error = 0.0;
   double hadamard_error = 0.0;  // Equal to plain_error where head_dim is no power of two.
+  bool is_smoothed = false;     // Of the layer after SmoothKeys().
   bool use_hadamard() const { return hadamard_error < plain_error; }
+  double error() const { return use_hadamard() ? hadamard_error : plain_error; }
 };
 
 // Measures both on the tokens of `hidden` [num_tokens, hidden_size] f32, device memory: the layer's

@@ -14,20 +14,20 @@ namespace {
 Result<LinearResult> QuantizeOrdered(Backend& backend, int num_outputs,
                                      std::span<const float> weights,
                                      const ActivationStatistics& statistics,
-                                     const ChannelOrder& order, int num_threads) {
+                                     const ChannelOrder& order,
+                                     const LayerQuantizerOptions& options) {
   const std::vector<float> ordered = PermuteColumns(weights, order.gather);
-  const std::vector<float> importance = PermuteColumns(statistics.Importance(), order.gather);
   const std::vector<float> sample = PermuteColumns(statistics.sample, order.gather);
-  const std::vector<float> gram =
-      PermuteRows(PermuteColumns(statistics.gram, order.gather), order.gather);
+  const std::vector<float> gram = PermuteRows(
+      PermuteColumns(statistics.DampedGram(options.damping), order.gather), order.gather);
   return QuantizeLinear(backend,
                         {.num_outputs = num_outputs,
+                         .num_inputs = statistics.num_channels,
                          .weights = ordered,
-                         .importance = importance,
                          .sample = sample,
                          .gram = gram,
                          .num_int4_channels = order.num_int4_channels},
-                        num_threads);
+                        options.search);
 }
 
 // Rows of gate and of up in the order that down_proj wants its channels.
@@ -44,7 +44,8 @@ Result<LayerResult> QuantizeLayer(Backend& backend, const ModelConfig& config,
                                   const FloatLayer& layer, const StatisticsObserver& statistics,
                                   const LayerQuantizerOptions& options) {
   const auto order_of = [&](LinearKind kind) {
-    return OrderChannels(statistics.of(kind).abs_max, options.int4_share);
+    const ActivationStatistics& seen = statistics.of(kind);
+    return OrderChannels(seen.abs_max, seen.Activity(), options.int4_share);
   };
   LayerResult result;
   // With a gather; `bias` may be empty.
@@ -52,9 +53,9 @@ Result<LayerResult> QuantizeLayer(Backend& backend, const ModelConfig& config,
                             const std::vector<float>& bias, QuantizedLinear& linear,
                             LinearAccuracy& accuracy) -> Status {
     ChannelOrder order = order_of(kind);
-    COMET_ASSIGN_OR_RETURN(LinearResult quantized,
-                           QuantizeOrdered(backend, num_outputs, weights, statistics.of(kind),
-                                           order, options.num_threads));
+    COMET_ASSIGN_OR_RETURN(
+        LinearResult quantized,
+        QuantizeOrdered(backend, num_outputs, weights, statistics.of(kind), order, options));
     linear = std::move(quantized.linear);
     linear.gather = std::move(order.gather);
     linear.bias = bias;

@@ -5,6 +5,7 @@
 #include "engine/model/model_config.h"
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/linear_quantizer.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -12,7 +13,8 @@ namespace comet {
 
 struct LayerQuantizerOptions {
   double int4_share = 0.84;
-  int num_threads = 1;
+  float damping = 0.1f;  // Of the gram matrices, in units of their mean diagonal.
+  WeightSearch search;
 };
 
 struct LayerResult {

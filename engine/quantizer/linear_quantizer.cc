@@ -7,6 +7,7 @@
 #include "engine/quantizer/error_feedback.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
+#include "engine/quantizer/weight_refinement.h"
 #include "kernels/base/math.h"
 
 namespace comet {
@@ -39,8 +40,8 @@ class SampleRunner {
 
 Result<SampleRunner> SampleRunner::Create(Backend& backend, const LinearTask& task) {
   Device& device = *backend.device;
-  const int num_channels = static_cast<int>(task.importance.size());
-  const int num_tokens = static_cast<int>(task.sample.size() / task.importance.size());
+  const int num_channels = task.num_inputs;
+  const int num_tokens = static_cast<int>(task.sample.size()) / num_channels;
   SampleRunner runner(backend, task.num_outputs);
   COMET_ASSIGN_OR_RETURN(
       runner.sample_,
@@ -79,6 +80,14 @@ Result<std::vector<float>> SampleRunner::Run(const PackedLinear& weights,
       backend_.device->CopyToHost(outputs.data(), outputs_.view().data(),
                                   static_cast<int64_t>(outputs.size() * sizeof(float))));
   return outputs;
+}
+
+std::vector<float> Diagonal(std::span<const float> matrix, int size) {
+  std::vector<float> diagonal;
+  for (size_t k = 0; k < matrix.size(); k += static_cast<size_t>(size) + 1) {
+    diagonal.push_back(matrix[k]);
+  }
+  return diagonal;
 }
 
 // Bits a weight takes in model.safetensors.
@@ -122,13 +131,20 @@ Status MeasureOutputs(Backend& backend, const LinearTask& task, LinearResult& re
 
 }  // namespace
 
-Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task, int num_threads) {
-  TwoLevelWeights weights = QuantizeTwoLevel(task.weights, task.importance, num_threads);
-  FeedBackErrors(task.weights, task.gram, weights, num_threads);
+Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
+                                    const WeightSearch& search) {
+  TwoLevelWeights weights =
+      QuantizeTwoLevel(task.weights, Diagonal(task.gram, task.num_inputs), search.num_threads);
+  if (search.feeds_errors_back) {
+    FeedBackErrors(task.weights, task.gram, weights, search.num_threads);
+  }
+  COMET_RETURN_IF_ERROR(RefineWeights(
+      backend, task.weights, task.gram,
+      {.num_rounds = search.num_refinement_rounds, .num_threads = search.num_threads}, weights));
   LinearResult result;
   QuantizedLinear& linear = result.linear;
   linear.num_outputs = task.num_outputs;
-  linear.num_inputs = static_cast<int>(task.importance.size());
+  linear.num_inputs = task.num_inputs;
   linear.precision.num_int4_channels = task.num_int4_channels;
   linear.codes = std::move(weights.codes);
   linear.steps = std::move(weights.steps);

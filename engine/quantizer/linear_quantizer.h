@@ -30,17 +30,25 @@ struct LinearResult {
 // One float linear layer with what calibration saw of it, both already in the order of `order`.
 struct LinearTask {
   int num_outputs = 0;
-  std::span<const float> weights;     // [N, K], columns permuted
-  std::span<const float> importance;  // [K], permuted
-  std::span<const float> sample;      // [num_sample_tokens, K], permuted
-  std::span<const float> gram;        // [K, K], rows and columns permuted
+  int num_inputs = 0;
+  std::span<const float> weights;  // [N, K], columns permuted
+  std::span<const float> sample;   // [num_sample_tokens, K], permuted
+  std::span<const float> gram;     // [K, K], damped, rows and columns permuted
   int num_int4_channels = 0;
+};
+
+// Which stages of the weight search run; off for ablations.
+struct WeightSearch {
+  bool feeds_errors_back = true;
+  int num_refinement_rounds = 3;
+  int num_threads = 1;
 };
 
 // Quantises the weights, then chooses the activation clip of least output error in the mixed mode
 // and measures both modes, all by the back end's own ops. gather and bias are left to the caller.
 // Errors: those of the back end.
-Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task, int num_threads);
+Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
+                                    const WeightSearch& search);
 
 // A view of the weights for packing.
 W4axWeights ViewOf(const QuantizedLinear& linear);

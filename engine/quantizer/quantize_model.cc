@@ -15,8 +15,10 @@
 #include "engine/quantizer/held_out.h"
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/key_bits.h"
+#include "engine/quantizer/key_smoothing.h"
 #include "engine/quantizer/layer_quantizer.h"
 #include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/scale_tuner.h"
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
@@ -43,14 +45,21 @@ class ModelQuantizer {
  private:
   Result<CalibrationText> ReadText();
   Status QuantizeEmbedding(const std::vector<std::vector<int>>& windows);
-  Status WriteLmHead(std::span<const float> table);
+  Result<Int8Rows> WriteLmHead(std::span<const float> table);
   size_t TableSize() const {
     return static_cast<size_t>(source_.config().vocab_size) *
            static_cast<size_t>(source_.config().hidden_size);
   }
   Status UploadHidden(std::span<const float> embedding,
                       const std::vector<std::vector<int>>& windows);
+  // As the quantised model embeds them.
+  void KeepTuningInputs(const std::vector<std::vector<int>>& windows,
+                        const std::function<float(size_t)>& value_at);
   Status QuantizeOneLayer(int layer_idx, LayerRunner& runner);
+  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram,
+                                  const std::vector<float>& first_window, FloatLayer& layer);
+  Result<std::vector<float>> Download(const DeviceTensor& tensor);
+  Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
 
@@ -61,6 +70,10 @@ class ModelQuantizer {
   std::unique_ptr<CheckpointWriter> writer_;
   std::vector<DeviceTensor> hidden_;  // One a window, [num_tokens, hidden_size] f32.
   AccuracyReport report_;
+  bool tunes_ = false;
+  std::vector<QuantizedLayer> layers_;  // Held back for tuning.
+  TuningTask tuning_;
+  std::vector<float> final_norm_;
   int sample_stride_ = 1;
   int steps_done_ = 0;
 };
@@ -74,8 +87,11 @@ Result<AccuracyReport> ModelQuantizer::Run() {
       .window_tokens_max = static_cast<int>(text.windows.front().size()),
       .num_sample_tokens = report_.num_sample_tokens,
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
-  COMET_RETURN_IF_ERROR(
-      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
+  const int64_t tuning_bytes = TuningBytes(config, calibration.window_tokens_max);
+  tunes_ = options_.tuning.num_steps > 0 && tuning_bytes <= options_.tuning_bytes_max;
+  const int64_t needed_bytes =
+      std::max(EstimatePeakBytes(config, calibration), tunes_ ? tuning_bytes : 0);
+  COMET_RETURN_IF_ERROR(CheckMemory(needed_bytes, options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
@@ -89,6 +105,8 @@ Result<AccuracyReport> ModelQuantizer::Run() {
   for (int i = 0; i < config.num_layers; ++i) {
     COMET_RETURN_IF_ERROR(QuantizeOneLayer(i, runner));
   }
+  if (tunes_) COMET_RETURN_IF_ERROR(Tune());
+  COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm_));
   hidden_.clear();
   COMET_RETURN_IF_ERROR(Finish(text.held_out));
   return std::move(report_);
@@ -130,31 +148,51 @@ Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& wi
     COMET_RETURN_IF_ERROR(CheckTensor("embedding", embedding, TableSize()));
     COMET_RETURN_IF_ERROR(UploadHidden(embedding, windows));
     if (source_.config().tied_embeddings) {
-      COMET_RETURN_IF_ERROR(WriteLmHead(embedding));
+      COMET_ASSIGN_OR_RETURN(const Int8Rows rows, WriteLmHead(embedding));
+      const size_t width = static_cast<size_t>(source_.config().hidden_size);
+      KeepTuningInputs(windows, [&](size_t i) {
+        return static_cast<float>(rows.codes[i]) * rows.scale[i / width];
+      });
     } else {
       std::vector<Half> table;
       table.reserve(embedding.size());
       for (const float value : embedding) table.push_back(HalfFromFloat(value));
+      KeepTuningInputs(windows, [&](size_t i) { return ToFloat(table[i]); });
       COMET_RETURN_IF_ERROR(writer_->WriteEmbedding(table));
     }
   }
   if (!source_.config().tied_embeddings) {
     COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source_.ReadLmHead());
     COMET_RETURN_IF_ERROR(CheckTensor("LM head", lm_head, TableSize()));
-    COMET_RETURN_IF_ERROR(WriteLmHead(lm_head));
+    COMET_RETURN_IF_ERROR(WriteLmHead(lm_head).status());
   }
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> final_norm, source_.ReadFinalNorm());
+  COMET_ASSIGN_OR_RETURN(final_norm_, source_.ReadFinalNorm());
   COMET_RETURN_IF_ERROR(
-      CheckTensor("final norm", final_norm, static_cast<size_t>(source_.config().hidden_size)));
-  COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm));
+      CheckTensor("final norm", final_norm_, static_cast<size_t>(source_.config().hidden_size)));
   Report("embedding and LM head");
   return Status::Ok();
 }
 
-Status ModelQuantizer::WriteLmHead(std::span<const float> table) {
-  const Int8Rows rows = QuantizeInt8Rows(table, source_.config().hidden_size);
+Result<Int8Rows> ModelQuantizer::WriteLmHead(std::span<const float> table) {
+  Int8Rows rows = QuantizeInt8Rows(table, source_.config().hidden_size);
   report_.lm_head_error = rows.relative_error;
-  return writer_->WriteLmHead(rows.codes, rows.scale);
+  COMET_RETURN_IF_ERROR(writer_->WriteLmHead(rows.codes, rows.scale));
+  return rows;
+}
+
+void ModelQuantizer::KeepTuningInputs(const std::vector<std::vector<int>>& windows,
+                                      const std::function<float(size_t)>& value_at) {
+  if (!tunes_) return;
+  const size_t width = static_cast<size_t>(source_.config().hidden_size);
+  for (const std::vector<int>& window : windows) {
+    std::vector<float> rows;
+    rows.reserve(window.size() * width);
+    for (const int token_id : window) {
+      const size_t first = static_cast<size_t>(token_id) * width;
+      for (size_t k = 0; k < width; ++k) rows.push_back(value_at(first + k));
+    }
+    tuning_.inputs.push_back(std::move(rows));
+  }
 }
 
 Status ModelQuantizer::UploadHidden(std::span<const float> embedding,
@@ -179,11 +217,9 @@ Status ModelQuantizer::UploadHidden(std::span<const float> embedding,
 
 Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   const ModelConfig& config = source_.config();
-  COMET_ASSIGN_OR_RETURN(const FloatLayer layer, source_.ReadLayer(layer_idx));
+  COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_.ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys,
-                         ChooseKeyBits(backend_, config, layer, hidden_.front().view(),
-                                       options_.kv.k_bits, options_.key_error_max));
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> first_window, Download(hidden_.front()));
 
   StatisticsObserver statistics(backend_, sample_stride_);
   {
@@ -194,25 +230,103 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
     }
   }
   COMET_RETURN_IF_ERROR(statistics.status());
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys,
+                         TreatKeys(statistics.of(LinearKind::kQkv).gram, first_window, layer));
 
+  WeightSearch search = options_.search;
+  search.num_threads = options_.num_threads;
   COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, config, layer, statistics,
                                                            {.int4_share = options_.int4_share,
-                                                            .num_threads = options_.num_threads}));
+                                                            .damping = options_.damping,
+                                                            .search = search}));
   result.layer.kv = {.k_bits = keys.k_bits, .v_bits = options_.kv.v_bits};
   result.layer.qk_hadamard = keys.hadamard.use_hadamard();
   result.accuracy.keys = keys.hadamard;
   result.accuracy.kv = result.layer.kv;
-  COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
+  if (tunes_) {
+    layers_.push_back(std::move(result.layer));
+  } else {
+    COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
+  }
   report_.layers.push_back(result.accuracy);
   Report(StrCat("layer ", layer_idx));
+  return Status::Ok();
+}
+
+// Smooths the layer's keys if that, with or without a Hadamard, makes attention's error less, and
+// widens them if it is still too large.
+Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
+                                                const std::vector<float>& first_window,
+                                                FloatLayer& layer) {
+  const ModelConfig& config = source_.config();
+  const int k_bits = options_.kv.k_bits;
+  const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;
+  COMET_ASSIGN_OR_RETURN(
+      const DeviceTensor hidden,
+      DeviceTensor::Upload(*backend_.device,
+                           {first_window.data(), DType::kF32, {num_tokens, config.hidden_size}}));
+  COMET_ASSIGN_OR_RETURN(KeyHadamardChoice choice,
+                         ChooseKeyHadamard(backend_, config, layer, hidden.view(), k_bits));
+  if (options_.smooths_keys) {
+    FloatLayer smoothed = layer;
+    SmoothKeys(config, gram, smoothed);
+    COMET_ASSIGN_OR_RETURN(KeyHadamardChoice other,
+                           ChooseKeyHadamard(backend_, config, smoothed, hidden.view(), k_bits));
+    if (other.error() < choice.error()) {
+      choice = other;
+      choice.is_smoothed = true;
+      layer = std::move(smoothed);
+    }
+  }
+  if (choice.error() <= options_.key_error_max || k_bits >= 16) {
+    return KeyBitsChoice{.k_bits = k_bits, .hadamard = choice};
+  }
+  COMET_ASSIGN_OR_RETURN(KeyBitsChoice wider, ChooseKeyBits(backend_, config, layer, hidden.view(),
+                                                            2 * k_bits, options_.key_error_max));
+  wider.hadamard.is_smoothed = choice.is_smoothed;
+  return wider;
+}
+
+Result<std::vector<float>> ModelQuantizer::Download(const DeviceTensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.view().shape().num_elements()));
+  COMET_RETURN_IF_ERROR(backend_.device->CopyToHost(
+      values.data(), tensor.view().data(), static_cast<int64_t>(values.size() * sizeof(float))));
+  return values;
+}
+
+Status ModelQuantizer::Tune() {
+  const ModelConfig& config = source_.config();
+  for (const DeviceTensor& hidden : hidden_) {
+    std::vector<float> rows(static_cast<size_t>(hidden.view().shape().num_elements()));
+    COMET_RETURN_IF_ERROR(backend_.device->CopyToHost(
+        rows.data(), hidden.view().data(), static_cast<int64_t>(rows.size() * sizeof(float))));
+    tuning_.float_outputs.push_back(std::move(rows));
+  }
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> head,
+                         config.tied_embeddings ? source_.ReadEmbedding() : source_.ReadLmHead());
+  const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size);
+  const std::vector<float> quantized_head = Dequantize(
+      Int8Weights{.codes = {rows.codes.data(), DType::kI8, {config.vocab_size, config.hidden_size}},
+                  .scale = {rows.scale.data(), DType::kF32, {config.vocab_size}}});
+  const std::vector<float> float_norm = final_norm_;
+  tuning_.float_norm = float_norm;
+  tuning_.float_head = head;
+  tuning_.quantized_head = quantized_head;
+  TuningOptions tuning = options_.tuning;
+  tuning.num_threads = options_.num_threads;
+  COMET_ASSIGN_OR_RETURN(report_.tuning, TuneScales(backend_, config, tuning_, tuning, layers_,
+                                                    final_norm_, [&] { Report("tuning"); }));
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    COMET_RETURN_IF_ERROR(writer_->WriteLayer(static_cast<int>(i), layers_[i]));
+  }
   return Status::Ok();
 }
 
 void ModelQuantizer::Report(std::string_view detail) {
   ++steps_done_;
   if (!progress_) return;
-  progress_(
-      {.steps_done = steps_done_, .num_steps = source_.config().num_layers + 4, .detail = detail});
+  const int num_steps = source_.config().num_layers + 4 + (tunes_ ? options_.tuning.num_steps : 0);
+  progress_({.steps_done = steps_done_, .num_steps = num_steps, .detail = detail});
 }
 
 }  // namespace
@@ -227,6 +341,12 @@ Status QuantizeModelOptions::Validate() const {
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
   check.InRange("num_threads", num_threads, 1, 1024);
   check.Require(key_error_max > 0.0, "key_error_max is not positive");
+  check.Require(damping > 0.0f && damping <= 10.0f, "damping is outside 0 (exclusive) to 10");
+  check.InRange("search.num_refinement_rounds", search.num_refinement_rounds, 0, 100);
+  check.InRange("tuning.num_steps", tuning.num_steps, 0, 100000);
+  check.InRange("tuning.step_tokens", tuning.step_tokens, 1, 1 << 20);
+  check.Require(tuning.rate > 0.0f && tuning.rate < 0.1f,
+                "tuning.rate is outside 0 to 0.1, both exclusive");
   check.Merge(comet::Validate(kv));
   return check.status();
 }

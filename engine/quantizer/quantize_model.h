@@ -9,6 +9,8 @@
 #include "engine/loader/float_source.h"
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/calibration.h"
+#include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/scale_tuner.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 #include "kernels/ops/kv_cache_view.h"
@@ -24,7 +26,12 @@ struct QuantizeModelOptions {
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
   KvFormat kv;                  // Of every layer, but for keys that need more bits:
   double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
-  int num_threads = 1;          // Of the weight search; the back end has its own.
+  float damping = 0.1f;         // Of the gram matrices, in units of their mean diagonal.
+  WeightSearch search;          // Its num_threads is the one below, as tuning's.
+  bool smooths_keys = true;     // Where it lowers attention's error.
+  TuningOptions tuning;
+  int64_t tuning_bytes_max = int64_t{4} << 30;  // A model that needs more is not tuned.
+  int num_threads = 1;                          // Of the weight search; the back end has its own.
   // Of the host: a model that needs more is refused before anything is written.
   int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
 
@@ -34,7 +41,8 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  int num_steps = 0;        // Layers, one for embedding and LM head, three for held-out text.
+  // Layers, one for embedding and LM head, those of tuning, three for held-out text.
+  int num_steps = 0;
   std::string_view detail;  // Valid during the call.
 };
 

@@ -73,18 +73,18 @@ Result<double> FloatOpsPerSecond(Backend& backend) {
 
 Result<double> SearchedWeightsPerSecond(Backend& backend, int num_threads) {
   const std::vector<float> weights = RandomMatrix(kSearchOutputs, kSearchInputs);
-  const std::vector<float> importance(kSearchInputs, 1.0f);
   const std::vector<float> sample = RandomMatrix(128, kSearchInputs);
   const std::vector<float> gram = NearIdentity(kSearchInputs);
   const LinearTask task{.num_outputs = kSearchOutputs,
+                        .num_inputs = kSearchInputs,
                         .weights = weights,
-                        .importance = importance,
                         .sample = sample,
                         .gram = gram,
                         .num_int4_channels = kSearchInputs / 2};
-  COMET_ASSIGN_OR_RETURN(const double seconds, FastestSeconds([&] {
-                           return QuantizeLinear(backend, task, num_threads).status();
-                         }));
+  COMET_ASSIGN_OR_RETURN(
+      const double seconds, FastestSeconds([&] {
+        return QuantizeLinear(backend, task, {.num_threads = num_threads}).status();
+      }));
   return 1.0 * kSearchOutputs * kSearchInputs / seconds;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/float_source.h"
 #include "engine/loader/mapped_file.h"
+#include "engine/loader/rescaled_source.h"
 #include "engine/quantizer/quantize_model.h"
 #include "kernels/base/host_limits.h"
 #include "server/commands/progress.h"
@@ -31,6 +32,10 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
       static_cast<long long>(held_out.num_predictions), held_out.source, held_out.int8,
       100.0 * (held_out.int8 / held_out.source - 1.0), held_out.mixed,
       100.0 * (held_out.mixed / held_out.source - 1.0));
+  if (report.tuning.num_steps > 0) {
+    std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
+                report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
+  }
 }
 
 }  // namespace
@@ -44,15 +49,26 @@ Status RunQuantize(const QuantizeOptions& options) {
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
                                      .key_error_max = options.key_error_max,
+                                     .damping = static_cast<float>(options.damping),
                                      .num_threads = num_threads,
                                      .memory_bytes_max = host.memory_free_bytes};
+  model_options.search.feeds_errors_back = !options.no_error_feedback;
+  model_options.search.num_refinement_rounds = options.refinement_rounds;
+  model_options.smooths_keys = !options.no_key_smoothing;
+  model_options.tuning.num_steps = options.tuning_steps;
+  model_options.tuning.rate = static_cast<float>(options.tuning_rate);
+  if (options.calibration_tokens > 0) {
+    model_options.calibration.tokens_max = options.calibration_tokens;
+  }
   if (!options.calibration.empty()) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));
   }
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source,
-                         FloatSource::Open(options.source));
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<FloatSource> source, FloatSource::Open(options.source));
+  if (options.has_rescale) {
+    source = MakeRescaledSource(std::move(source), static_cast<uint64_t>(options.rescale_seed));
+  }
   AccuracyReport report;
   {
     Progress progress("quantize");

@@ -72,6 +72,7 @@ class PlantedTest : public testing::Test {
                           .calibration = {.window_tokens = 128, .tokens_max = 256},
                           .int4_share = kInt4Share,
                           .sample_tokens_max = 64,
+                          .tuning = {.num_steps = 0},
                           .num_threads = 2},
                          {});
   }
@@ -131,7 +132,8 @@ TEST_F(PlantedTest, PermutationFindsEveryOutlier) {
 
     for (const LinearKind kind :
          {LinearKind::kQkv, LinearKind::kO, LinearKind::kGateUp, LinearKind::kDown}) {
-      const ChannelOrder order = OrderChannels(statistics.of(kind).abs_max, kInt4Share);
+      const ActivationStatistics& seen = statistics.of(kind);
+      const ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), kInt4Share);
 
       const auto int8 = order.gather.begin() + order.num_int4_channels;
       for (const int channel : OutliersOf(kind)) {

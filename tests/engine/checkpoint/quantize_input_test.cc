@@ -97,7 +97,8 @@ class QuantizeInputTest : public testing::Test {
     return QuantizeModel(*source_, backend_,
                          {.output = temp_.PathOf("model"),
                           .calibration_text = text,
-                          .calibration = {.window_tokens = 32, .tokens_max = 64}},
+                          .calibration = {.window_tokens = 32, .tokens_max = 64},
+                          .tuning = {.num_steps = 0}},
                          {})
         .status();
   }

@@ -41,7 +41,8 @@ class QuantizeModelTest : public testing::Test {
             .calibration_text =
                 "Once upon a time there was a little girl who lived by the sea. "
                 "\"Where is my boat?\" she asked. The boat was big and red.",
-            .calibration = {.window_tokens = 32, .tokens_max = 256}};
+            .calibration = {.window_tokens = 32, .tokens_max = 256},
+            .tuning = {.num_steps = 2}};
   }
 
   // Logits of every position of one sentence.

@@ -9,6 +9,7 @@
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/key_smoothing.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
@@ -60,17 +61,19 @@ TEST(ChannelOrder, ReachesTheWantedShareInWholeBlocks) {
   EXPECT_EQ(NumInt4Channels(64, 0.84), 0);
 }
 
-TEST(ChannelOrder, SendsOutliersToTheEndAndKeepsNeighbours) {
+TEST(ChannelOrder, SendsOutliersToTheEndAndSortsByActivity) {
   std::vector<float> abs_max(192, 1.0f);
   abs_max[3] = 50.0f;
   abs_max[100] = 60.0f;
+  std::vector<float> activity(192, 1.0f);
+  activity[7] = 3.0f;
+  activity[3] = 2.0f;
 
-  const ChannelOrder order = OrderChannels(abs_max, 0.5);
+  const ChannelOrder order = OrderChannels(abs_max, activity, 0.5);
 
   EXPECT_EQ(order.num_int4_channels, 128);
-  EXPECT_TRUE(std::ranges::is_sorted(std::span(order.gather).first(128)));
-  EXPECT_TRUE(std::ranges::is_sorted(std::span(order.gather).last(64)));
-  EXPECT_EQ(std::ranges::count(std::span(order.gather).last(64), 3), 1);
+  EXPECT_EQ(order.gather[0], 7);
+  EXPECT_EQ(order.gather[128], 3);
   EXPECT_EQ(std::ranges::count(std::span(order.gather).first(128), 3), 0);
   EXPECT_EQ(std::ranges::count(std::span(order.gather).first(128), 100), 0);
   std::vector<int32_t> sorted = order.gather;
@@ -87,15 +90,45 @@ TEST(ChannelOrder, PermutesColumnsAndRows) {
             (std::vector<float>{4, 5, 6, 1, 2, 3}));
 }
 
-TEST(ActivationStatistics, SilentChannelsKeepAShareOfImportance) {
+TEST(ActivationStatistics, DampingGivesSilentChannelsAShare) {
   ActivationStatistics statistics;
-  statistics.num_tokens = 10;
-  statistics.sum_sq = {0.0, 1000.0};
+  statistics.num_channels = 2;
+  statistics.gram = {0.0f, 0.0f, 0.0f, 10.0f};
 
-  const std::vector<float> importance = statistics.Importance();
+  EXPECT_EQ(statistics.DampedGram(0.1f), (std::vector<float>{0.1f, 0.0f, 0.0f, 2.1f}));
+  EXPECT_EQ(statistics.Activity(), (std::vector<float>{0.0f, 10.0f}));
+}
 
-  EXPECT_FLOAT_EQ(importance[0], 0.5f);
-  EXPECT_FLOAT_EQ(importance[1], 100.0f);
+// Logits are sums over rotary pairs of query times key: the products of their rows must stay.
+TEST(KeySmoothing, KeepsLogitsAndBalancesPairs) {
+  ModelConfig config;
+  config.hidden_size = 12;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 8;
+  config.rotary_dim = 8;
+  FloatLayer layer;
+  layer.qkv = NormalValues(static_cast<size_t>(config.qkv_size() * 12), 21);
+  for (size_t k = 0; k < 12; ++k) layer.qkv[(32 + 3) * 12 + k] *= 50.0f;  // A loud key channel.
+  std::vector<float> gram(12 * 12);
+  for (size_t k = 0; k < 12; ++k) gram[k * 13] = 1.0f;
+  FloatLayer smoothed = layer;
+
+  SmoothKeys(config, gram, smoothed);
+
+  const auto row = [](const FloatLayer& of, size_t n) { return of.qkv[n * 12 + 5]; };
+  for (size_t head = 0; head < 4; ++head) {
+    for (size_t channel = 0; channel < 8; ++channel) {
+      const size_t q = head * 8 + channel;
+      const size_t k = 32 + head / 2 * 8 + channel;
+      const float product = row(layer, q) * row(layer, k);
+      EXPECT_NEAR(row(smoothed, q) * row(smoothed, k), product, 1e-5f * std::abs(product));
+    }
+  }
+  // A pair shares its factor, or rotating it would not commute.
+  EXPECT_FLOAT_EQ(row(smoothed, 3) / row(layer, 3), row(smoothed, 7) / row(layer, 7));
+  EXPECT_LT(std::abs(row(smoothed, 35) / row(layer, 35)), 0.3f);
+  for (size_t v = 48 * 12; v < layer.qkv.size(); ++v) EXPECT_EQ(smoothed.qkv[v], layer.qkv[v]);
 }
 
 TEST(TwoLevelWeights, ReproducesValuesOnItsGrid) {

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/loader/checkpoint_writer.h"
+#include "engine/model/decoder_layer.h"
+#include "engine/model/model_config.h"
+#include "engine/model/rope.h"
+#include "engine/quantizer/attention_gradient.h"
+#include "kernels/base/status.h"
+#include "kernels/make_backend.h"
+
+namespace comet {
+
+// The continuous parameters of one quantised layer that tuning moves, as factors on what the
+// checkpoint holds; or the gradients of them.
+struct LayerFactors {
+  std::array<std::vector<float>, kNumLinearKinds> scale;  // [N] of each linear's scales
+  std::vector<float> input_norm;                          // [hidden]
+  std::vector<float> post_attention_norm;                 // [hidden]
+};
+
+// What the forward pass of one window leaves for the backward pass; rows of num_tokens each.
+struct LayerTape {
+  std::vector<float> hidden;  // The layer's input.
+  std::vector<float> qkv;     // Products without scale factors and bias, as for the next four.
+  AttentionRows attention;    // Rotated; keys and values as the cache holds them.
+  std::vector<float> o;
+  std::vector<float> mid_hidden;  // The residual stream after attention.
+  std::vector<float> gate_up;
+  std::vector<float> down;
+};
+
+// One quantised layer in fp32, forward and backward, for tuning its factors: weights as the codes
+// give them, keys and values rounded as the layer's cache does (the gradient passes through
+// unchanged: a straight-through estimate), other activations not rounded. Linear products go
+// through the back end; everything else is computed on the host. Immutable after making.
+class DifferentiableLayer {
+ public:
+  // Errors: those of the back end.
+  static Result<DifferentiableLayer> Make(Backend& backend, const ModelConfig& config,
+                                          const QuantizedLayer& layer, int window_tokens_max,
+                                          int num_threads);
+
+  // Factors of 1.
+  LayerFactors UnitFactors() const;
+
+  // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced.
+  Status Forward(const LayerFactors& factors, std::vector<float>& hidden, LayerTape& tape) const;
+
+  // Replaces the gradient of the layer's output by that of its input, and adds to `gradient`.
+  Status Backward(const LayerFactors& factors, const LayerTape& tape, std::vector<float>& d_hidden,
+                  LayerFactors& gradient) const;
+
+ private:
+  struct Matrix {
+    std::unique_ptr<PackedLinear> forward;   // [N, K], channels in the producer's order
+    std::unique_ptr<PackedLinear> backward;  // [K, N]
+    std::vector<float> bias;
+  };
+
+  const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
+  AttentionShape ShapeOf(size_t num_tokens) const;
+  Status Apply(LinearKind kind, const LayerFactors& factors, std::span<const float> input,
+               std::vector<float>& product, std::vector<float>& output) const;
+  void Finish(LinearKind kind, const LayerFactors& factors, std::vector<float>& rows) const;
+  Result<std::vector<float>> ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                           std::span<const float> product,
+                                           std::span<const float> d_output,
+                                           LayerFactors& gradient) const;
+  AttentionRows SplitHeads(std::span<const float> qkv) const;
+  std::vector<float> JoinHeads(const AttentionRows& rows) const;
+  void Rotate(std::vector<float>& rows, size_t num_tokens, float direction) const;
+  void RoundKeysAndValues(AttentionRows& rows) const;
+
+  Backend* backend_ = nullptr;
+  ModelConfig config_;
+  int num_threads_ = 1;
+  RopeTables rope_;
+  KvFormat kv_;
+  bool qk_hadamard_ = false;
+  std::array<Matrix, kNumLinearKinds> matrices_;
+  std::vector<float> input_norm_;
+  std::vector<float> post_attention_norm_;
+};
+
+// Root-mean-square norm of rows, and its gradient: the parts a model's last norm shares.
+std::vector<float> NormRows(std::span<const float> hidden, std::span<const float> weight,
+                            std::span<const float> factor, float epsilon);
+void AddNormRowsGradient(std::span<const float> hidden, std::span<const float> weight,
+                         std::span<const float> factor, float epsilon,
+                         std::span<const float> d_normed, std::vector<float>& d_hidden,
+                         std::vector<float>& d_factor);
+
+}  // namespace comet

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/base/status.h"
+#include "kernels/make_backend.h"
+#include "kernels/ops/linear.h"
+
+namespace comet {
+
+// Dense fp32 products of host matrices by a back end's float `linear`: its fixed order of additions
+// makes them repeatable on every thread count. Errors: those of the back end.
+
+// A row-major [num_rows, num_columns] matrix, held by the back end.
+Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
+                                                 int num_rows, int num_columns);
+
+// a b^T: a [m, k], b [n, k]; the result is [m, n].
+Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                                const PackedLinear& b);
+Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                                std::span<const float> b, int k);
+
+// [num_rows, num_columns] to [num_columns, num_rows].
+std::vector<float> Transposed(std::span<const float> matrix, int num_columns);
+
+}  // namespace comet

@@ -1,0 +1,268 @@
+#include "engine/quantizer/scale_tuner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numbers>
+
+#include "engine/quantizer/decoder_gradient.h"
+#include "engine/quantizer/float_product.h"
+#include "engine/quantizer/parallel_rows.h"
+#include "kernels/base/exact_math.h"
+
+namespace comet {
+namespace {
+
+constexpr int kWarmupSteps = 4;
+constexpr float kMomentum = 0.9f;
+constexpr float kSquareMomentum = 0.95f;  // Short, as the steps are few.
+constexpr float kTiny = 1e-12f;
+constexpr float kFactorMin = 0.1f;  // A scale stays positive.
+
+// One vector of factors under Adam (Kingma and Ba, arXiv:1412.6980).
+class AdamVector {
+ public:
+  explicit AdamVector(size_t size) : mean_(size), square_(size) {}
+
+  void Step(const std::vector<float>& gradient, int step, float rate, std::vector<float>& values) {
+    const float mean_share = 1.0f - std::pow(kMomentum, static_cast<float>(step));
+    const float square_share = 1.0f - std::pow(kSquareMomentum, static_cast<float>(step));
+    for (size_t i = 0; i < values.size(); ++i) {
+      mean_[i] = kMomentum * mean_[i] + (1.0f - kMomentum) * gradient[i];
+      square_[i] =
+          kSquareMomentum * square_[i] + (1.0f - kSquareMomentum) * gradient[i] * gradient[i];
+      const float length = std::sqrt(square_[i] / square_share) + kTiny;
+      values[i] = std::max(values[i] - rate * (mean_[i] / mean_share) / length, kFactorMin);
+    }
+  }
+
+ private:
+  std::vector<float> mean_;
+  std::vector<float> square_;
+};
+
+// Every factor of the model; or their gradients.
+struct ModelFactors {
+  std::vector<LayerFactors> layers;
+  std::vector<float> final_norm;
+
+  // In a fixed order.
+  std::vector<std::vector<float>*> Vectors() {
+    std::vector<std::vector<float>*> vectors;
+    for (LayerFactors& layer : layers) {
+      for (std::vector<float>& scale : layer.scale) vectors.push_back(&scale);
+      vectors.push_back(&layer.input_norm);
+      vectors.push_back(&layer.post_attention_norm);
+    }
+    vectors.push_back(&final_norm);
+    return vectors;
+  }
+};
+
+// The largest logit and the logarithm of the sum of exponentials beyond it.
+struct LogSum {
+  explicit LogSum(std::span<const float> logits)
+      : highest(*std::max_element(logits.begin(), logits.end())) {
+    float sum = 0.0f;
+    for (const float logit : logits) sum += Exp(logit - highest);
+    log_sum = std::log(sum);
+  }
+  float LogProbability(float logit) const { return logit - highest - log_sum; }
+
+  float highest;
+  float log_sum = 0.0f;
+};
+
+class Tuner {
+ public:
+  static Result<Tuner> Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
+                              const TuningOptions& options, std::span<const QuantizedLayer> layers);
+
+  Result<TuningResult> Run(const std::function<void()>& on_step);
+  void Apply(std::span<QuantizedLayer> layers, std::vector<float>& final_norm) const;
+
+ private:
+  Tuner(Backend& backend, const ModelConfig& config, const TuningTask& task,
+        const TuningOptions& options)
+      : backend_(backend), config_(config), task_(task), options_(options) {}
+
+  // Adds the window's divergences, summed over its tokens, and their gradient.
+  Status AddWindow(size_t window, double& loss);
+  double Divergence(std::span<const float> target, std::span<float> logits) const;
+  float RateAt(int step) const;
+
+  Backend& backend_;
+  const ModelConfig& config_;
+  const TuningTask& task_;
+  const TuningOptions& options_;
+  std::vector<DifferentiableLayer> layers_;
+  std::unique_ptr<PackedLinear> float_head_;
+  std::unique_ptr<PackedLinear> head_;
+  std::unique_ptr<PackedLinear> head_backward_;
+  ModelFactors factors_;
+  ModelFactors gradient_;
+  std::vector<LayerTape> tapes_;
+};
+
+Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
+                            const TuningOptions& options, std::span<const QuantizedLayer> layers) {
+  Tuner tuner(backend, config, task, options);
+  size_t values_max = 0;
+  for (const std::vector<float>& rows : task.inputs) values_max = std::max(values_max, rows.size());
+  const int window_tokens_max = static_cast<int>(values_max) / config.hidden_size;
+  for (const QuantizedLayer& layer : layers) {
+    COMET_ASSIGN_OR_RETURN(
+        DifferentiableLayer made,
+        DifferentiableLayer::Make(backend, config, layer, window_tokens_max, options.num_threads));
+    tuner.factors_.layers.push_back(made.UnitFactors());
+    tuner.layers_.push_back(std::move(made));
+  }
+  tuner.factors_.final_norm.assign(task.float_norm.size(), 1.0f);
+  tuner.gradient_ = tuner.factors_;
+  tuner.tapes_.resize(layers.size());
+  const int hidden = config.hidden_size;
+  COMET_ASSIGN_OR_RETURN(tuner.float_head_,
+                         PackMatrix(backend, task.float_head, config.vocab_size, hidden));
+  COMET_ASSIGN_OR_RETURN(tuner.head_,
+                         PackMatrix(backend, task.quantized_head, config.vocab_size, hidden));
+  COMET_ASSIGN_OR_RETURN(
+      tuner.head_backward_,
+      PackMatrix(backend, Transposed(task.quantized_head, hidden), hidden, config.vocab_size));
+  return tuner;
+}
+
+Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
+  std::vector<AdamVector> adam;
+  for (const std::vector<float>* vector : factors_.Vectors()) adam.emplace_back(vector->size());
+  TuningResult result;
+  size_t window = 0;
+  for (int step = 0; step < options_.num_steps; ++step) {
+    for (std::vector<float>* vector : gradient_.Vectors()) std::ranges::fill(*vector, 0.0f);
+    double loss = 0.0;
+    size_t num_tokens = 0;
+    for (size_t i = 0; i < task_.inputs.size(); ++i) {
+      if (num_tokens >= static_cast<size_t>(options_.step_tokens)) break;
+      COMET_RETURN_IF_ERROR(AddWindow(window, loss));
+      num_tokens += task_.inputs[window].size() / task_.float_norm.size();
+      window = (window + 1) % task_.inputs.size();
+    }
+    const std::vector<std::vector<float>*> gradients = gradient_.Vectors();
+    const std::vector<std::vector<float>*> values = factors_.Vectors();
+    for (size_t i = 0; i < values.size(); ++i) {
+      // Adam divides the length of the gradient out: a sum serves as well as a mean.
+      adam[i].Step(*gradients[i], step + 1, RateAt(step), *values[i]);
+    }
+    result.last_loss = loss / static_cast<double>(num_tokens);
+    if (step == 0) result.first_loss = result.last_loss;
+    ++result.num_steps;
+    if (on_step) on_step();
+  }
+  return result;
+}
+
+// Rises over the first steps, then falls to zero along a cosine.
+float Tuner::RateAt(int step) const {
+  const float warmup = std::min(1.0f, static_cast<float>(step + 1) / kWarmupSteps);
+  const float share = static_cast<float>(step) / static_cast<float>(options_.num_steps);
+  return options_.rate * warmup * 0.5f * (1.0f + std::cos(std::numbers::pi_v<float> * share));
+}
+
+Status Tuner::AddWindow(size_t window, double& loss) {
+  std::vector<float> hidden = task_.inputs[window];
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], hidden, tapes_[i]));
+  }
+  const float epsilon = config_.rms_norm_epsilon;
+  const std::vector<float> ones(task_.float_norm.size(), 1.0f);
+  COMET_ASSIGN_OR_RETURN(
+      const std::vector<float> target,
+      MultiplyByTransposed(backend_,
+                           NormRows(task_.float_outputs[window], task_.float_norm, ones, epsilon),
+                           *float_head_));
+  COMET_ASSIGN_OR_RETURN(
+      std::vector<float> logits,
+      MultiplyByTransposed(
+          backend_, NormRows(hidden, task_.float_norm, factors_.final_norm, epsilon), *head_));
+  loss += Divergence(target, logits);
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_normed,
+                         MultiplyByTransposed(backend_, logits, *head_backward_));
+  std::vector<float> d_hidden(hidden.size());
+  AddNormRowsGradient(hidden, task_.float_norm, factors_.final_norm, epsilon, d_normed, d_hidden,
+                      gradient_.final_norm);
+  for (size_t i = layers_.size(); i-- > 0;) {
+    COMET_RETURN_IF_ERROR(
+        layers_[i].Backward(factors_.layers[i], tapes_[i], d_hidden, gradient_.layers[i]));
+  }
+  return Status::Ok();
+}
+
+// Of the rows' distributions, summed; the logits become its gradient.
+double Tuner::Divergence(std::span<const float> target, std::span<float> logits) const {
+  const size_t vocab = static_cast<size_t>(config_.vocab_size);
+  std::vector<double> divergences(logits.size() / vocab);
+  ParallelRows(options_.num_threads, static_cast<int>(divergences.size()), [&](int begin, int end) {
+    for (size_t t = static_cast<size_t>(begin); t < static_cast<size_t>(end); ++t) {
+      const std::span<const float> wanted = target.subspan(t * vocab, vocab);
+      const std::span<float> row = logits.subspan(t * vocab, vocab);
+      const LogSum of_wanted(wanted);
+      const LogSum of_row(row);
+      for (size_t i = 0; i < vocab; ++i) {
+        const float log_p = of_wanted.LogProbability(wanted[i]);
+        const float log_q = of_row.LogProbability(row[i]);
+        const float p = Exp(log_p);
+        divergences[t] += double{p * (log_p - log_q)};
+        row[i] = Exp(log_q) - p;
+      }
+    }
+  });
+  double sum = 0.0;
+  for (const double divergence : divergences) sum += divergence;
+  return sum;
+}
+
+void Multiply(std::vector<float>& values, const std::vector<float>& factors) {
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= factors[i];
+}
+
+void Tuner::Apply(std::span<QuantizedLayer> layers, std::vector<float>& final_norm) const {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerFactors& factors = factors_.layers[i];
+    QuantizedLayer& layer = layers[i];
+    QuantizedLinear* linears[] = {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
+    for (size_t kind = 0; kind < factors.scale.size(); ++kind) {
+      Multiply(linears[kind]->scale, factors.scale[kind]);
+    }
+    Multiply(layer.input_norm, factors.input_norm);
+    Multiply(layer.post_attention_norm, factors.post_attention_norm);
+  }
+  Multiply(final_norm, factors_.final_norm);
+}
+
+}  // namespace
+
+int64_t TuningBytes(const ModelConfig& config, int window_tokens) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t layer_weights = hidden * (config.qkv_size() + config.q_size()) +
+                                3 * hidden * static_cast<int64_t>(config.ffn_size);
+  const int64_t layer_tape =
+      window_tokens * (4 * hidden + 2 * config.qkv_size() + 2 * config.ffn_size);
+  const int64_t head = hidden * config.vocab_size;
+  const int64_t logits = int64_t{window_tokens} * config.vocab_size;
+  // Weights both ways round, heads of float and quantised model and the latter's transpose, once
+  // more where they are read from.
+  const int64_t num_floats =
+      config.num_layers * (2 * layer_weights + layer_tape) + 5 * head + 3 * logits;
+  return num_floats * static_cast<int64_t>(sizeof(float));
+}
+
+Result<TuningResult> TuneScales(Backend& backend, const ModelConfig& config, const TuningTask& task,
+                                const TuningOptions& options, std::span<QuantizedLayer> layers,
+                                std::vector<float>& final_norm,
+                                const std::function<void()>& on_step) {
+  COMET_ASSIGN_OR_RETURN(Tuner tuner, Tuner::Create(backend, config, task, options, layers));
+  COMET_ASSIGN_OR_RETURN(const TuningResult result, tuner.Run(on_step));
+  tuner.Apply(layers, final_norm);
+  return result;
+}
+
+}  // namespace comet

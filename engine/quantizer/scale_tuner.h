@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/loader/checkpoint_writer.h"
+#include "engine/model/model_config.h"
+#include "kernels/base/status.h"
+#include "kernels/make_backend.h"
+
+namespace comet {
+
+struct TuningOptions {
+  int num_steps = 36;      // 0: none.
+  int step_tokens = 2048;  // In whole windows, each at most once; the next step goes on behind.
+  float rate = 6e-3f;      // Largest relative change of a factor in one step, about.
+  int num_threads = 1;
+};
+
+struct TuningResult {
+  int num_steps = 0;
+  double first_loss = 0.0;  // Mean divergence from the float model, nats a token, of the first step
+  double last_loss = 0.0;   // and of the last.
+};
+
+// What the float model says of the calibration windows, and the quantised model's fixed ends.
+struct TuningTask {
+  std::vector<std::vector<float>> inputs;         // [window][tokens, hidden]: embedded by the
+                                                  // quantised model
+  std::vector<std::vector<float>> float_outputs;  // The float model's, ahead of its last norm
+  std::span<const float> float_norm;              // [hidden]
+  std::span<const float> float_head;              // [vocab, hidden]
+  std::span<const float> quantized_head;          // [vocab, hidden], dequantised
+};
+
+// Bytes of host and device memory that tuning holds at once, about.
+int64_t TuningBytes(const ModelConfig& config, int window_tokens);
+
+// Moves the row scales of every linear layer and the weights of every norm, codes and steps held,
+// so that the quantised model's predictions on the calibration windows come nearer the float
+// model's: Adam steps along the gradient of the Kullback-Leibler divergence, through weights,
+// keys and values as quantised and other activations that are not rounded. The same input gives the
+// same bytes on every thread count. Errors: those of the back end. Source: EfficientQAT's
+// end-to-end phase (arXiv:2407.11062), row scales in place of group scales; norm tweaking
+// (arXiv:2309.02784).
+Result<TuningResult> TuneScales(Backend& backend, const ModelConfig& config, const TuningTask& task,
+                                const TuningOptions& options, std::span<QuantizedLayer> layers,
+                                std::vector<float>& final_norm,
+                                const std::function<void()>& on_step);
+
+}  // namespace comet

@@ -1,0 +1,197 @@
+#include "engine/quantizer/scale_tuner.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/quantizer/cache_rounding.h"
+#include "engine/quantizer/decoder_gradient.h"
+#include "engine/quantizer/two_level_weights.h"
+#include "kernels/base/random.h"
+
+namespace comet {
+namespace {
+
+constexpr int kTokens = 5;
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.hidden_size = 16;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 8;
+  config.rotary_dim = 8;
+  config.ffn_size = 24;
+  config.vocab_size = 11;
+  return config;
+}
+
+std::vector<float> NormalValues(Random& random, size_t count, float deviation) {
+  std::vector<float> values(count);
+  for (float& value : values) value = deviation * random.NextNormal();
+  return values;
+}
+
+QuantizedLinear MakeLinear(Random& random, int num_outputs, int num_inputs) {
+  const std::vector<float> weights = NormalValues(
+      random, static_cast<size_t>(num_outputs * num_inputs), 1.0f / std::sqrt(float(num_inputs)));
+  const std::vector<float> importance(static_cast<size_t>(num_inputs), 1.0f);
+  TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 1);
+  QuantizedLinear linear;
+  linear.num_outputs = num_outputs;
+  linear.num_inputs = num_inputs;
+  linear.codes = std::move(quantized.codes);
+  linear.steps = std::move(quantized.steps);
+  linear.scale = std::move(quantized.scale);
+  for (int k = 0; k < num_inputs; ++k) linear.gather.push_back((k + 3) % num_inputs);
+  return linear;
+}
+
+QuantizedLayer MakeLayer(Random& random) {
+  const ModelConfig config = SmallConfig();
+  QuantizedLayer layer;
+  layer.qkv = MakeLinear(random, config.qkv_size(), config.hidden_size);
+  layer.qkv.bias = NormalValues(random, static_cast<size_t>(config.qkv_size()), 0.3f);
+  layer.o = MakeLinear(random, config.hidden_size, config.q_size());
+  layer.gate_up = MakeLinear(random, 2 * config.ffn_size, config.hidden_size);
+  layer.down = MakeLinear(random, config.hidden_size, config.ffn_size);
+  layer.down.gather.clear();
+  layer.kv = {.k_bits = 32, .v_bits = 32};  // Rounding has no slope to compare with.
+  layer.input_norm = NormalValues(random, 16, 1.0f);
+  layer.post_attention_norm = NormalValues(random, 16, 1.0f);
+  return layer;
+}
+
+class ScaleTuner : public testing::Test {
+ protected:
+  void SetUp() override {
+    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 1});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = std::move(backend).value();
+  }
+
+  // sum of out * direction, a scalar function of hidden and factors.
+  double Project(const DifferentiableLayer& layer, const LayerFactors& factors,
+                 std::vector<float> hidden, const std::vector<float>& direction) {
+    LayerTape tape;
+    EXPECT_TRUE(layer.Forward(factors, hidden, tape).ok());
+    double sum = 0.0;
+    for (size_t i = 0; i < hidden.size(); ++i) sum += double{hidden[i]} * double{direction[i]};
+    return sum;
+  }
+
+  Backend backend_;
+  Random random_{5};
+};
+
+TEST_F(ScaleTuner, GradientsAreThoseOfFiniteDifferences) {
+  const DifferentiableLayer layer =
+      DifferentiableLayer::Make(backend_, SmallConfig(), MakeLayer(random_), kTokens, 1).value();
+  LayerFactors factors = layer.UnitFactors();
+  for (std::vector<float>& scale : factors.scale) {
+    for (float& factor : scale) factor = random_.NextFloat(0.8f, 1.2f);
+  }
+  std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
+  const std::vector<float> direction = NormalValues(random_, kTokens * 16, 1.0f);
+  LayerTape tape;
+  std::vector<float> output = hidden;
+  ASSERT_TRUE(layer.Forward(factors, output, tape).ok());
+  std::vector<float> d_hidden = direction;
+  LayerFactors gradient = layer.UnitFactors();
+  for (std::vector<float>& scale : gradient.scale) std::ranges::fill(scale, 0.0f);
+  std::ranges::fill(gradient.input_norm, 0.0f);
+  std::ranges::fill(gradient.post_attention_norm, 0.0f);
+
+  ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient).ok());
+
+  const auto expect_slope = [&](float& value, float expected, const char* name, size_t i) {
+    constexpr float kStep = 4e-3f;
+    const float before = value;
+    value = before + kStep;
+    const double high = Project(layer, factors, hidden, direction);
+    value = before - kStep;
+    const double low = Project(layer, factors, hidden, direction);
+    value = before;
+    const double slope = (high - low) / (2.0 * double{kStep});
+    EXPECT_NEAR(slope, double{expected}, 5e-3 + 5e-3 * std::abs(slope)) << name << " " << i;
+  };
+  for (size_t kind = 0; kind < factors.scale.size(); ++kind) {
+    for (size_t i = 0; i < factors.scale[kind].size(); i += 3) {
+      expect_slope(factors.scale[kind][i], gradient.scale[kind][i], "scale", i + 100 * kind);
+    }
+  }
+  for (size_t i = 0; i < 16; ++i) {
+    expect_slope(factors.input_norm[i], gradient.input_norm[i], "input norm", i);
+    expect_slope(factors.post_attention_norm[i], gradient.post_attention_norm[i], "second norm", i);
+  }
+  for (size_t i = 0; i < hidden.size(); i += 2) expect_slope(hidden[i], d_hidden[i], "hidden", i);
+}
+
+TEST(CacheRounding, ValuesStayWithinHalfAStep) {
+  Random random(8);
+  std::vector<float> row = NormalValues(random, 64, 1.0f);
+  const std::vector<float> original = row;
+  const auto [low, high] = std::ranges::minmax(original);
+
+  RoundThroughCache(row, 4);
+
+  for (size_t i = 0; i < row.size(); ++i) {
+    EXPECT_NEAR(row[i], original[i], 0.51f * (high - low) / 15.0f);
+  }
+  std::ranges::sort(row);
+  row.erase(std::unique(row.begin(), row.end()), row.end());
+  EXPECT_LE(row.size(), 16u);
+}
+
+TEST(CacheRounding, HadamardIsItsOwnInverse) {
+  Random random(9);
+  const std::vector<float> original = NormalValues(random, 64, 1.0f);
+  std::vector<float> row = original;
+
+  HadamardRow(row);
+  EXPECT_NEAR(row[0], std::accumulate(original.begin(), original.end(), 0.0f) / 8.0f, 1e-5f);
+  HadamardRow(row);
+
+  for (size_t i = 0; i < row.size(); ++i) EXPECT_NEAR(row[i], original[i], 1e-5f);
+}
+
+// A model whose scales have been spoilt finds its way back to its own predictions.
+TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
+  const ModelConfig config = SmallConfig();
+  std::vector<QuantizedLayer> layers = {MakeLayer(random_), MakeLayer(random_)};
+  const std::vector<float> head = NormalValues(random_, 11 * 16, 0.5f);
+  std::vector<float> final_norm(16, 1.0f);
+  TuningTask task{.float_norm = final_norm, .float_head = head, .quantized_head = head};
+  for (int window = 0; window < 3; ++window) {
+    std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
+    task.inputs.push_back(hidden);
+    for (const QuantizedLayer& layer : layers) {
+      const DifferentiableLayer exact =
+          DifferentiableLayer::Make(backend_, config, layer, kTokens, 1).value();
+      LayerTape tape;
+      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), hidden, tape).ok());
+    }
+    task.float_outputs.push_back(hidden);
+  }
+  for (QuantizedLayer& layer : layers) {
+    for (float& scale : layer.o.scale) scale *= random_.NextFloat(0.7f, 1.4f);
+    for (float& scale : layer.down.scale) scale *= random_.NextFloat(0.7f, 1.4f);
+  }
+  std::vector<float> tuned_norm = final_norm;
+  int num_reports = 0;
+
+  const Result<TuningResult> result =
+      TuneScales(backend_, config, task, {.num_steps = 60, .step_tokens = 15, .rate = 0.02f},
+                 layers, tuned_norm, [&] { ++num_reports; });
+
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(num_reports, 60);
+  EXPECT_LT(result->last_loss, 0.3 * result->first_loss);
+  for (const float scale : layers[0].o.scale) EXPECT_GT(scale, 0.0f);
+}
+
+}  // namespace
+}  // namespace comet
