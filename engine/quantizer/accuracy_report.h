@@ -4,9 +4,11 @@
 #include <string>
 #include <vector>
 
+#include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/scale_tuner.h"
+#include "kernels/ops/kv_cache_view.h"
 
 namespace comet {
 
@@ -16,6 +18,7 @@ struct LayerAccuracy {
   LinearAccuracy gate_up;
   LinearAccuracy down;
   KeyHadamardChoice keys;
+  KvFormat kv;
 };
 
 // What quantising lost, layer by layer; the checkpoint's accuracy.json.
@@ -25,6 +28,7 @@ struct AccuracyReport {
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
   TuningResult tuning;  // After which weight and output errors were not measured again.
+  HeldOutPerplexity held_out;
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -22,13 +24,16 @@ struct QuantizeModelOptions {
   CalibrationOptions calibration;
   double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
-  KvFormat kv;                  // Of every layer.
+  KvFormat kv;                  // Of every layer, but for keys that need more bits:
+  double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
   float damping = 0.1f;         // Of the gram matrices, in units of their mean diagonal.
   WeightSearch search;          // Its num_threads is the one below, as tuning's.
   bool smooths_keys = true;     // Where it lowers attention's error.
   TuningOptions tuning;
   int64_t tuning_bytes_max = int64_t{4} << 30;  // A model that needs more is not tuned.
   int num_threads = 1;                          // Of the weight search; the back end has its own.
+  // Of the host: a model that needs more is refused before anything is written.
+  int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
 
   Status Validate() const;
 };
@@ -36,16 +41,17 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  int num_steps = 0;        // Layers, one for embedding and LM head, and those of tuning.
+  // Layers, one for embedding and LM head, those of tuning, three for held-out text.
+  int num_steps = 0;
   std::string_view detail;  // Valid during the call.
 };
 
 // Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
 // float model's own activations, orders channels, quantises weights, chooses clips and the keys'
 // Hadamard, measures. The same source, options and back end give the same bytes, whatever the
-// thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
-// exists), kDataLoss (the source), those of back end and file system. Nothing is left behind on
-// failure.
+// thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted (memory, disk),
+// kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is no finite
+// number), those of back end and file system. Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

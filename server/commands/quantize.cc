@@ -29,18 +29,29 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
     std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
                 report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
   }
+  const HeldOutPerplexity& held_out = report.held_out;
+  std::printf(
+      "held-out perplexity (%lld predictions): float %.3f, %.3f (8-bit activations, %+.1f "
+      "%%), %.3f (mixed, %+.1f %%)\n",
+      static_cast<long long>(held_out.num_predictions), held_out.source, held_out.int8,
+      100.0 * (held_out.int8 / held_out.source - 1.0), held_out.mixed,
+      100.0 * (held_out.mixed / held_out.source - 1.0));
 }
 
 }  // namespace
 
 Status RunQuantize(const QuantizeOptions& options) {
   const auto started = std::chrono::steady_clock::now();
-  const int num_threads = options.threads > 0 ? options.threads : ReadHostLimits().num_cpus;
+  const HostLimits host = ReadHostLimits();
+  const int num_threads =
+      options.backend.num_threads > 0 ? options.backend.num_threads : host.num_cpus;
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
+                                     .key_error_max = options.key_error_max,
                                      .damping = static_cast<float>(options.damping),
-                                     .num_threads = num_threads};
+                                     .num_threads = num_threads,
+                                     .memory_bytes_max = host.memory_free_bytes};
   model_options.search.feeds_errors_back = !options.no_error_feedback;
   model_options.search.num_refinement_rounds = options.refinement_rounds;
   model_options.smooths_keys = !options.no_key_smoothing;
@@ -53,9 +64,7 @@ Status RunQuantize(const QuantizeOptions& options) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));
   }
-  BackendOptions backend_options = options.backend;
-  backend_options.num_threads = options.threads;
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<FloatSource> source, FloatSource::Open(options.source));
   if (options.has_rescale) {
     source = MakeRescaledSource(std::move(source), static_cast<uint64_t>(options.rescale_seed));

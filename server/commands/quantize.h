@@ -19,11 +19,13 @@ struct QuantizeOptions {
   bool no_key_smoothing = false;
   int tuning_steps = 36;
   double tuning_rate = 6e-3;
-  bool has_rescale = false;  // Quantise the same function with other weights: see
-  int rescale_seed = 0;      // engine/loader/rescaled_source.h
-  int threads = 0;           // 0: what the host allows.
-  bool force = false;        // Replace an output that exists.
-  BackendOptions backend;    // Its num_threads is `threads`.
+  bool has_rescale = false;    // Quantise the same function with other weights: see
+  int rescale_seed = 0;        // engine/loader/rescaled_source.h
+  double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.
+  bool dry_run = false;        // See RunQuantizePlan().
+  bool json = false;           // Of a dry run.
+  bool force = false;          // Replace an output that exists.
+  BackendOptions backend;      // Its threads are also those of the weight search.
 };
 
 // `comet quantize`: writes a comet checkpoint and prints what it holds and lost, with a progress

@@ -41,6 +41,16 @@ std::vector<Case> Cases() {
         cases.push_back({mode, 3, num_channels, num_int4, has_gather});
       }
     }
+    // Where cuda changes the way it shares rows: few and many rows, one and two chunks a thread.
+    for (const auto& [num_tokens, num_channels] : {std::pair{16, 4096},
+                                                   {17, 4104},
+                                                   {64, 5120},
+                                                   {65, 4096},
+                                                   {300, 1536},
+                                                   {2, 8192},
+                                                   {600, 72}}) {
+      cases.push_back({mode, num_tokens, num_channels, num_channels / 256 * 128, true});
+    }
     for (const int num_tokens : {0, 1, 7, 8, 9, 40}) cases.push_back({mode, num_tokens, 172, 128});
     for (const DType dtype : {DType::kF32, DType::kF16}) {
       cases.push_back({mode, 5, 172, 128, true, dtype, 3});
