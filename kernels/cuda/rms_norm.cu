@@ -17,8 +17,7 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kBatch = 4;          // Loads in flight of a thread: all of a row of 4096.
-constexpr int kHeldThreads = 512;  // One chunk a thread of a row of 4096.
+constexpr int kBatch = 4;  // Loads in flight of a thread: all of a row of 4096.
 
 struct RmsNormParams {
   RowOutputParams out;
@@ -116,10 +115,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // The same for rows of up to kRounds * 1024 gathered channels. A CTA goes from row to row with the
-// weights and the order in registers, read before the grid ahead has ended, and has the next row's
-// loads under way while it writes one.
+// order in registers and the weights in shared memory, read before the grid ahead has ended, and
+// has the next row's loads under way while it writes one.
 template <typename T, int kRounds>
-__global__ void __launch_bounds__(kHeldThreads)
+__global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kRounds / 4))
     HeldRmsNormKernel(const __grid_constant__ RmsNormParams params, int num_rows) {
   constexpr int kLanes = kSumLanes / kHeldThreads;
   constexpr int kChunks = kRounds * kSumLanes / (kChunk * kHeldThreads);
@@ -128,31 +127,35 @@ __global__ void __launch_bounds__(kHeldThreads)
   __shared__ float smem_partial[kHeldThreads / 32];
   const int size = params.out.num_channels;
   float* const smem_x = reinterpret_cast<float*>(smem);
+  float* const smem_weight = smem_x + size;  // A thread reads what it stored: no barrier.
   const int first_h = kLanes * static_cast<int>(threadIdx.x);
 
   ReleaseNextGrids();
   const HeldGather<kHeldThreads, kChunks> gather(params.gather, size);
-  float weight[kRounds][kLanes];
 #pragma unroll
   for (int i = 0; i < kRounds; ++i) {
-    LoadFloats<true>(weight[i], params.weight, first_h + i * kSumLanes, size);
+    float weight[kLanes];
+    LoadFloats<true>(weight, params.weight, first_h + i * kSumLanes, size);
+    StoreFloats<true>(weight, smem_weight, first_h + i * kSumLanes, size);
   }
-  float x[kRounds][kLanes];
+  Vec<T, kLanes> loaded[kRounds];
   const auto load_row = [&](int64_t row_idx) {
     const int64_t token_idx = params.rows != nullptr ? params.rows[row_idx] : row_idx;
     const T* const x_row = static_cast<const T*>(params.x) + token_idx * params.x_row_stride;
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
-      LoadFloats<true>(x[i], x_row, first_h + i * kSumLanes, size);
+      loaded[i] = LoadVec<kLanes>(x_row, first_h + i * kSumLanes, size);
     }
   };
 
   WaitForPreviousGrids();
   load_row(blockIdx.x);
   for (int64_t row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x) {
+    float x[kRounds][kLanes];
     float lanes[kLanes] = {};
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
+      ToFloats(x[i], loaded[i]);
 #pragma unroll
       for (int j = 0; j < kLanes; ++j) lanes[j] += x[i][j] * x[i][j];
     }
@@ -160,8 +163,10 @@ __global__ void __launch_bounds__(kHeldThreads)
     const float inverse_rms = 1.0f / sqrtf(mean + params.epsilon);
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
+      float weight[kLanes];
+      LoadFloats<true>(weight, smem_weight, first_h + i * kSumLanes, size);
 #pragma unroll
-      for (int j = 0; j < kLanes; ++j) x[i][j] = (x[i][j] * inverse_rms) * weight[i][j];
+      for (int j = 0; j < kLanes; ++j) x[i][j] = (x[i][j] * inverse_rms) * weight[j];
       StoreFloats<true>(x[i], smem_x, first_h + i * kSumLanes, size);
     }
     if (row_idx + gridDim.x < num_rows) load_row(row_idx + gridDim.x);
@@ -187,9 +192,9 @@ Status LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
   const int num_rows = args.out.num_tokens();
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   if (has_vectors && params.gather != nullptr && num_channels <= 8 * kSumLanes) {
-    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, limits.num_sms)),
+    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, num_channels, limits.num_sms)),
                            .num_threads = kHeldThreads,
-                           .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
+                           .smem_bytes = 2 * RowSmemBytes(num_channels, /*has_gather=*/false)};
     return Launch("rms_norm", limits, held, stream,
                   num_channels <= 4 * kSumLanes ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
                   params, num_rows);

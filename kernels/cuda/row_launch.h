@@ -48,9 +48,17 @@ inline int64_t RowSmemBytes(int num_channels, bool has_gather) {
 // share it; with many, smaller CTAs overlap one row's loads with another's arithmetic.
 int RowThreads(int num_rows, int num_sms);
 
-// CTAs that go from row to row: two an SM, so that one's arithmetic covers the other's barriers.
-inline unsigned HeldGridSize(int num_rows, int num_sms) {
-  return static_cast<unsigned>(std::min(num_rows, 2 * num_sms));
+// Kernels that go from row to row with what does not change in registers.
+inline constexpr int kHeldThreads = 512;
+inline constexpr int kHeldChannels = kHeldThreads * kChunk;  // Of one chunk a thread.
+
+// Several CTAs share an SM, so that one's arithmetic covers another's barriers; registers for two
+// chunks a thread leave room for fewer.
+constexpr int HeldCtasPerSm(int num_chunks) { return num_chunks == 1 ? 3 : 1; }
+
+inline unsigned HeldGridSize(int num_rows, int num_channels, int num_sms) {
+  const int ctas_per_sm = HeldCtasPerSm(CeilDiv(num_channels, kHeldChannels));
+  return static_cast<unsigned>(std::min(num_rows, ctas_per_sm * num_sms));
 }
 
 }  // namespace comet::cuda
