@@ -11,6 +11,7 @@ namespace comet {
 // of N outputs and K inputs.
 struct QuantizeWork {
   double float_ops = 0.0;         // Forward passes of calibration and held-out text, Gram matrices.
+  double refining_ops = 0.0;      // Products of weight refinement and of tuning, as float_ops.
   double searched_weights = 0.0;  // N K: step search, clip search, output errors.
   double feedback_ops = 0.0;      // N K^2: rounding errors spread over the channels to come.
   double factor_ops = 0.0;        // K^3: inverse of the Gram matrix.
