@@ -90,10 +90,6 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
   command
-      .add_option("--key-error-max", options.key_error_max,
-                  "Attention output error beyond which a layer's keys get 8 or 16 bits")
-      ->capture_default_str();
-  command
       .add_option("--calibration-tokens", options.calibration_tokens,
                   "Most of the text's tokens to use; 0: the default")
       ->capture_default_str();
@@ -115,6 +111,10 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       .add_option("--rescale-seed", options.rescale_seed,
                   "Quantise the same function with randomly rescaled weights (for measuring)")
       ->each([&options](const std::string&) { options.has_rescale = true; });
+  command
+      .add_option("--key-error-max", options.key_error_max,
+                  "Attention output error beyond which a layer's keys get 8 or 16 bits")
+      ->capture_default_str();
   command.add_flag("--force", options.force, "Replace an output that exists");
   AddBackendFlags(command, options.backend);
 }

@@ -53,10 +53,10 @@ std::string AccuracyReport::ToJson() const {
   const ordered_json json = {{"calibration_tokens", num_calibration_tokens},
                              {"sample_tokens", num_sample_tokens},
                              {"lm_head_weight_error", lm_head_error},
-                             {"held_out", held_out_json},
                              {"tuning_steps", tuning.num_steps},
                              {"tuning_first_divergence", tuning.first_loss},
                              {"tuning_last_divergence", tuning.last_loss},
+                             {"held_out", held_out_json},
                              {"mean", Json(Mean())},
                              {"layers", std::move(layer_items)}};
   return json.dump(2) + "\n";

@@ -27,8 +27,8 @@ struct AccuracyReport {
   int num_sample_tokens = 0;  // Of the output errors.
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
-  HeldOutPerplexity held_out;
   TuningResult tuning;  // After which weight and output errors were not measured again.
+  HeldOutPerplexity held_out;
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

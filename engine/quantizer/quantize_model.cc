@@ -87,16 +87,16 @@ Result<AccuracyReport> ModelQuantizer::Run() {
       .window_tokens_max = static_cast<int>(text.windows.front().size()),
       .num_sample_tokens = report_.num_sample_tokens,
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
-  const int64_t tuning_bytes = TuningBytes(config, calibration.window_tokens_max);
-  tunes_ = options_.tuning.num_steps > 0 && tuning_bytes <= options_.tuning_bytes_max;
-  const int64_t needed_bytes =
-      std::max(EstimatePeakBytes(config, calibration), tunes_ ? tuning_bytes : 0);
-  COMET_RETURN_IF_ERROR(CheckMemory(needed_bytes, options_.memory_bytes_max));
+  COMET_RETURN_IF_ERROR(
+      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
                                         options_.may_replace));
   first_layer = {};
+  tunes_ = options_.tuning.num_steps > 0 &&
+           TuningBytes(config, static_cast<int>(text.windows.front().size())) <=
+               std::min(options_.tuning_bytes_max, options_.memory_bytes_max);
   COMET_RETURN_IF_ERROR(QuantizeEmbedding(text.windows));
 
   COMET_ASSIGN_OR_RETURN(LayerRunner runner,
@@ -253,38 +253,33 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   return Status::Ok();
 }
 
-// Smooths the layer's keys if that, with or without a Hadamard, makes attention's error less, and
-// widens them if it is still too large.
+// Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
+// attention's error less.
 Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
                                                 const std::vector<float>& first_window,
                                                 FloatLayer& layer) {
   const ModelConfig& config = source_.config();
-  const int k_bits = options_.kv.k_bits;
   const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;
   COMET_ASSIGN_OR_RETURN(
       const DeviceTensor hidden,
       DeviceTensor::Upload(*backend_.device,
                            {first_window.data(), DType::kF32, {num_tokens, config.hidden_size}}));
-  COMET_ASSIGN_OR_RETURN(KeyHadamardChoice choice,
-                         ChooseKeyHadamard(backend_, config, layer, hidden.view(), k_bits));
-  if (options_.smooths_keys) {
-    FloatLayer smoothed = layer;
-    SmoothKeys(config, gram, smoothed);
-    COMET_ASSIGN_OR_RETURN(KeyHadamardChoice other,
-                           ChooseKeyHadamard(backend_, config, smoothed, hidden.view(), k_bits));
-    if (other.error() < choice.error()) {
-      choice = other;
-      choice.is_smoothed = true;
-      layer = std::move(smoothed);
-    }
-  }
-  if (choice.error() <= options_.key_error_max || k_bits >= 16) {
-    return KeyBitsChoice{.k_bits = k_bits, .hadamard = choice};
-  }
-  COMET_ASSIGN_OR_RETURN(KeyBitsChoice wider, ChooseKeyBits(backend_, config, layer, hidden.view(),
-                                                            2 * k_bits, options_.key_error_max));
-  wider.hadamard.is_smoothed = choice.is_smoothed;
-  return wider;
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice plain,
+                         ChooseKeyBits(backend_, config, layer, hidden.view(), options_.kv.k_bits,
+                                       options_.key_error_max));
+  if (!options_.smooths_keys) return plain;
+  FloatLayer smoothed = layer;
+  SmoothKeys(config, gram, smoothed);
+  COMET_ASSIGN_OR_RETURN(KeyBitsChoice choice,
+                         ChooseKeyBits(backend_, config, smoothed, hidden.view(),
+                                       options_.kv.k_bits, options_.key_error_max));
+  const bool is_better =
+      choice.k_bits < plain.k_bits ||
+      (choice.k_bits == plain.k_bits && choice.hadamard.error() < plain.hadamard.error());
+  if (!is_better) return plain;
+  choice.hadamard.is_smoothed = true;
+  layer = std::move(smoothed);
+  return choice;
 }
 
 Result<std::vector<float>> ModelQuantizer::Download(const DeviceTensor& tensor) {

@@ -8,6 +8,8 @@
 #include "engine/model/device_tensor.h"
 #include "engine/quantizer/error_feedback.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/quantize_model.h"
+#include "engine/quantizer/scale_tuner.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/random.h"
 
@@ -81,10 +83,11 @@ Result<double> SearchedWeightsPerSecond(Backend& backend, int num_threads) {
                         .sample = sample,
                         .gram = gram,
                         .num_int4_channels = kSearchInputs / 2};
-  COMET_ASSIGN_OR_RETURN(
-      const double seconds, FastestSeconds([&] {
-        return QuantizeLinear(backend, task, {.num_threads = num_threads}).status();
-      }));
+  // What refinement costs grows with K and is counted by its products.
+  const WeightSearch search{.num_refinement_rounds = 0, .num_threads = num_threads};
+  COMET_ASSIGN_OR_RETURN(const double seconds, FastestSeconds([&] {
+                           return QuantizeLinear(backend, task, search).status();
+                         }));
   return 1.0 * kSearchOutputs * kSearchInputs / seconds;
 }
 
@@ -118,17 +121,27 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
   for (const auto& [n, k] : linears) {
     work.float_ops += 2.0 * n * k * (tokens + held_out_tokens) + 2.0 * k * k * tokens;
     work.searched_weights += n * k;
+    work.refining_ops += 2.0 * n * k * k * (1 + WeightSearch().num_refinement_rounds);
     work.feedback_ops += n * k * k;
     work.factor_ops += k * k * k;
   }
   // Each token attends to half a window on average, in scores and in values.
   work.float_ops += 2.0 * (tokens + held_out_tokens) * calibration.window_tokens_max *
                     static_cast<double>(config.q_size());
-  for (double* sum :
-       {&work.float_ops, &work.searched_weights, &work.feedback_ops, &work.factor_ops}) {
+  for (double* sum : {&work.float_ops, &work.refining_ops, &work.searched_weights,
+                      &work.feedback_ops, &work.factor_ops}) {
     *sum *= config.num_layers;
   }
   work.float_ops += 2.0 * hidden * config.vocab_size * held_out_tokens;
+  const QuantizeModelOptions options;
+  if (TuningBytes(config, calibration.window_tokens_max) <= options.tuning_bytes_max) {
+    // Forward and back through the layers; the float head, the quantised one and back.
+    const double layer_weights =
+        hidden * (config.qkv_size() + config.q_size()) + 3.0 * hidden * ffn;
+    work.refining_ops +=
+        1.0 * options.tuning.num_steps * options.tuning.step_tokens *
+        (4.0 * config.num_layers * layer_weights + 6.0 * hidden * config.vocab_size);
+  }
   return work;
 }
 
@@ -148,8 +161,9 @@ Result<QuantizeRates> MeasureRates(Backend& backend, int num_threads) {
 }
 
 double EstimateSeconds(const QuantizeWork& work, const QuantizeRates& rates) {
-  return work.float_ops / rates.float_ops + work.searched_weights / rates.searched_weights +
-         work.feedback_ops / rates.feedback_ops + work.factor_ops / rates.factor_ops;
+  return (work.float_ops + work.refining_ops) / rates.float_ops +
+         work.searched_weights / rates.searched_weights + work.feedback_ops / rates.feedback_ops +
+         work.factor_ops / rates.factor_ops;
 }
 
 }  // namespace comet

@@ -25,6 +25,10 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
               100.0 * mean.int4_share, report.num_calibration_tokens);
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
+  if (report.tuning.num_steps > 0) {
+    std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
+                report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
+  }
   const HeldOutPerplexity& held_out = report.held_out;
   std::printf(
       "held-out perplexity (%lld predictions): float %.3f, %.3f (8-bit activations, %+.1f "
@@ -32,10 +36,6 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
       static_cast<long long>(held_out.num_predictions), held_out.source, held_out.int8,
       100.0 * (held_out.int8 / held_out.source - 1.0), held_out.mixed,
       100.0 * (held_out.mixed / held_out.source - 1.0));
-  if (report.tuning.num_steps > 0) {
-    std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
-                report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
-  }
 }
 
 }  // namespace

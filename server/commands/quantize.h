@@ -12,7 +12,6 @@ struct QuantizeOptions {
   std::string output;          // Checkpoint folder to write.
   std::string calibration;     // Text file; empty: the built-in sample.
   double int4_share = 0.84;    // Wanted share of INT4 channels in each linear layer.
-  double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.
   int calibration_tokens = 0;  // Most of the text's tokens to use; 0: the default.
   double damping = 0.1;        // Of the gram matrices, in units of their mean diagonal.
   bool no_error_feedback = false;
@@ -20,12 +19,13 @@ struct QuantizeOptions {
   bool no_key_smoothing = false;
   int tuning_steps = 36;
   double tuning_rate = 6e-3;
-  bool has_rescale = false;  // Quantise the same function with other weights: see
-  int rescale_seed = 0;      // engine/loader/rescaled_source.h
-  bool dry_run = false;      // See RunQuantizePlan().
-  bool json = false;         // Of a dry run.
-  bool force = false;        // Replace an output that exists.
-  BackendOptions backend;    // Its threads are also those of the weight search.
+  bool has_rescale = false;    // Quantise the same function with other weights: see
+  int rescale_seed = 0;        // engine/loader/rescaled_source.h
+  double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.
+  bool dry_run = false;        // See RunQuantizePlan().
+  bool json = false;           // Of a dry run.
+  bool force = false;          // Replace an output that exists.
+  BackendOptions backend;      // Its threads are also those of the weight search.
 };
 
 // `comet quantize`: writes a comet checkpoint and prints what it holds and lost, with a progress
