@@ -26,6 +26,9 @@ if [ ! -x .venv/bin/pytest ]; then
   python3 -m venv .venv
   .venv/bin/pip install -q --require-hashes -r tests/e2e/requirements.txt
 fi
+if ! .venv/bin/python -c 'import sentencepiece, tokenizers' 2>/dev/null; then
+  .venv/bin/pip install -q --no-deps --require-hashes -r tests/engine/text/requirements.txt
+fi
 
 say "release build"
 scripts/build.sh --cpu release

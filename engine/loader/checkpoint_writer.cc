@@ -105,13 +105,14 @@ Status CheckpointWriter::WriteEmbedding(const std::vector<Half>& table) {
   return weights_->Write(kEmbeddingName, table);
 }
 
-Status CheckpointWriter::Finish(const Vocabulary& vocabulary, const std::string& chat_template,
+Status CheckpointWriter::Finish(const Vocabulary& vocabulary,
+                                const std::vector<NamedTemplate>& chat_templates,
                                 std::string_view accuracy) {
   COMET_RETURN_IF_ERROR(weights_->Finish());
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kConfigFile, CheckpointConfigText(config_)));
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kTokenizerFile, VocabularyGguf(vocabulary)));
-  if (!chat_template.empty()) {
-    COMET_RETURN_IF_ERROR(folder_->WriteFile(kChatTemplateFile, chat_template));
+  for (const NamedTemplate& one : chat_templates) {
+    COMET_RETURN_IF_ERROR(folder_->WriteFile(TemplateFileOf(one.name), one.source));
   }
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kAccuracyFile, accuracy));
   return folder_->Publish();

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/chat_template/named_templates.h"
 #include "engine/loader/checkpoint_format.h"
 #include "engine/loader/output_file.h"
 #include "engine/loader/safetensors_writer.h"
@@ -53,8 +54,8 @@ class CheckpointWriter {
   Status WriteLmHead(const std::vector<int8_t>& codes, const std::vector<float>& scale);
   Status WriteEmbedding(const std::vector<Half>& table);  // Untied models only.
 
-  // `chat_template` may be empty; `accuracy` is the JSON text of accuracy.json.
-  Status Finish(const Vocabulary& vocabulary, const std::string& chat_template,
+  // `chat_templates` may be empty; `accuracy` is the JSON text of accuracy.json.
+  Status Finish(const Vocabulary& vocabulary, const std::vector<NamedTemplate>& chat_templates,
                 std::string_view accuracy);
 
  private:

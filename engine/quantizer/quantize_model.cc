@@ -72,7 +72,7 @@ Result<AccuracyReport> ModelQuantizer::Run() {
     COMET_RETURN_IF_ERROR(QuantizeOneLayer(i, runner));
   }
   COMET_RETURN_IF_ERROR(
-      writer_->Finish(source_.vocabulary(), source_.chat_template(), report_.ToJson()));
+      writer_->Finish(source_.vocabulary(), source_.chat_templates(), report_.ToJson()));
   return std::move(report_);
 }
 

@@ -26,6 +26,7 @@ struct ServeOptions {
   std::string activation_bits = "auto";  // auto | mixed | 8 | float
   std::string kv_bits = "auto";          // auto, 4, 8, 16, 32 or K/V as in 8/4
   std::string chat_template_file;        // Empty: the model's own.
+  std::string chat_template_name;        // Empty: "default".
   std::string host = "127.0.0.1";        // Of both listeners.
   std::string log_level = "info";
   int drain_seconds = 30;            // From SIGTERM until streams are cut off.

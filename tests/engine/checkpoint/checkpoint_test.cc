@@ -81,7 +81,7 @@ struct WriteOptions {
   bool tied = true;
   bool has_bias = false;
   bool may_replace = false;
-  std::string chat_template = "{{ messages }}";
+  std::vector<NamedTemplate> chat_templates = {{"default", "{{ messages }}"}};
   int layers_written = 2;
   int8_t bad_step = 0;     // Replaces a step of layer 1 when not 0.
   int32_t bad_gather = 0;  // Replaces an entry of layer 1's o_proj gather when not 0.
@@ -109,7 +109,7 @@ Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = 
   if (!options.tied) {
     COMET_RETURN_IF_ERROR(writer->WriteEmbedding(std::vector<Half>(10 * 192, Half{0x3c00})));
   }
-  return writer->Finish(SmallVocabulary(), options.chat_template, "{}\n");
+  return writer->Finish(SmallVocabulary(), options.chat_templates, "{}\n");
 }
 
 void ExpectDataLoss(const std::string& folder, const std::string& in_message) {
@@ -144,7 +144,8 @@ TEST(Checkpoint, OpensWhatWasWritten) {
   EXPECT_EQ(config.rope.factor, 8.0);
   EXPECT_EQ(config.eos_ids, expected.eos_ids);
   EXPECT_EQ((*checkpoint)->vocabulary().pieces, SmallVocabulary().pieces);
-  EXPECT_EQ((*checkpoint)->chat_template(), "{{ messages }}");
+  EXPECT_EQ((*checkpoint)->chat_templates(),
+            (std::vector<NamedTemplate>{{"default", "{{ messages }}"}}));
   EXPECT_EQ((*checkpoint)->lm_head().codes.as<int8_t>()[5], 3);
   EXPECT_TRUE((*checkpoint)->embedding().is_present());
   EXPECT_EQ((*checkpoint)->final_norm().as<float>()[0], 1.0f);
@@ -203,12 +204,13 @@ TEST(Checkpoint, ReplacesOnlyWhenAsked) {
   const std::string folder = temp.PathOf("model");
   ASSERT_TRUE(WriteCheckpoint(folder).ok());
 
-  const Status refused = WriteCheckpoint(folder, {.chat_template = "second"});
-  const Status replaced = WriteCheckpoint(folder, {.may_replace = true, .chat_template = "third"});
+  const Status refused = WriteCheckpoint(folder, {.chat_templates = {{"default", "second"}}});
+  const Status replaced =
+      WriteCheckpoint(folder, {.may_replace = true, .chat_templates = {{"default", "third"}}});
 
   EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition);
   EXPECT_TRUE(replaced.ok()) << replaced;
-  EXPECT_EQ((*Checkpoint::Open(folder))->chat_template(), "third");
+  EXPECT_EQ((*Checkpoint::Open(folder))->chat_templates().at(0).source, "third");
   EXPECT_EQ(std::distance(fs::directory_iterator(temp.PathOf("")), fs::directory_iterator()), 1);
 }
 
@@ -240,12 +242,12 @@ TEST(Checkpoint, MissingFilesAreNotFound) {
 
 TEST(Checkpoint, MayLackAChatTemplate) {
   const TempFolder temp;
-  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_template = ""}).ok());
+  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_templates = {}}).ok());
 
   const auto checkpoint = Checkpoint::Open(temp.PathOf("model"));
 
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  EXPECT_EQ((*checkpoint)->chat_template(), "");
+  EXPECT_TRUE((*checkpoint)->chat_templates().empty());
 }
 
 TEST(Checkpoint, RefusesWeightsThatKernelsCannotTake) {
