@@ -91,7 +91,9 @@ ApiStatus ReadMessage(Field field, ChatMessage& out) {
   return {};
 }
 
-ApiStatus ReadMessages(Field field, ChatRequest& out) {
+}  // namespace
+
+ApiStatus ReadMessages(const FieldValue& field, std::vector<ChatMessage>& out) {
   if (!field.json.is_array()) {
     return FieldFault(field.param, StrCat("value is ", KindOf(field.json), ", expected an array"));
   }
@@ -104,10 +106,12 @@ ApiStatus ReadMessages(Field field, ChatRequest& out) {
     ChatMessage message;
     const FieldValue item{field.json[i], StrCat(field.param, "[", i, "]"), field.limits};
     if (ApiStatus outcome = ReadMessage(item, message); !outcome.ok()) return outcome;
-    out.messages.push_back(std::move(message));
+    out.push_back(std::move(message));
   }
   return {};
 }
+
+namespace {
 
 // {"type": "text"} is what happens anyway.
 ApiStatus ReadResponseFormat(Field field, ChatRequest&) {
@@ -128,7 +132,8 @@ ApiStatus AcceptAnyText(Field field, ChatRequest&) { return AcceptText(field); }
 using Rule = FieldRule<ChatRequest>;
 
 constexpr std::array kChatRules = {
-    Rule{"messages", ReadMessages},
+    Rule{"messages",
+         [](Field field, ChatRequest& out) { return ReadMessages(field, out.messages); }},
     Rule{"max_completion_tokens",
          [](Field field, ChatRequest& out) {
            return ReadInt(field, 1, std::numeric_limits<int>::max(), out.request.output_tokens_max);
