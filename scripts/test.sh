@@ -39,8 +39,8 @@ checkpoint=models/SmolLM2-135M-Instruct-comet
 [ -d "$checkpoint" ] || build/release/bin/comet quantize "$gguf" --output "$checkpoint"
 
 say "parsers, text and scheduler under ASan and UBSan"
-asan_targets=(comet_base_test comet_text_test comet_checkpoint_test comet_scheduler_test
-  comet_server_test)
+asan_targets=(comet_base_test comet_text_test comet_fuzz_corpus_test comet_checkpoint_test
+  comet_scheduler_test comet_server_test)
 scripts/build.sh --cpu asan "${asan_targets[@]}"
 for target in "${asan_targets[@]}"; do
   # At its exit the server's test program reports indirect leaks below HttpServer::Bind(); their cause
