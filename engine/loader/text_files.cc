@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <unordered_map>
 
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
@@ -76,8 +77,8 @@ Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>&
 }
 
 void DefaultFirst(std::vector<NamedTemplate>& templates) {
-  std::ranges::stable_partition(
-      templates, [](const NamedTemplate& one) { return one.name == kDefaultTemplateName; });
+  std::stable_partition(templates.begin(), templates.end(),
+                        [](const NamedTemplate& one) { return one.name == kDefaultTemplateName; });
 }
 
 class TextFilesReader {
@@ -102,16 +103,20 @@ class TextFilesReader {
 
   std::string Path(std::string_view file) const { return StrCat(folder_, "/", file); }
   Vocabulary& vocabulary() { return files_.vocabulary; }
-  int FindPiece(std::string_view piece) const;
+  int FindPiece(const std::string& piece) const;
 
   const std::string folder_;
   const int num_rows_;
   TextFiles files_;
   std::string vocabulary_path_;
+  std::unordered_map<std::string, int> ids_;  // Of pieces; the first of equal ones.
 };
 
 Result<TextFiles> TextFilesReader::Read() {
   COMET_RETURN_IF_ERROR(ReadVocabulary());
+  for (size_t id = 0; id < vocabulary().pieces.size(); ++id) {
+    ids_.emplace(vocabulary().pieces[id], static_cast<int>(id));
+  }
   const std::string config_path = Path("tokenizer_config.json");
   COMET_ASSIGN_OR_RETURN(const json config_fields, ReadOptionalJson(config_path));
   const JsonReader config(config_path, config_fields);
@@ -146,10 +151,9 @@ Status TextFilesReader::ReadVocabulary() {
   return Status::Ok();
 }
 
-int TextFilesReader::FindPiece(std::string_view piece) const {
-  const std::vector<std::string>& pieces = files_.vocabulary.pieces;
-  const auto found = std::ranges::find(pieces, piece);
-  return found == pieces.end() ? -1 : static_cast<int>(found - pieces.begin());
+int TextFilesReader::FindPiece(const std::string& piece) const {
+  const auto found = ids_.find(piece);
+  return found == ids_.end() ? -1 : found->second;
 }
 
 // ---- added tokens
@@ -171,6 +175,7 @@ Status TextFilesReader::ReadAddedTokens(const JsonReader& config) {
     COMET_ASSIGN_OR_RETURN(const JsonReader token, tokens.Object(key));
     COMET_RETURN_IF_ERROR(SetAddedToken(token, id));
   }
+  NameUnusedPieces(vocabulary());
   return Status::Ok();
 }
 
@@ -192,6 +197,8 @@ Status TextFilesReader::SetAddedToken(const JsonReader& token, int id) {
     return DataLoss(StrCat(token.where(), ".content: is \"", content.substr(0, 100),
                            "\", expected \"", piece.substr(0, 100), "\" of ", vocabulary_path_));
   }
+  ids_.erase(piece);
+  ids_.emplace(content, id);
   piece = content;
   return Status::Ok();
 }
@@ -221,7 +228,7 @@ Status TextFilesReader::AppendToken(const JsonReader& token, const std::string& 
   if (!vocabulary().scores.empty()) vocabulary().scores.resize(size, 0.0f);
   vocabulary().pieces.back() = content;
   vocabulary().types.back() = is_special ? TokenType::kControl : TokenType::kUserDefined;
-  NameUnusedPieces(vocabulary());
+  ids_.emplace(content, id);
   return Status::Ok();
 }
 

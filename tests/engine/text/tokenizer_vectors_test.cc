@@ -42,8 +42,7 @@ std::unique_ptr<Tokenizer> MakeThroughGguf(const Vocabulary& vocabulary) {
 }
 
 // Encodes every text of the vectors and compares the ids with those under `name`, and decodes them.
-void ExpectVectors(const Vocabulary& vocabulary, const char* name) {
-  const auto tokenizer = MakeThroughGguf(vocabulary);
+void ExpectVectors(const Tokenizer& tokenizer, const char* name) {
   std::istringstream lines(ReadTestFile(TestDataPath(kVectors)));
   std::string line;
   int num_vectors = 0;
@@ -51,11 +50,11 @@ void ExpectVectors(const Vocabulary& vocabulary, const char* name) {
   while (std::getline(lines, line)) {
     const json vector = json::parse(line);
     const std::string text = vector["text"];
-    const auto ids = tokenizer->Encode(text, {.add_special = false});
+    const auto ids = tokenizer.Encode(text, {.add_special = false});
 
     ASSERT_TRUE(ids.ok()) << ids.status();
     EXPECT_EQ(*ids, vector[name].get<std::vector<int>>()) << text;
-    EXPECT_EQ(tokenizer->Decode(*ids, /*with_special=*/false), text);
+    EXPECT_EQ(tokenizer.Decode(*ids, /*with_special=*/false), text);
     ++num_vectors;
   }
 
@@ -63,10 +62,9 @@ void ExpectVectors(const Vocabulary& vocabulary, const char* name) {
 }
 
 // llama.cpp's own: texts divided by a line, and a line of ids for each.
-void ExpectLlamaCppVectors(const Vocabulary& vocabulary, const std::string& name) {
+void ExpectLlamaCppVectors(const Tokenizer& tokenizer, const std::string& name) {
   constexpr std::string_view kDivider = "\n__ggml_vocab_test__\n";
   constexpr int kNumLlamaCppVectors = 46;
-  const auto tokenizer = MakeThroughGguf(vocabulary);
   const std::string stem = TestDataPath("tokenizer-vectors/llama.cpp/ggml-vocab-" + name + ".gguf");
   const std::string inputs = ReadTestFile(stem + ".inp");
   std::istringstream outputs(ReadTestFile(stem + ".out"));
@@ -82,7 +80,7 @@ void ExpectLlamaCppVectors(const Vocabulary& vocabulary, const std::string& name
     std::istringstream numbers(line);
     const std::vector<int> expected{std::istream_iterator<int>(numbers), {}};
 
-    EXPECT_EQ(tokenizer->Encode(text, {.add_special = false}).value(), expected) << text;
+    EXPECT_EQ(tokenizer.Encode(text, {.add_special = false}).value(), expected) << text;
   }
 
   EXPECT_EQ(num_vectors, kNumLlamaCppVectors);
@@ -90,41 +88,40 @@ void ExpectLlamaCppVectors(const Vocabulary& vocabulary, const std::string& name
 
 TEST(TokenizerVectors, SmolLm2Json) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadSmolLm2(), "smollm2");
+  ExpectVectors(*MakeThroughGguf(LoadSmolLm2()), "smollm2");
 }
 
 TEST(TokenizerVectors, Llama3Tiktoken) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadLlama3Tiktoken(), "llama3");
-  ExpectLlamaCppVectors(LoadLlama3Tiktoken(), "llama-bpe");
+  const auto tokenizer = MakeThroughGguf(LoadLlama3Tiktoken());
+  ExpectVectors(*tokenizer, "llama3");
+  ExpectLlamaCppVectors(*tokenizer, "llama-bpe");
 }
 
+// Phi-3's vocabulary is LLaMA-2's with other control tokens, which these texts do not have.
 TEST(TokenizerVectors, Llama2Model) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadLlama2Model(), "llama2");
-  ExpectLlamaCppVectors(LoadLlama2Model(), "llama-spm");
+  const auto tokenizer = MakeThroughGguf(LoadLlama2Model());
+  ExpectVectors(*tokenizer, "llama2");
+  ExpectLlamaCppVectors(*tokenizer, "llama-spm");
+  ExpectLlamaCppVectors(*tokenizer, "phi-3");
 }
 
 TEST(TokenizerVectors, Llama2Json) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadLlama2Json(), "llama2");
-  ExpectLlamaCppVectors(LoadLlama2Json(), "llama-spm");
-}
-
-// Phi-3's vocabulary is LLaMA-2's with other control tokens, which these texts do not have.
-TEST(TokenizerVectors, Phi3) {
-  COMET_NEED_TEST_DATA(kVectors);
-  ExpectLlamaCppVectors(LoadLlama2Model(), "phi-3");
+  const auto tokenizer = MakeThroughGguf(LoadLlama2Json());
+  ExpectVectors(*tokenizer, "llama2");
+  ExpectLlamaCppVectors(*tokenizer, "llama-spm");
 }
 
 TEST(TokenizerVectors, MistralV1) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadMistralV1(), "mistral_v1");
+  ExpectVectors(*MakeThroughGguf(LoadMistralV1()), "mistral_v1");
 }
 
 TEST(TokenizerVectors, MistralV3) {
   COMET_NEED_TEST_DATA(kVectors);
-  ExpectVectors(LoadMistralV3(), "mistral_v3");
+  ExpectVectors(*MakeThroughGguf(LoadMistralV3()), "mistral_v3");
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 namespace comet {
 namespace {
 
-using nlohmann::ordered_json;
+using nlohmann::json;
 
 Vocabulary ValueOf(Result<Vocabulary> vocabulary) {
   COMET_CHECK_MSG(vocabulary.ok(), vocabulary.status().message());
@@ -34,8 +34,8 @@ void ReplaceAll(const std::string& from, const std::string& to, std::string& tex
 
 // The file was saved again and lost a step: digits are cut out before ByteLevel.
 Vocabulary LoadSmolLm2() {
-  ordered_json file = ordered_json::parse(ReadTestFile(TestDataPath(kSmolLm2File)));
-  const ordered_json digits = {{"type", "Digits"}, {"individual_digits", true}};
+  json file = json::parse(ReadTestFile(TestDataPath(kSmolLm2File)));
+  const json digits = {{"type", "Digits"}, {"individual_digits", true}};
   file["pre_tokenizer"] = {{"type", "Sequence"},
                            {"pretokenizers", {digits, file["pre_tokenizer"]}}};
   return ValueOf(ParseTokenizerJson(kSmolLm2File, file.dump()));
@@ -44,15 +44,15 @@ Vocabulary LoadSmolLm2() {
 // The file's no-break spaces became plain ones, which its own format cannot read.
 Vocabulary LoadLlama2Json() {
   const std::string text = ReadTestFile(TestDataPath(kLlama2JsonFile));
-  ordered_json file = ordered_json::parse(text);
-  ordered_json vocab;
+  json file = json::parse(text);
+  json vocab;
   for (const auto& [piece, id] : file["model"]["vocab"].items()) {
     std::string repaired = piece;
     ReplaceAll(" ", "\u00A0", repaired);
     vocab[repaired] = id;
   }
   file["model"]["vocab"] = std::move(vocab);
-  for (ordered_json& merge : file["model"]["merges"]) {
+  for (json& merge : file["model"]["merges"]) {
     std::string repaired = merge;
     // Two sides and the space between them: of "   " and longer runs the middle one.
     const size_t middle = repaired == "\u2581  " ? 3 : repaired.size() / 2;
