@@ -76,6 +76,19 @@ Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>&
   return Status::Ok();
 }
 
+// SentencePiece looks for user-defined tokens in the escaped text.
+std::string EscapeSpaces(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == ' ') {
+      escaped += "\xE2\x96\x81";  // U+2581.
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
 void DefaultFirst(std::vector<NamedTemplate>& templates) {
   std::stable_partition(templates.begin(), templates.end(),
                         [](const NamedTemplate& one) { return one.name == kDefaultTemplateName; });
@@ -226,7 +239,8 @@ Status TextFilesReader::AppendToken(const JsonReader& token, const std::string& 
   vocabulary().pieces.resize(size);
   vocabulary().types.resize(size, TokenType::kUnused);
   if (!vocabulary().scores.empty()) vocabulary().scores.resize(size, 0.0f);
-  vocabulary().pieces.back() = content;
+  const bool is_escaped = !vocabulary().scores.empty() && !is_special;
+  vocabulary().pieces.back() = is_escaped ? EscapeSpaces(content) : content;
   vocabulary().types.back() = is_special ? TokenType::kControl : TokenType::kUserDefined;
   ids_.emplace(content, id);
   return Status::Ok();

@@ -7,6 +7,8 @@
 #include <limits>
 
 #include "engine/loader/checkpoint_writer.h"
+#include "engine/loader/gguf_file.h"
+#include "engine/loader/text_files.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/test_files.h"
@@ -248,6 +250,38 @@ TEST(Checkpoint, MayLackAChatTemplate) {
 
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_TRUE((*checkpoint)->chat_templates().empty());
+}
+
+TEST(Checkpoint, KeepsNamedTemplatesDefaultFirst) {
+  const TempFolder temp;
+  const std::vector<NamedTemplate> templates = {{"default", "d"}, {"rag", "r"}, {"tool_use", "t"}};
+  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_templates = templates}).ok());
+
+  const auto checkpoint = Checkpoint::Open(temp.PathOf("model"));
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->chat_templates(), templates);
+}
+
+TEST(GgufTemplates, AreReadByName) {
+  const TempFolder temp;
+  GgufBuilder builder;
+  builder.Head(0, 3)
+      .String("tokenizer.chat_template.tool_use", "t")
+      .String("tokenizer.chat_templates", "not one")
+      .String("tokenizer.chat_template", "d");
+  WriteBytes(temp.PathOf("f.gguf"), builder.bytes());
+  WriteBytes(temp.PathOf("bad.gguf"),
+             GgufBuilder().Head(0, 1).String("tokenizer.chat_template.a/b", "t").bytes());
+
+  const auto file = GgufFile::Open(temp.PathOf("f.gguf"));
+  const auto bad = GgufFile::Open(temp.PathOf("bad.gguf"));
+
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(ReadGgufTemplates(*file).value(),
+            (std::vector<NamedTemplate>{{"default", "d"}, {"tool_use", "t"}}));
+  ASSERT_TRUE(bad.ok()) << bad.status();
+  EXPECT_EQ(ReadGgufTemplates(*bad).status().code(), StatusCode::kDataLoss);
 }
 
 TEST(Checkpoint, RefusesWeightsThatKernelsCannotTake) {
