@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
-"""Writes unicode_tables.cc from the Unicode database that this Python carries.
+"""Writes Unicode tables from the database that this Python, or its package unicodedata2, carries.
 
-Usage: make_unicode_tables.py > unicode_tables.cc, then clang-format -i it.
+Usage: make_unicode_tables.py normalization > normalization_tables.cc   with Python 3.6: Unicode 9
+       make_unicode_tables.py words > word_table.cc                     with unicodedata2 16.0.0
+Then clang-format -i them. The versions are those of Hugging Face's tokenizers.
 """
 
 import sys
-import unicodedata
+
+try:
+    import unicodedata2 as unicodedata
+except ImportError:
+    import unicodedata
 
 POINTS = range(sys.maxunicode + 1)
 HANGUL = range(0xAC00, 0xD7A4)  # Composed by arithmetic.
@@ -40,30 +46,32 @@ def is_word(point):
             any(point in circled for circled in CIRCLED))
 
 
-def emit(declaration, rows):
-    print(f"{declaration} = {{")
+def emit(row_type, name, rows):
+    print(f"\nnamespace {{\nconstexpr {row_type} k{name}Rows[] = {{")
     print("\n".join("    {" + ", ".join(f"0x{number:X}" for number in row) + "}," for row in rows))
-    print("};\n")
+    print(f"}};\n}}  // namespace\n\nconst std::span<const {row_type}> k{name}(k{name}Rows);")
 
 
-def main():
+def normalization():
     decompositions = [(p, *(canonical(p) + [0])[:2]) for p in POINTS if canonical(p)]
     compositions = sorted((first, second, p) for p, first, second in decompositions
                           if second and unicodedata.normalize("NFC", chr(p)) == chr(p))
     classes = ranges((p, unicodedata.combining(chr(p))) for p in POINTS
                      if unicodedata.combining(chr(p)))
-    words = [run[:2] for run in ranges((p, 1) for p in POINTS if is_word(p))]
-    print(f"// Made by make_unicode_tables.py from Unicode {unicodedata.unidata_version}.\n")
-    print('#include "engine/tokenizer/unicode_tables.h"\n\nnamespace comet::unicode {\nnamespace {\n')
-    emit("constexpr Decomposition kDecompositionRows[]", decompositions)
-    emit("constexpr Composition kCompositionRows[]", compositions)
-    emit("constexpr CombiningClass kCombiningClassRows[]", classes)
-    emit("constexpr CodePointRange kWordRows[]", words)
-    print("}  // namespace\n")
-    print("const std::span<const Decomposition> kDecompositions(kDecompositionRows);")
-    print("const std::span<const Composition> kCompositions(kCompositionRows);")
-    print("const std::span<const CombiningClass> kCombiningClasses(kCombiningClassRows);")
-    print("const std::span<const CodePointRange> kWordCharacters(kWordRows);")
+    emit("Decomposition", "Decompositions", decompositions)
+    emit("Composition", "Compositions", compositions)
+    emit("CombiningClass", "CombiningClasses", classes)
+
+
+def words():
+    runs = ranges((p, 1) for p in POINTS if is_word(p))
+    emit("CodePointRange", "WordCharacters", [run[:2] for run in runs])
+
+
+def main():
+    print(f"// Made by make_unicode_tables.py {sys.argv[1]} from Unicode {unicodedata.unidata_version}.\n")
+    print('#include "engine/tokenizer/unicode_tables.h"\n\nnamespace comet::unicode {')
+    {"normalization": normalization, "words": words}[sys.argv[1]]()
     print("\n}  // namespace comet::unicode")
 
 

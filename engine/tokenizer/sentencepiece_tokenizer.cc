@@ -69,6 +69,11 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocabulary)
       merges_(this->vocabulary().merges.size()),
       byte_of_token_(vocab_size()) {
   byte_ids_.fill(-1);
+  for (const AddedTokenRule& rule : this->vocabulary().added_token_rules) {
+    if (rule.is_normalized && this->vocabulary().add_space_prefix) {
+      takes_prefix_.insert(rule.token_id);
+    }
+  }
   for (int id = 0; id < vocab_size(); ++id) {
     const std::string& piece = this->vocabulary().pieces[id];
     const TokenType type = this->vocabulary().types[id];
@@ -251,7 +256,7 @@ std::string SentencePieceTokenizer::TokenBytes(int token_id, bool with_special) 
     case TokenType::kNormal:
     case TokenType::kUserDefined: break;
   }
-  std::string bytes;
+  std::string bytes(takes_prefix_.contains(token_id) ? 1 : 0, ' ');
   for (size_t pos = 0; pos < piece.size();) {
     const bool is_space = piece.compare(pos, kEscapedSpace.size(), kEscapedSpace) == 0;
     bytes.push_back(is_space ? ' ' : piece[pos]);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "engine/tokenizer/merge_table.h"
@@ -48,7 +49,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   SpecialTokens special_tokens_;
   SpecialTokens normalized_tokens_;
-  PieceTrie user_defined_;  // Found while merging; empty when joining by rank.
+  PieceTrie user_defined_;                // Found while merging; empty when joining by rank.
+  std::unordered_set<int> takes_prefix_;  // Found in the normalised text, with its space prefix.
   MergeTable merges_;
   // No piece continues past the start of a word, so words can be encoded one by one: 10 times as
   // fast on English prose, because most words have been seen.

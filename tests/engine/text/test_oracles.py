@@ -34,6 +34,12 @@ MARKS = ["<s>", "</s>", "<|eot_id|>", "<|im_end|>", "<left>", "<right>", "<word>
          "<both>", "<plain>", "<plain>>", "[INST]"]
 
 
+def is_settled(point: int) -> bool:
+    """Assigned by Unicode 14, which PCRE2 10.42 has: what is a letter since then, our patterns cannot
+    know. Private and control characters count."""
+    return not 0xD800 <= point < 0xE000 and unicodedata.category(chr(point)) != "Cn"
+
+
 def random_strings(seed: int, count: int) -> list:
     rng = random.Random(seed)
     sample = "".join(path.read_text(encoding="utf-8")[:20000] for path in CORPORA)
@@ -51,7 +57,7 @@ def random_strings(seed: int, count: int) -> list:
         else:
             start = rng.randrange(len(sample) - 200)
             points = [ord(c) for c in sample[start:start + rng.randrange(1, 200)]]
-        text = "".join(chr(p) for p in points if not 0xD800 <= p < 0xE000)
+        text = "".join(chr(p) for p in points if is_settled(p))
         if text:
             strings.append(text)
     return strings
@@ -86,14 +92,15 @@ def run_tool(path: pathlib.Path, texts: list) -> list:
             for i in range(len(texts))]
 
 
-def check(path: pathlib.Path, oracle, strings: list, normalize=lambda text: text):
+def check(path: pathlib.Path, oracle, strings: list):
+    """The same ids, and the same text of them."""
     wrong = []
     for text, (ids, decoded) in zip(strings, run_tool(path, [s.encode() for s in strings])):
         expected = oracle.encode(text)
         if ids != expected:
             wrong.append((text, ids, expected))
-        elif normalize is not None and decoded.decode() != normalize(text):
-            wrong.append((text, decoded, "round trip"))
+        elif decoded.decode(errors="replace") != oracle.decode(expected):
+            wrong.append((text, decoded.decode(errors="replace"), oracle.decode(expected)))
     assert not wrong, f"{len(wrong)} of {len(strings)}, first: {wrong[0]!r}"
 
 
@@ -131,27 +138,21 @@ JSON_FORMS = {
 @pytest.mark.parametrize("name", JSON_FORMS)
 def test_tokenizer_json_equals_hugging_face(name, strings, tmp_path):
     file = JSON_FORMS[name]()
-    oracle = JsonOracle(file)
-    path = save(tmp_path, file)
-    # SmolLM2 has no token for 21 bytes. Metaspace leaves a space that was there, and Strip takes it.
-    lossy = name in ("smollm2", "llama2_first", "llama2_always")
-    normalize = {"qwen2": lambda text: unicodedata.normalize("NFC", text)}.get(
-        name, lambda text: text.replace("\u2581", " ") if name.startswith("llama2") else text)
 
-    check(path, oracle, strings, None if lossy else normalize)
+    check(save(tmp_path, file), JsonOracle(file), strings)
 
 
 @pytest.mark.parametrize("name", ["smollm2", "llama2", "llama2_first", "qwen2"])
 def test_added_tokens_equal_hugging_face(name, strings, tmp_path):
     file = vocabularies.with_added_tokens(JSON_FORMS[name]())
 
-    check(save(tmp_path, file), JsonOracle(file), with_marks(strings, 3), None)
+    check(save(tmp_path, file), JsonOracle(file), with_marks(strings, 3))
 
 
 def test_llama3_tiktoken_equals_hugging_face(strings):
     oracle = JsonOracle(vocabularies.llama3_json())
 
-    check(TOKENIZERS_DIR / "llama3/tokenizer.model", oracle, with_marks(strings, 5), None)
+    check(TOKENIZERS_DIR / "llama3/tokenizer.model", oracle, with_marks(strings, 5))
     check(TOKENIZERS_DIR / "llama3/tokenizer.model", oracle, strings)
 
 
@@ -159,28 +160,23 @@ def test_llama3_tiktoken_equals_hugging_face(strings):
                                   "mistral/mistral_instruct_tokenizer_240323.model.v3"])
 def test_model_files_equal_sentencepiece(name, strings):
     path = TOKENIZERS_DIR / name
-    # sentencepiece reads U+2581 as a space, and no control token written out in a text.
+    # sentencepiece reads no control token written out in a text; the tool does.
     plain = [text for text in strings if "<" not in text and "[" not in text]
 
-    check(path, SentencePieceOracle(path), plain, lambda text: text.replace("\u2581", " "))
+    check(path, SentencePieceOracle(path), plain)
 
 
-@pytest.mark.parametrize("name", ["llama3/tokenizer.model", "llama2/tokenizer.model"])
-def test_random_bytes_come_back(name, need_data):
-    """Byte-level keeps any bytes; SentencePiece reads what is not UTF-8 as U+FFFD."""
+def test_random_bytes_come_back_from_byte_level(need_data):
     texts = random_bytes(11, NUM_STRINGS)
-    is_byte_level = name.startswith("llama3")
-    for text, (ids, decoded) in zip(texts, run_tool(TOKENIZERS_DIR / name, texts)):
-        if is_byte_level:
-            assert decoded == text
-        else:
-            assert decoded.decode().replace("\ufffd", "") == "".join(
-                c for c in text.decode(errors="ignore"))
+
+    results = run_tool(TOKENIZERS_DIR / "llama3/tokenizer.model", texts)
+
+    assert [decoded for _, decoded in results] == texts
 
 
 def test_random_bytes_equal_sentencepiece(need_data):
     path = TOKENIZERS_DIR / "llama2/tokenizer.model"
-    texts = random_bytes(13, NUM_STRINGS)
+    texts = [text for text in random_bytes(13, NUM_STRINGS) if b"<" not in text]
     processor = SentencePieceOracle(path).processor
     wrong = [(text, ids) for text, (ids, _) in zip(texts, run_tool(path, texts))
              if ids != processor.encode(text)]
