@@ -2,7 +2,8 @@
 # Installs what is missing, builds, and runs the tests.
 #   scripts/test.sh         release build (GPU code where nvcc is) with every fast test and the
 #                           end-to-end ones, and the parsers, text and scheduler under ASan + UBSan
-#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, the soak
+#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, 30 s of
+#                           each fuzz target, the soak
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -63,6 +64,8 @@ if [ "$all" = true ]; then
   say "clang"
   cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCOMET_CUDA=OFF
   cmake --build build/clang
+  say "fuzz"
+  scripts/fuzz.sh 30
   say "soak"
   .venv/bin/python tests/e2e/soak.py --binary build/release/bin/comet --model "$checkpoint" \
     --seconds 120
