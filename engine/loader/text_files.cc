@@ -61,6 +61,23 @@ Result<std::optional<std::string>> FindTokenText(const JsonReader& reader, const
   return std::optional<std::string>(std::move(text));
 }
 
+// Every token that a special_tokens_map.json names: texts, objects with a content, arrays of them.
+std::set<std::string> TextsOf(const json& map) {
+  std::set<std::string> texts;
+  const auto add = [&](const json& token) {
+    if (token.is_string()) texts.insert(token.get<std::string>());
+    if (!token.is_object()) return;
+    const auto content = token.find("content");
+    if (content != token.end() && content->is_string()) texts.insert(content->get<std::string>());
+  };
+  for (const json& value : map) {
+    add(value);
+    if (!value.is_array()) continue;
+    for (const json& token : value) add(token);
+  }
+  return texts;
+}
+
 Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>& templates,
                      const std::string& name) {
   if (!IsTemplateName(name)) {
@@ -104,7 +121,9 @@ class TextFilesReader {
   Status ReadVocabulary();
   Status ReadAddedTokens(const JsonReader& config);
   Status SetAddedToken(const JsonReader& token, int id);
-  Status AppendToken(const JsonReader& token, const std::string& content, int id, bool is_special);
+  Status AppendToken(const std::string& where, const std::string& content, int id, bool is_special);
+  Status CheckPlain(const JsonReader& token) const;
+  Status ReadAddedTokensFile();
   Status ReadSpecialIds(const JsonReader& config, const json& fields);
   Status ReadSpecialId(const JsonReader& reader, const json& fields, const std::string& key,
                        int& id, bool& is_found);
@@ -130,6 +149,7 @@ Result<TextFiles> TextFilesReader::Read() {
   for (size_t id = 0; id < vocabulary().pieces.size(); ++id) {
     ids_.emplace(vocabulary().pieces[id], static_cast<int>(id));
   }
+  COMET_RETURN_IF_ERROR(ReadAddedTokensFile());
   const std::string config_path = Path("tokenizer_config.json");
   COMET_ASSIGN_OR_RETURN(const json config_fields, ReadOptionalJson(config_path));
   const JsonReader config(config_path, config_fields);
@@ -200,7 +220,10 @@ Status TextFilesReader::SetAddedToken(const JsonReader& token, int id) {
   }
   if (content.empty()) return DataLoss(StrCat(token.where(), ".content: is empty"));
   const size_t idx = static_cast<size_t>(id);
-  if (idx >= vocabulary().pieces.size()) return AppendToken(token, content, id, is_special);
+  if (idx >= vocabulary().pieces.size()) {
+    COMET_RETURN_IF_ERROR(CheckPlain(token));
+    return AppendToken(token.where(), content, id, is_special);
+  }
   std::string& piece = vocabulary().pieces[idx];
   if (piece == content) return Status::Ok();
   // Reserved tokens get their names here: LLaMA-3's tiktoken file has none.
@@ -216,18 +239,8 @@ Status TextFilesReader::SetAddedToken(const JsonReader& token, int id) {
   return Status::Ok();
 }
 
-Status TextFilesReader::AppendToken(const JsonReader& token, const std::string& content, int id,
-                                    bool is_special) {
-  const size_t size = static_cast<size_t>(id) + 1;
-  if (size - vocabulary().pieces.size() > kUnusedRowsMax) {
-    return DataLoss(StrCat(token.where(), ": id is ", id, ", expected at most ", kUnusedRowsMax,
-                           " more than the ", vocabulary().pieces.size(), " tokens of ",
-                           vocabulary_path_));
-  }
-  if (FindPiece(content) >= 0) {
-    return DataLoss(StrCat(token.where(), ".content: is \"", content.substr(0, 100),
-                           "\", the token ", FindPiece(content), " of ", vocabulary_path_, " too"));
-  }
+// Flags of a token that its vocabulary's own file lacks.
+Status TextFilesReader::CheckPlain(const JsonReader& token) const {
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     if (!token.Has(key)) continue;
     COMET_ASSIGN_OR_RETURN(const bool is_set, token.Bool(key));
@@ -235,6 +248,49 @@ Status TextFilesReader::AppendToken(const JsonReader& token, const std::string& 
       return Unimplemented(StrCat(token.where(), ".", key, ": is true for a token that ",
                                   vocabulary_path_, " lacks, expected false"));
     }
+  }
+  return Status::Ok();
+}
+
+// The older form of added_tokens_decoder, beside a tokenizer.model: {"<pad>": 32000}.
+Status TextFilesReader::ReadAddedTokensFile() {
+  if (!vocabulary_path_.ends_with(".model")) return Status::Ok();
+  const std::string path = Path("added_tokens.json");
+  COMET_ASSIGN_OR_RETURN(const json fields, ReadOptionalJson(path));
+  const JsonReader reader(path, fields);
+  COMET_ASSIGN_OR_RETURN(const json map, ReadOptionalJson(Path("special_tokens_map.json")));
+  const std::set<std::string> specials = TextsOf(map);
+  std::map<int, std::string> contents;
+  for (const std::string& content : reader.Keys()) {
+    COMET_ASSIGN_OR_RETURN(const int64_t id, reader.Int(content, 0, kTokenIdMax));
+    if (!contents.emplace(static_cast<int>(id), content).second) {
+      return DataLoss(StrCat(path, ": ", id, " is the id of two tokens"));
+    }
+  }
+  for (const auto& [id, content] : contents) {
+    if (static_cast<size_t>(id) < vocabulary().pieces.size()) {
+      if (vocabulary().pieces[static_cast<size_t>(id)] == content) continue;
+      return DataLoss(StrCat(path, ".", content, ": is ", id, ", expected \"",
+                             vocabulary().pieces[static_cast<size_t>(id)], "\" of ",
+                             vocabulary_path_));
+    }
+    COMET_RETURN_IF_ERROR(AppendToken(path, content, id, specials.contains(content)));
+  }
+  NameUnusedPieces(vocabulary());
+  return Status::Ok();
+}
+
+Status TextFilesReader::AppendToken(const std::string& where, const std::string& content, int id,
+                                    bool is_special) {
+  const size_t size = static_cast<size_t>(id) + 1;
+  if (size - vocabulary().pieces.size() > kUnusedRowsMax) {
+    return DataLoss(StrCat(where, ": id is ", id, ", expected at most ", kUnusedRowsMax,
+                           " more than the ", vocabulary().pieces.size(), " tokens of ",
+                           vocabulary_path_));
+  }
+  if (FindPiece(content) >= 0) {
+    return DataLoss(StrCat(where, ": \"", content.substr(0, 100), "\" is the token ",
+                           FindPiece(content), " of ", vocabulary_path_, " too"));
   }
   vocabulary().pieces.resize(size);
   vocabulary().types.resize(size, TokenType::kUnused);

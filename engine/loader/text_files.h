@@ -19,7 +19,7 @@ struct TextFiles {
 
 // A Hugging Face folder's text side, for a model whose embedding has `num_rows` rows:
 //   vocabulary       tokenizer.json, or else tokenizer.model (SentencePiece or LLaMA-3's tiktoken),
-//                    with the added_tokens_decoder of tokenizer_config.json
+//                    with added_tokens.json; and the added_tokens_decoder of tokenizer_config.json
 //   BOS, EOS, pad    tokenizer_config.json, or else special_tokens_map.json, or else the above;
 //                    add_bos_token and add_eos_token override the post-processor
 //   chat templates   chat_template.jinja, or else chat_template of tokenizer_config.json (a text or

@@ -156,6 +156,22 @@ TEST_F(TextFilesTest, RefusesConfigsThatContradictTheVocabulary) {
   ExpectDataLoss("generation_config.json.eos_token_id: is 5, expected an integer from 0 to 4");
 }
 
+TEST_F(TextFilesTest, ReadsTheOlderFileOfAddedTokens) {
+  std::filesystem::remove(folder_ + "/tokenizer.json");
+  Write("tokenizer.model", "YQ== 0\n");
+  Write("added_tokens.json", R"({"<pad>": 257, "plain": 258})");
+  Write("special_tokens_map.json", R"({"additional_special_tokens": [{"content": "<pad>"}]})");
+
+  const Result<TextFiles> files = ReadTextFiles(folder_, 259);
+
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(files->vocabulary.pieces[257], "<pad>");
+  EXPECT_EQ(files->vocabulary.types[257], TokenType::kControl);
+  EXPECT_EQ(files->vocabulary.types[258], TokenType::kUserDefined);
+  Write("added_tokens.json", R"({"x": 0})");
+  ExpectDataLoss("added_tokens.json.x: is 0, expected \"a\" of", 259);
+}
+
 TEST_F(TextFilesTest, ReadsTiktokenUnderItsOtherName) {
   std::filesystem::remove(folder_ + "/tokenizer.json");
   Write("tokenizer.model", "YQ== 0\nYg== 1\nYWI= 2\n");
