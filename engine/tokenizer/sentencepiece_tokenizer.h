@@ -37,6 +37,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   bool joins_by_rank() const { return !vocabulary().merges.empty(); }
   Status ReadByteTokens();
+  void AddCuts();
   Status EncodeText(std::string_view text, bool is_start, bool parse_special,
                     std::vector<int>& token_ids) const;
   void EncodePart(std::string_view escaped, std::vector<int>& token_ids) const;
@@ -51,7 +52,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   SpecialTokens normalized_tokens_;
   PieceTrie user_defined_;                // Found while merging; empty when joining by rank.
   std::unordered_set<int> takes_prefix_;  // Found in the normalised text, with its space prefix.
-  MergeTable merges_;
+  MergeTable merges_;  // By score: every cut of a short piece in two pieces, without ranks.
   // No piece continues past the start of a word, so words can be encoded one by one: 10 times as
   // fast on English prose, because most words have been seen.
   bool splits_words_ = true;
