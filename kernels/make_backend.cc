@@ -3,14 +3,18 @@
 #include "kernels/base/host_limits.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/bench/cuda_op_bench.h"
 #include "kernels/cuda/make_cuda_backend.h"
 #include "kernels/host/host_device.h"
+#include "kernels/op_bench.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace comet {
 namespace {
 
 constexpr int kThreadsMax = 1024;
+constexpr int kRepeatsMax = 1000;
+constexpr int kHeuristicsMax = 256;
 
 Result<Backend> MakeReferenceBackend() {
   return Backend{.device = std::make_unique<HostDevice>("reference (scalar)"),
@@ -49,6 +53,29 @@ Result<Backend> MakeBackend(const BackendOptions& options) {
   if (options.device == "reference") return MakeReferenceBackend();
   if (options.device == "cpu") return MakeCpuBackend(options);
   return MakeCudaBackend();
+}
+
+Status OpBenchOptions::Validate() const {
+  if (mode == ActivationMode::kFloat) {
+    return InvalidArgument("op_bench: mode is float, expected mixed or int8");
+  }
+  if (!(int4_share >= 0.0 && int4_share <= 1.0)) {
+    return InvalidArgument(StrCat("op_bench: int4_share is ", int4_share, ", expected 0 to 1"));
+  }
+  if (num_repeats < 1 || num_repeats > kRepeatsMax) {
+    return InvalidArgument(
+        StrCat("op_bench: num_repeats is ", num_repeats, ", expected 1 to ", kRepeatsMax));
+  }
+  if (num_heuristics_max < 1 || num_heuristics_max > kHeuristicsMax) {
+    return InvalidArgument(StrCat("op_bench: num_heuristics_max is ", num_heuristics_max,
+                                  ", expected 1 to ", kHeuristicsMax));
+  }
+  return Status::Ok();
+}
+
+Result<std::unique_ptr<OpBench>> MakeOpBench(const OpBenchOptions& options) {
+  COMET_RETURN_IF_ERROR(options.Validate());
+  return MakeCudaOpBench(options);
 }
 
 }  // namespace comet

@@ -52,7 +52,7 @@ cat <<EOF
 comet is ready. Try:
 
   curl -N http://127.0.0.1:$port/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true}'
+    -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true, "temperature": 0}'
 
 EOF
 # The first wait ends when a signal arrives; the second returns the exit code after the drain.

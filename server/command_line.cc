@@ -10,10 +10,13 @@
 
 #include "kernels/base/str_cat.h"
 #include "server/api/version.h"
-#include "server/commands/eval.h"
+#include "server/commands/bench_ops.h"
+#include "server/commands/eval_choice.h"
+#include "server/commands/eval_perplexity.h"
 #include "server/commands/generate.h"
 #include "server/commands/inspect.h"
 #include "server/commands/quantize.h"
+#include "server/commands/quantize_plan.h"
 #include "server/commands/serve.h"
 
 namespace comet {
@@ -27,6 +30,8 @@ struct ParsedFlags {
   GenerateOptions generate;
   InspectOptions inspect;
   EvalPerplexityOptions perplexity;
+  EvalChoiceOptions choice;
+  BenchOpsOptions bench_ops;
 };
 
 std::string Example(const std::string& line) { return StrCat("Example:\n  ", line); }
@@ -66,26 +71,37 @@ void AddServe(CLI::App& app, ParsedFlags& parsed) {
 
 void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit checkpoint of a model");
-  command.footer(Example(
-      "comet quantize models/SmolLM2-135M-Instruct.Q4_1.gguf --output models/smollm2.comet"));
-  command.add_option("source", options.source, "Unquantised model: a .gguf file")->required();
-  command.add_option("--output", options.output, "Checkpoint folder to write")->required();
+  command.footer(StrCat(
+      Example(
+          "comet quantize models/SmolLM2-135M-Instruct.Q4_1.gguf --output models/smollm2.comet"),
+      "\n  comet quantize --dry-run llama-3-70b/config.json     what it would take, from the "
+      "shape"));
+  command
+      .add_option("source", options.source,
+                  "Unquantised model: a .gguf file; for a dry run also a Hugging Face config.json")
+      ->required();
+  CLI::Option_group& job = *command.add_option_group("What to do");
+  job.add_option("--output", options.output, "Checkpoint folder to write");
+  job.add_flag("--dry-run", options.dry_run,
+               "Print the memory, time and disk it would take, and write nothing");
+  job.require_option(1, 2);
+  command.add_flag("--json", options.json, "Of a dry run: one JSON object instead of the text");
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
+  command
+      .add_option("--key-error-max", options.key_error_max,
+                  "Attention output error beyond which a layer's keys get 8 or 16 bits")
+      ->capture_default_str();
   command.add_flag("--force", options.force, "Replace an output that exists");
-  command.add_option("--device", options.backend.device, "cpu, reference or cuda")
-      ->capture_default_str();
-  command.add_option("--cpu-isa", options.backend.cpu_isa, "auto, scalar, avx2 or avx512vnni")
-      ->capture_default_str();
-  command.add_option("--threads", options.threads, "0: what the cgroup allows")
-      ->capture_default_str();
+  AddBackendFlags(command, options.backend);
 }
 
 void AddInspect(CLI::App& app, InspectOptions& options) {
   CLI::App& command = *app.add_subcommand("inspect", "Print what a model or checkpoint holds");
-  command.footer(Example("comet inspect models/smollm2.comet"));
+  command.footer(Example("comet inspect models/smollm2.comet --svg error.svg"));
   command.add_option("path", options.path, "Checkpoint folder, or a .gguf file")->required();
+  command.add_option("--svg", options.svg, "Draw a checkpoint's error by layer into this file");
   command.add_flag("--json", options.json, "One JSON object instead of the table");
 }
 
@@ -113,24 +129,104 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
   command.add_flag("--json", options.json, "One JSON object instead of the text");
 }
 
-void AddEval(CLI::App& app, EvalPerplexityOptions& options) {
-  CLI::App& eval = *app.add_subcommand("eval", "Measure a model's quality");
-  eval.require_subcommand(1);
-  eval.footer(Example("comet eval perplexity --model models/smollm2.comet --text valid.txt"));
-  CLI::App& command = *eval.add_subcommand("perplexity", "Perplexity over a text's windows");
-  command.footer(
-      Example("comet eval perplexity --model models/smollm2.comet --text valid.txt --windows 16 "
-              "--reference smollm2.gguf"));
+void AddEvalModelFlags(CLI::App& command, EvalModelOptions& options) {
   command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
       ->required();
+  command.add_option("--reference", options.reference,
+                     "Unquantised source, run in float with KV 16 and compared with");
+  CLI::Option* activations =
+      command.add_option("--activation-bits", options.activation_bits, "auto, mixed, 8 or float")
+          ->capture_default_str();
+  CLI::Option* kv =
+      command.add_option("--kv-bits", options.kv_bits, "auto, 4, 8, 16, 32 or K/V as in 8/4")
+          ->capture_default_str();
+  command
+      .add_option("--setting", options.settings,
+                  "A<activation bits>/KV<KV bits>, as in A8/KV4 or Amixed/KV8/4; repeat it to "
+                  "compare several in one table")
+      ->allow_extra_args(false)
+      ->excludes(activations)
+      ->excludes(kv);
+  AddBackendFlags(command, options.backend);
+}
+
+void AddEvalPerplexity(CLI::App& eval, EvalPerplexityOptions& options) {
+  CLI::App& command = *eval.add_subcommand("perplexity", "Perplexity over a text's windows");
+  command.footer(Example(
+      "comet eval perplexity --model models/smollm2.comet --text valid.txt --windows 16 \\\n"
+      "    --reference smollm2.gguf --setting A8/KV16 --setting A8/KV4 --setting Amixed/KV4"));
   command.add_option("--text", options.text, "Text file")->required();
-  command.add_option("--reference", options.reference, "Unquantised source, run in float");
   command.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
   command.add_option("--windows", options.windows, "0: all that the text fills")
       ->capture_default_str();
-  AddPrecisionFlags(command, options.activation_bits, options.kv_bits);
-  AddBackendFlags(command, options.backend);
-  command.add_flag("--json", options.json, "One JSON object instead of the table");
+  command.add_option("--svg", options.svg,
+                     "Draw the checkpoint's error by layer into this file (as comet inspect does)");
+  AddEvalModelFlags(command, options.model);
+  command.add_flag("--json", options.json, "One JSON array instead of the table");
+}
+
+void AddEvalChoice(CLI::App& eval, EvalChoiceOptions& options) {
+  CLI::App& command = *eval.add_subcommand("choice", "Multiple choice by log-likelihood");
+  command.footer(StrCat(
+      "Each line of a file is one JSON object, either\n"
+      "  {\"query\": \"...\", \"choices\": [\"...\", \"...\"], \"gold\": 0}        or\n"
+      "  {\"context_options\": [\"...\", \"...\"], \"continuation\": \"...\", \"gold\": 0}\n"
+      "An option's score is the log-likelihood of its continuation (the choice after the query;\n"
+      "or the one continuation after each context), divided by its bytes; the highest is chosen.\n"
+      "A query that begins with \"Question:\" is followed by \"\\nAnswer:\", and a space precedes\n"
+      "every continuation. BOS is added where the vocabulary asks for it. \"+/-\" is one standard\n"
+      "error; over the reference it is that of the paired difference.\n\n",
+      Example(
+          "comet eval choice --model models/smollm2.comet --reference smollm2.gguf \\\n"
+          "    --setting A8/KV4 --setting Amixed/KV4 piqa.jsonl arc_easy.jsonl winogrande.jsonl")));
+  command.add_option("files", options.files, "Files of items, one JSON object a line")->required();
+  command.add_option("--limit", options.limit, "First items of each file; 0: all")
+      ->capture_default_str();
+  command
+      .add_option("--normalise", options.normalisation,
+                  "What a log-likelihood is divided by: bytes, tokens or none")
+      ->capture_default_str();
+  AddEvalModelFlags(command, options.model);
+  command.add_flag("--json", options.json, "One JSON array instead of the table");
+}
+
+void AddEval(CLI::App& app, ParsedFlags& parsed) {
+  CLI::App& eval = *app.add_subcommand("eval", "Measure a model's quality");
+  eval.require_subcommand(1);
+  eval.footer(Example("comet eval perplexity --model models/smollm2.comet --text valid.txt"));
+  AddEvalPerplexity(eval, parsed.perplexity);
+  AddEvalChoice(eval, parsed.choice);
+}
+
+void AddBench(CLI::App& app, BenchOpsOptions& options) {
+  CLI::App& bench = *app.add_subcommand("bench", "Measure speed");
+  bench.require_subcommand(1);
+  bench.footer(Example("comet bench ops --shapes configs/bench/llama3_layers.json"));
+  CLI::App& command = *bench.add_subcommand("ops", "Time kernels beside cuBLASLt on a GPU");
+  command.footer(
+      Example("comet bench ops --op w4ax_gemm --shapes configs/bench/paper_shapes.json --m 16,64 "
+              "--json ops.json --svg ops.svg"));
+  command
+      .add_option("--op", options.op,
+                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul or embedding")
+      ->capture_default_str();
+  command.add_option("--shapes", options.shapes,
+                     "Files of shapes [configs/bench/llama3_layers.json]; products only");
+  command.add_option("--shape", options.shape,
+                     "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192");
+  command.add_option("--m", options.num_tokens, "Tokens as in 1,16,256; empty: the files' own");
+  command.add_option("--policy", options.policy, "Activations: int8 or mixed")
+      ->capture_default_str();
+  command.add_option("--int4-share", options.int4_share, "Share of INT4 channels")
+      ->capture_default_str();
+  command.add_option("--baseline", options.baseline, "cublaslt (fp16, INT8, FP8) or none")
+      ->capture_default_str();
+  command.add_option("--dtype", options.dtype, "Floats of a row op: f16 or f32")
+      ->capture_default_str();
+  command.add_option("--repeats", options.num_repeats, "Replays of each kernel; medians count")
+      ->capture_default_str();
+  command.add_option("--json", options.json, "File for everything; -: print it, not the table");
+  command.add_option("--svg", options.svg, "File to draw the speed-ups over fp16 in");
 }
 
 // The options are checked here, so that a wrong one is wrong usage and not a failed start.
@@ -146,13 +242,21 @@ Command MakeServeCommand(const ParsedFlags& parsed) {
 Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
   if (app.got_subcommand("serve")) return MakeServeCommand(parsed);
   if (app.got_subcommand("quantize")) {
-    return {.run = [options = parsed.quantize] { return RunQuantize(options); }};
+    return {.run = [options = parsed.quantize] {
+      return options.dry_run ? RunQuantizePlan(options) : RunQuantize(options);
+    }};
   }
   if (app.got_subcommand("inspect")) {
     return {.run = [options = parsed.inspect] { return RunInspect(options); }};
   }
   if (app.got_subcommand("generate")) {
     return {.run = [options = parsed.generate] { return RunGenerate(options); }};
+  }
+  if (app.got_subcommand("bench")) {
+    return {.run = [options = parsed.bench_ops] { return RunBenchOps(options); }};
+  }
+  if (app.get_subcommand("eval")->got_subcommand("choice")) {
+    return {.run = [options = parsed.choice] { return RunEvalChoice(options); }};
   }
   return {.run = [options = parsed.perplexity] { return RunEvalPerplexity(options); }};
 }
@@ -170,7 +274,8 @@ Command ParseCommandLine(int argc, char** argv) {
   AddQuantize(app, parsed.quantize);
   AddGenerate(app, parsed.generate);
   AddInspect(app, parsed.inspect);
-  AddEval(app, parsed.perplexity);
+  AddEval(app, parsed);
+  AddBench(app, parsed.bench_ops);
   // The library reports by throwing; exit() prints help to stdout and errors to stderr.
   try {
     app.parse(argc, argv);

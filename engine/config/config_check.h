@@ -19,7 +19,7 @@ class ConfigCheck {
   }
   template <typename T>
   void InRange(std::string_view name, T value, T minimum, T maximum) {
-    if (value < minimum || value > maximum) {
+    if (!(value >= minimum && value <= maximum)) {
       Add(StrCat(name, " is ", value, ", expected ", minimum, " to ", maximum));
     }
   }

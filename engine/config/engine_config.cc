@@ -1,6 +1,9 @@
 #include "engine/config/engine_config.h"
 
+#include <algorithm>
+
 #include "engine/config/config_check.h"
+#include "kernels/base/str_cat.h"
 
 namespace comet {
 
@@ -15,6 +18,21 @@ Status SchedulerConfig::Validate() const {
   check.Require(step_tokens_max >= running_sequences_max,
                 "step_tokens_max is below running_sequences_max: a step decodes one token of each");
   return check.status();
+}
+
+Status SchedulerConfig::CheckFitsQueue(int num_sequences, int64_t num_prompt_tokens) const {
+  if (num_sequences <= 1) return Status::Ok();
+  if (num_sequences > waiting_sequences_max) {
+    return InvalidArgument(StrCat("request: prompts times choices are ", num_sequences,
+                                  ", expected at most ", std::max(waiting_sequences_max, 1),
+                                  ", the queue's length"));
+  }
+  if (num_prompt_tokens > waiting_tokens_max) {
+    return InvalidArgument(StrCat("request: the prompts of all choices are ", num_prompt_tokens,
+                                  " tokens, expected at most ", waiting_tokens_max,
+                                  ", what the queue holds"));
+  }
+  return Status::Ok();
 }
 
 Status KvCacheConfig::Validate() const {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/base/status.h"
 
 namespace comet {
@@ -14,6 +16,10 @@ struct SchedulerConfig {
   int aging_ms = 10000;              // Waiting this long is worth one level of priority.
 
   Status Validate() const;
+
+  // Whether an empty queue would take one client's sequences; one alone always has a place. Errors:
+  // kInvalidArgument with the limit: later would not help.
+  Status CheckFitsQueue(int num_sequences, int64_t num_prompt_tokens) const;
 };
 
 }  // namespace comet

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/evaluation/log_likelihood.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
 
@@ -16,14 +17,6 @@ namespace {
 // Tokens of one forward pass: enough rows to fill the matrix products, few enough that the logits
 // (a row of vocab_size floats each) stay near the cache.
 constexpr int kChunkTokens = 256;
-
-// -log softmax(logits)[target]; not finite when a logit is NaN or +infinity.
-double NegativeLogLikelihood(const float* logits, int vocab_size, int target) {
-  const float highest = *std::max_element(logits, logits + vocab_size);
-  double sum = 0.0;
-  for (int i = 0; i < vocab_size; ++i) sum += static_cast<double>(std::exp(logits[i] - highest));
-  return std::log(sum) + static_cast<double>(highest) - static_cast<double>(logits[target]);
-}
 
 struct Sums {
   double nll = 0.0;
@@ -71,9 +64,9 @@ class WindowEvaluator {
         device_.CopyToHost(host_logits_.data(), logits.data(),
                            static_cast<int64_t>(host_logits_.size() * sizeof(float))));
     for (int i = 0; i < count; ++i) {
-      const float* row = host_logits_.data() + static_cast<int64_t>(i) * vocab_size;
-      const double nll =
-          NegativeLogLikelihood(row, vocab_size, window[static_cast<size_t>(first + i + 1)]);
+      const std::span<const float> row(host_logits_.data() + static_cast<int64_t>(i) * vocab_size,
+                                       static_cast<size_t>(vocab_size));
+      const double nll = -LogLikelihood(row, window[static_cast<size_t>(first + i + 1)]);
       if (!std::isfinite(nll)) {
         ++sums.num_nonfinite;
         continue;

@@ -1,5 +1,7 @@
 #include "engine/loader/checkpoint_format.h"
 
+#include <limits>
+
 #include <nlohmann/json.hpp>
 
 #include "engine/chat_template/named_templates.h"
@@ -13,11 +15,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kConfigDepth = 16;
-constexpr int64_t kDimensionMax = 1 << 20;
-constexpr int64_t kVocabMax = 1 << 24;
-constexpr int64_t kLayersMax = 4096;
-constexpr int64_t kContextMax = 1 << 28;
-constexpr size_t kEosIdsMax = 64;
+// For values whose range is ModelConfig::Validate()'s.
+constexpr double kAnyNumber = std::numeric_limits<double>::max();
 
 ordered_json LinearJson(const LinearPrecision& linear) {
   return {{"num_int4_channels", linear.num_int4_channels}, {"clip", linear.clip}};
@@ -53,18 +52,19 @@ Status ParseInt(const JsonReader& reader, std::string_view key, int64_t minimum,
 
 Status ParseShape(const JsonReader& reader, ModelConfig& model) {
   COMET_ASSIGN_OR_RETURN(model.name, reader.String("_name_or_path"));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "hidden_size", 1, kDimensionMax, model.hidden_size));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "num_hidden_layers", 1, kLayersMax, model.num_layers));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "num_attention_heads", 1, kDimensionMax, model.num_heads));
+  COMET_RETURN_IF_ERROR(ParseInt(reader, "hidden_size", 1, kModelDimMax, model.hidden_size));
+  COMET_RETURN_IF_ERROR(
+      ParseInt(reader, "num_hidden_layers", 1, kModelLayersMax, model.num_layers));
+  COMET_RETURN_IF_ERROR(
+      ParseInt(reader, "num_attention_heads", 1, kModelHeadsMax, model.num_heads));
   COMET_RETURN_IF_ERROR(
       ParseInt(reader, "num_key_value_heads", 1, model.num_heads, model.num_kv_heads));
-  COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "head_dim", 2, kDimensionMax / model.num_heads, model.head_dim));
+  COMET_RETURN_IF_ERROR(ParseInt(reader, "head_dim", 2, kHeadDimMax, model.head_dim));
   COMET_RETURN_IF_ERROR(ParseInt(reader, "rotary_dim", 2, model.head_dim, model.rotary_dim));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "intermediate_size", 1, kDimensionMax, model.ffn_size));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "vocab_size", 1, kVocabMax, model.vocab_size));
+  COMET_RETURN_IF_ERROR(ParseInt(reader, "intermediate_size", 1, kModelDimMax, model.ffn_size));
+  COMET_RETURN_IF_ERROR(ParseInt(reader, "vocab_size", 1, kVocabSizeMax, model.vocab_size));
   COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "max_position_embeddings", 1, kContextMax, model.context_length_max));
+      ParseInt(reader, "max_position_embeddings", 1, kModelContextMax, model.context_length_max));
   COMET_ASSIGN_OR_RETURN(const double epsilon, reader.Number("rms_norm_eps", 0.0, 1.0));
   model.rms_norm_epsilon = static_cast<float>(epsilon);
   COMET_ASSIGN_OR_RETURN(model.tied_embeddings, reader.Bool("tie_word_embeddings"));
@@ -84,7 +84,7 @@ Status ParseTokenIds(const JsonReader& reader, ModelConfig& model) {
 }
 
 Status ParseRope(const JsonReader& reader, RopeConfig& rope) {
-  COMET_ASSIGN_OR_RETURN(rope.theta, reader.Number("rope_theta", 1e-3, 1e12));
+  COMET_ASSIGN_OR_RETURN(rope.theta, reader.Number("rope_theta", -kAnyNumber, kAnyNumber));
   if (!reader.Has("rope_scaling")) return Status::Ok();
   COMET_ASSIGN_OR_RETURN(const JsonReader scaling, reader.Object("rope_scaling"));
   COMET_ASSIGN_OR_RETURN(rope.type, scaling.String("rope_type"));
@@ -92,11 +92,13 @@ Status ParseRope(const JsonReader& reader, RopeConfig& rope) {
     return Unimplemented(StrCat("rope_scaling.rope_type: is \"", rope.type,
                                 "\", expected \"linear\" or \"llama3\""));
   }
-  COMET_ASSIGN_OR_RETURN(rope.factor, scaling.Number("factor", 1e-6, 1e6));
+  COMET_ASSIGN_OR_RETURN(rope.factor, scaling.Number("factor", -kAnyNumber, kAnyNumber));
   if (rope.type == "linear") return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(rope.low_frequency_factor, scaling.Number("low_freq_factor", 1e-6, 1e6));
-  COMET_ASSIGN_OR_RETURN(rope.high_frequency_factor, scaling.Number("high_freq_factor", 1e-6, 1e6));
-  return ParseInt(scaling, "original_max_position_embeddings", 1, kContextMax,
+  COMET_ASSIGN_OR_RETURN(rope.low_frequency_factor,
+                         scaling.Number("low_freq_factor", -kAnyNumber, kAnyNumber));
+  COMET_ASSIGN_OR_RETURN(rope.high_frequency_factor,
+                         scaling.Number("high_freq_factor", -kAnyNumber, kAnyNumber));
+  return ParseInt(scaling, "original_max_position_embeddings", 1, kModelContextMax,
                   rope.original_context_max);
 }
 
@@ -144,7 +146,7 @@ Status ParseQuantization(const JsonReader& root, CheckpointConfig& config) {
   COMET_RETURN_IF_ERROR(reader.Int("block_channels", kBlockChannels, kBlockChannels).status());
   COMET_ASSIGN_OR_RETURN(config.has_qkv_bias, reader.Bool("has_qkv_bias"));
   COMET_ASSIGN_OR_RETURN(const std::vector<JsonReader> layers,
-                         reader.Objects("layers", static_cast<size_t>(kLayersMax)));
+                         reader.Objects("layers", static_cast<size_t>(kModelLayersMax)));
   if (layers.size() != static_cast<size_t>(config.model.num_layers)) {
     return DataLoss(
         StrCat("layers: has ", layers.size(), " entries, expected ", config.model.num_layers));
@@ -157,24 +159,6 @@ Status ParseQuantization(const JsonReader& root, CheckpointConfig& config) {
   return Status::Ok();
 }
 
-Status Check(const ModelConfig& model) {
-  if (model.num_heads % model.num_kv_heads != 0) {
-    return DataLoss(StrCat("num_attention_heads: is ", model.num_heads,
-                           ", expected a multiple of num_key_value_heads ", model.num_kv_heads));
-  }
-  if (model.rotary_dim % 2 != 0) {
-    return DataLoss(StrCat("rotary_dim: is ", model.rotary_dim, ", expected an even number"));
-  }
-  // Two 4-bit codes share a byte.
-  for (const int num_channels : {model.hidden_size, model.q_size(), model.ffn_size}) {
-    if (num_channels % 2 != 0) {
-      return DataLoss(StrCat("hidden_size, heads and intermediate_size: one gives ", num_channels,
-                             " channels, expected an even number"));
-    }
-  }
-  return Status::Ok();
-}
-
 Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
   COMET_RETURN_IF_ERROR(root.CheckObject());
   COMET_ASSIGN_OR_RETURN(const std::string type, root.String("model_type"));
@@ -183,9 +167,10 @@ Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
   }
   CheckpointConfig config;
   COMET_RETURN_IF_ERROR(ParseShape(root, config.model));
-  COMET_RETURN_IF_ERROR(Check(config.model));
   COMET_RETURN_IF_ERROR(ParseTokenIds(root, config.model));
   COMET_RETURN_IF_ERROR(ParseRope(root, config.model.rope));
+  const Status valid = config.model.Validate();
+  if (!valid.ok()) return DataLoss(valid.message());
   COMET_RETURN_IF_ERROR(ParseQuantization(root, config));
   return config;
 }

@@ -50,6 +50,14 @@ std::vector<SafetensorsSpec> DeclareTensors(const ModelConfig& model, bool has_q
 
 }  // namespace
 
+int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias) {
+  int64_t num_bytes = 0;
+  for (const SafetensorsSpec& spec : DeclareTensors(config, has_qkv_bias)) {
+    num_bytes += spec.shape.num_elements() * BytesOf(spec.dtype);
+  }
+  return num_bytes;
+}
+
 Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::string& folder,
                                                                    const ModelConfig& config,
                                                                    bool has_qkv_bias,
@@ -105,17 +113,27 @@ Status CheckpointWriter::WriteEmbedding(const std::vector<Half>& table) {
   return weights_->Write(kEmbeddingName, table);
 }
 
-Status CheckpointWriter::Finish(const Vocabulary& vocabulary,
-                                const std::vector<NamedTemplate>& chat_templates,
-                                std::string_view accuracy) {
+Result<std::string> CheckpointWriter::Seal(const Vocabulary& vocabulary,
+                                           const std::vector<NamedTemplate>& chat_templates) {
   COMET_RETURN_IF_ERROR(weights_->Finish());
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kConfigFile, CheckpointConfigText(config_)));
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kTokenizerFile, VocabularyGguf(vocabulary)));
   for (const NamedTemplate& one : chat_templates) {
     COMET_RETURN_IF_ERROR(folder_->WriteFile(TemplateFileOf(one.name), one.source));
   }
+  return folder_->path();
+}
+
+Status CheckpointWriter::Publish(std::string_view accuracy) {
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kAccuracyFile, accuracy));
   return folder_->Publish();
+}
+
+Status CheckpointWriter::Finish(const Vocabulary& vocabulary,
+                                const std::vector<NamedTemplate>& chat_templates,
+                                std::string_view accuracy) {
+  COMET_RETURN_IF_ERROR(Seal(vocabulary, chat_templates).status());
+  return Publish(accuracy);
 }
 
 }  // namespace comet

@@ -39,6 +39,9 @@ struct QuantizedLayer {
   bool qk_hadamard = false;
 };
 
+// Bytes of all tensors of a checkpoint of that shape: its weights file but for the header.
+int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias);
+
 // Writes a comet checkpoint one layer at a time; the folder appears when Finish() succeeds and not
 // otherwise. Each part is written exactly once, in any order. Confined to one thread.
 class CheckpointWriter {
@@ -54,7 +57,13 @@ class CheckpointWriter {
   Status WriteLmHead(const std::vector<int8_t>& codes, const std::vector<float>& scale);
   Status WriteEmbedding(const std::vector<Half>& table);  // Untied models only.
 
-  // `chat_templates` may be empty; `accuracy` is the JSON text of accuracy.json.
+  // Completes all but the accuracy report, once every part is written: the folder returned, still
+  // under its temporary name, opens as a checkpoint. `chat_templates` may be empty.
+  Result<std::string> Seal(const Vocabulary& vocabulary,
+                           const std::vector<NamedTemplate>& chat_templates);
+  // Adds the report, the JSON text of accuracy.json, and gives the folder its name.
+  Status Publish(std::string_view accuracy);
+  // Both.
   Status Finish(const Vocabulary& vocabulary, const std::vector<NamedTemplate>& chat_templates,
                 std::string_view accuracy);
 

@@ -1,7 +1,5 @@
 #include "engine/loader/gguf_config.h"
 
-#include <cmath>
-#include <limits>
 #include <string>
 
 #include "engine/loader/gguf_vocabulary.h"
@@ -9,12 +7,6 @@
 
 namespace comet {
 namespace {
-
-// Bounds each dimension, so that no product of two overflows int64_t and a layer fits memory
-// arithmetic; LLaMA-3 405B has hidden 16,384, FFN 53,248 and 126 layers.
-constexpr int64_t kDimensionMax = 1 << 20;
-constexpr int64_t kLayersMax = 4096;
-constexpr int64_t kContextMax = 1 << 28;
 
 Status CheckArchitecture(const GgufFile& file) {
   COMET_ASSIGN_OR_RETURN(const std::optional<std::string> architecture,
@@ -67,32 +59,19 @@ Result<int> ReadDimension(const GgufFile& file, std::string_view key, int64_t va
 
 Status ReadHeads(const GgufFile& file, ModelConfig& config) {
   COMET_ASSIGN_OR_RETURN(config.num_heads,
-                         ReadDimension(file, "llama.attention.head_count", kDimensionMax));
+                         ReadDimension(file, "llama.attention.head_count", kModelHeadsMax));
   COMET_ASSIGN_OR_RETURN(config.num_kv_heads, ReadDimension(file, "llama.attention.head_count_kv",
-                                                            kDimensionMax, config.num_heads));
+                                                            kModelHeadsMax, config.num_heads));
   COMET_ASSIGN_OR_RETURN(config.head_dim,
-                         ReadDimension(file, "llama.attention.key_length", kDimensionMax,
+                         ReadDimension(file, "llama.attention.key_length", kHeadDimMax,
                                        config.hidden_size / config.num_heads));
   COMET_ASSIGN_OR_RETURN(const int value_dim, ReadDimension(file, "llama.attention.value_length",
-                                                            kDimensionMax, config.head_dim));
+                                                            kHeadDimMax, config.head_dim));
   COMET_ASSIGN_OR_RETURN(config.rotary_dim, ReadDimension(file, "llama.rope.dimension_count",
-                                                          kDimensionMax, config.head_dim));
+                                                          kHeadDimMax, config.head_dim));
   if (value_dim != config.head_dim) {
     return Unimplemented(StrCat(file.path(), ": llama.attention.value_length: is ", value_dim,
                                 ", expected the keys' ", config.head_dim));
-  }
-  if (config.num_heads % config.num_kv_heads != 0) {
-    return DataLoss(StrCat(file.path(), ": llama.attention.head_count: is ", config.num_heads,
-                           ", expected a multiple of head_count_kv ", config.num_kv_heads));
-  }
-  if (config.head_dim < 2 || config.rotary_dim % 2 != 0 || config.rotary_dim > config.head_dim) {
-    return DataLoss(StrCat(file.path(), ": llama.rope.dimension_count: is ", config.rotary_dim,
-                           ", expected an even number up to head_dim ", config.head_dim));
-  }
-  if (int64_t{config.num_heads} * config.head_dim > kDimensionMax) {
-    return DataLoss(StrCat(file.path(), ": llama.attention.key_length: is ", config.head_dim,
-                           ", expected at most ", kDimensionMax, " channels in ", config.num_heads,
-                           " heads"));
   }
   return Status::Ok();
 }
@@ -100,10 +79,6 @@ Status ReadHeads(const GgufFile& file, ModelConfig& config) {
 Status ReadRope(const GgufFile& file, ModelConfig& config) {
   COMET_ASSIGN_OR_RETURN(const std::optional<double> theta, file.FindFloat("llama.rope.freq_base"));
   config.rope.theta = theta.value_or(10000.0);
-  if (!(config.rope.theta > 0.0) || !std::isfinite(config.rope.theta)) {
-    return DataLoss(StrCat(file.path(), ": llama.rope.freq_base: is ", config.rope.theta,
-                           ", expected a positive number"));
-  }
   COMET_ASSIGN_OR_RETURN(const std::optional<std::string> type,
                          file.FindString("llama.rope.scaling.type"));
   COMET_ASSIGN_OR_RETURN(const std::optional<double> factor,
@@ -117,10 +92,6 @@ Status ReadRope(const GgufFile& file, ModelConfig& config) {
   const bool is_linear = type.value_or("linear") == "linear";
   const double linear_factor = factor.value_or(old_linear.value_or(1.0));
   if (!is_linear || linear_factor == 0.0 || linear_factor == 1.0) return Status::Ok();
-  if (!(linear_factor > 0.0) || !std::isfinite(linear_factor)) {
-    return DataLoss(StrCat(file.path(), ": llama.rope.scaling.factor: is ", linear_factor,
-                           ", expected a positive number"));
-  }
   config.rope.type = "linear";
   config.rope.factor = linear_factor;
   return Status::Ok();
@@ -132,7 +103,7 @@ Status ReadVocabSize(const GgufFile& file, ModelConfig& config) {
     return DataLoss(StrCat(file.path(), ": token_embd.weight: is absent, expected a tensor"));
   }
   if (embedding->dims.size() != 2 || embedding->dims[1] != config.hidden_size ||
-      embedding->dims[0] > kDimensionMax * 16) {
+      embedding->dims[0] > kVocabSizeMax) {
     return DataLoss(StrCat(file.path(), ": token_embd.weight: has ", embedding->dims.size(),
                            " dimensions, ", embedding->dims.back(), " columns, expected 2 and ",
                            config.hidden_size));
@@ -151,23 +122,22 @@ Result<ModelConfig> ReadGgufConfig(const GgufFile& file) {
   COMET_ASSIGN_OR_RETURN(const std::optional<std::string> name, file.FindString("general.name"));
   config.name = name.value_or("llama");
   COMET_ASSIGN_OR_RETURN(config.hidden_size,
-                         ReadDimension(file, "llama.embedding_length", kDimensionMax));
-  COMET_ASSIGN_OR_RETURN(config.num_layers, ReadDimension(file, "llama.block_count", kLayersMax));
+                         ReadDimension(file, "llama.embedding_length", kModelDimMax));
+  COMET_ASSIGN_OR_RETURN(config.num_layers,
+                         ReadDimension(file, "llama.block_count", kModelLayersMax));
   COMET_ASSIGN_OR_RETURN(config.ffn_size,
-                         ReadDimension(file, "llama.feed_forward_length", kDimensionMax));
+                         ReadDimension(file, "llama.feed_forward_length", kModelDimMax));
   COMET_ASSIGN_OR_RETURN(config.context_length_max,
-                         ReadDimension(file, "llama.context_length", kContextMax));
+                         ReadDimension(file, "llama.context_length", kModelContextMax));
   COMET_RETURN_IF_ERROR(ReadHeads(file, config));
   COMET_RETURN_IF_ERROR(ReadRope(file, config));
   COMET_RETURN_IF_ERROR(ReadVocabSize(file, config));
   COMET_ASSIGN_OR_RETURN(const std::optional<double> epsilon,
                          file.FindFloat("llama.attention.layer_norm_rms_epsilon"));
   config.rms_norm_epsilon = static_cast<float>(epsilon.value_or(1e-5));
-  if (!(config.rms_norm_epsilon > 0.0f) || !std::isfinite(config.rms_norm_epsilon)) {
-    return DataLoss(StrCat(file.path(), ": llama.attention.layer_norm_rms_epsilon: is ",
-                           config.rms_norm_epsilon, ", expected a positive number"));
-  }
   COMET_ASSIGN_OR_RETURN(config.eos_ids, ReadEosIds(file));
+  const Status valid = config.Validate();
+  if (!valid.ok()) return DataLoss(StrCat(file.path(), ": ", valid.message()));
   return config;
 }
 

@@ -19,7 +19,8 @@ namespace fs = std::filesystem;
 
 Status SystemError(const std::string& path, std::string_view call, int error) {
   const std::string message = StrCat(path, ": ", call, " failed: ", std::strerror(error));
-  const bool is_full = error == ENOSPC || error == EDQUOT;
+  // EFBIG: the process's or the file system's largest file.
+  const bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   return is_full ? ResourceExhausted(message) : Internal(message);
 }
 

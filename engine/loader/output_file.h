@@ -49,6 +49,8 @@ class PartialFolder {
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
 
+  // The folder under its temporary name.
+  const std::string& path() const { return partial_; }
   // Where to write a file of that name.
   std::string PathOf(std::string_view file_name) const;
   Status WriteFile(std::string_view file_name, std::string_view text);

@@ -1,27 +1,38 @@
 #include "engine/model/model_config.h"
 
+#include <cstdint>
+
 #include "engine/config/config_check.h"
-#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
 
-// Above any published model. Exact sums of a linear layer of this many channels fit 31 bits, and
-// 2 * ffn_size and qkv_size fit an int.
-constexpr int kDimMax = 1 << 17;
+void CheckRope(const RopeConfig& rope, ConfigCheck& check) {
+  const bool is_llama3 = rope.type == "llama3";
+  check.Require(rope.type == "default" || rope.type == "linear" || is_llama3,
+                "rope.type is unknown, expected default, linear or llama3");
+  check.InRange("rope.theta", rope.theta, 1e-3, 1e12);
+  check.InRange("rope.factor", rope.factor, 1e-6, 1e6);
+  if (!is_llama3) return;
+  check.InRange("rope.low_frequency_factor", rope.low_frequency_factor, 1e-6, 1e6);
+  check.InRange("rope.high_frequency_factor", rope.high_frequency_factor, 1e-6, 1e6);
+  check.Require(rope.low_frequency_factor < rope.high_frequency_factor,
+                "rope.low_frequency_factor is not below rope.high_frequency_factor");
+  check.InRange("rope.original_context_max", rope.original_context_max, 1, kModelContextMax);
+}
 
 }  // namespace
 
 Status ModelConfig::Validate() const {
   ConfigCheck check("model");
-  check.InRange("hidden_size", hidden_size, 2, kDimMax);
-  check.InRange("num_layers", num_layers, 1, 1024);
-  check.InRange("num_heads", num_heads, 1, 1024);
-  check.InRange("num_kv_heads", num_kv_heads, 1, 1024);
-  check.InRange("head_dim", head_dim, 2, 1024);
-  check.InRange("ffn_size", ffn_size, 2, kDimMax);
-  check.InRange("vocab_size", vocab_size, 1, 1 << 22);
-  check.InRange("context_length_max", context_length_max, 1, 1 << 24);
+  check.InRange("hidden_size", hidden_size, 2, kModelDimMax);
+  check.InRange("num_layers", num_layers, 1, kModelLayersMax);
+  check.InRange("num_heads", num_heads, 1, kModelHeadsMax);
+  check.InRange("num_kv_heads", num_kv_heads, 1, kModelHeadsMax);
+  check.InRange("head_dim", head_dim, 2, kHeadDimMax);
+  check.InRange("ffn_size", ffn_size, 2, kModelDimMax);
+  check.InRange("vocab_size", vocab_size, 1, kVocabSizeMax);
+  check.InRange("context_length_max", context_length_max, 1, kModelContextMax);
   check.Require(hidden_size % 2 == 0, "hidden_size is odd");
   check.Require(ffn_size % 2 == 0, "ffn_size is odd");
   check.Require(head_dim % 2 == 0, "head_dim is odd");
@@ -31,9 +42,11 @@ Status ModelConfig::Validate() const {
                 "num_heads is no multiple of num_kv_heads");
   check.Require(rms_norm_epsilon > 0.0f && rms_norm_epsilon < 1.0f,
                 "rms_norm_epsilon is outside (0, 1)");
-  check.Require(rope.theta > 0.0, "rope.theta is not positive");
-  check.Require(rope.factor > 0.0, "rope.factor is not positive");
-  check.Require(bos_id < vocab_size, "bos_id is outside the vocabulary");
+  check.Require(int64_t{num_heads} * head_dim <= kModelDimMax,
+                "num_heads times head_dim is above the largest hidden_size");
+  CheckRope(rope, check);
+  check.Require(bos_id >= -1 && bos_id < vocab_size, "bos_id is outside the vocabulary");
+  check.Require(eos_ids.size() <= kEosIdsMax, "there are more than 64 end-of-sequence ids");
   for (const int id : eos_ids) {
     check.Require(id >= 0 && id < vocab_size, "an end-of-sequence id is outside the vocabulary");
   }

@@ -7,6 +7,17 @@
 
 namespace comet {
 
+// What a source may say, whatever its form; readers name their own keys by it. Above any published
+// model. Exact sums of a linear layer of kModelDimMax channels fit 31 bits, and 2 * ffn_size and
+// qkv_size fit an int.
+inline constexpr int kModelDimMax = 1 << 17;
+inline constexpr int kModelLayersMax = 1024;
+inline constexpr int kModelHeadsMax = 1024;
+inline constexpr int kHeadDimMax = 1024;
+inline constexpr int kVocabSizeMax = 1 << 22;
+inline constexpr int kModelContextMax = 1 << 24;
+inline constexpr int kEosIdsMax = 64;
+
 // Scaling of rotary frequencies, as config.json's rope_scaling / rope_parameters states it.
 struct RopeConfig {
   std::string type = "default";  // default | linear | llama3; others are kUnimplemented.
@@ -39,7 +50,7 @@ struct ModelConfig {
   int kv_size() const { return num_kv_heads * head_dim; }
   int qkv_size() const { return q_size() + 2 * kv_size(); }
 
-  // Every broken rule, one a line. Bounds keep products of dimensions within int.
+  // Every broken rule, one a line; the one gate that each source's reader and each user passes.
   Status Validate() const;
 };
 

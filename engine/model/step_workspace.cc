@@ -33,7 +33,7 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
   COMET_RETURN_IF_ERROR(allocate(workspace.gate_up_, dtype, {num_tokens, 2 * config.ffn_size}));
   COMET_RETURN_IF_ERROR(
       allocate(workspace.input_, is_float ? DType::kF32 : DType::kI8, {num_tokens, inputs_max}));
-  COMET_RETURN_IF_ERROR(allocate(workspace.input_scalars_, DType::kI32, {3, num_tokens}));
+  COMET_RETURN_IF_ERROR(allocate(workspace.input_scalars_, DType::kI32, {4, num_tokens}));
   COMET_RETURN_IF_ERROR(allocate(workspace.metadata_, DType::kI32, {num_metadata}));
   workspace.staging_.reserve(static_cast<size_t>(num_metadata));
   return workspace;
@@ -89,7 +89,7 @@ LinearInput StepWorkspace::Input(const ActivationFormat& format, int num_channel
   input.codes = data;
   input.scale = TensorView(scalars, DType::kF32, {num_rows});
   input.exponent = TensorView(scalars + limits_.step_tokens_max, DType::kI32, {num_rows});
-  input.code_sum = TensorView(scalars + 2 * limits_.step_tokens_max, DType::kI32, {num_rows});
+  input.code_sum = TensorView(scalars + 2 * limits_.step_tokens_max, DType::kI32, {num_rows, 2});
   return input;
 }
 

@@ -54,7 +54,7 @@ class StepWorkspace {
   DeviceTensor attention_;
   DeviceTensor gate_up_;
   DeviceTensor input_;          // Codes or values of the widest layer.
-  DeviceTensor input_scalars_;  // [3, step_tokens_max]: scale, exponent, code_sum
+  DeviceTensor input_scalars_;  // [4, step_tokens_max]: scale, exponent, 2 of code_sum
   DeviceTensor metadata_;       // i32: query_start, context_length, page_table
   std::vector<int> staging_;
   BatchView batch_;

@@ -39,12 +39,20 @@ std::string AccuracyReport::ToJson() const {
                            {"o", Json(layer.o)},
                            {"gate_up", Json(layer.gate_up)},
                            {"down", Json(layer.down)},
+                           {"k_bits", layer.kv.k_bits},
+                           {"v_bits", layer.kv.v_bits},
                            {"key_error_plain", layer.keys.plain_error},
                            {"key_error_hadamard", layer.keys.hadamard_error}});
   }
+  // dump() writes what is no number as null.
+  const ordered_json held_out_json = {{"predictions", held_out.num_predictions},
+                                      {"perplexity_float", held_out.source},
+                                      {"perplexity_8", held_out.int8},
+                                      {"perplexity_mixed", held_out.mixed}};
   const ordered_json json = {{"calibration_tokens", num_calibration_tokens},
                              {"sample_tokens", num_sample_tokens},
                              {"lm_head_weight_error", lm_head_error},
+                             {"held_out", held_out_json},
                              {"mean", Json(Mean())},
                              {"layers", std::move(layer_items)}};
   return json.dump(2) + "\n";

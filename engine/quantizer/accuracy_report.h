@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "kernels/ops/kv_cache_view.h"
 
 namespace comet {
 
@@ -15,6 +17,7 @@ struct LayerAccuracy {
   LinearAccuracy gate_up;
   LinearAccuracy down;
   KeyHadamardChoice keys;
+  KvFormat kv;
 };
 
 // What quantising lost, layer by layer; the checkpoint's accuracy.json.
@@ -23,6 +26,7 @@ struct AccuracyReport {
   int num_sample_tokens = 0;  // Of the output errors.
   double lm_head_error = 0.0;
   std::vector<LayerAccuracy> layers;
+  HeldOutPerplexity held_out;
 
   // Means over the layers, every linear counting the same.
   LinearAccuracy Mean() const;

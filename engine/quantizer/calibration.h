@@ -10,8 +10,15 @@
 namespace comet {
 
 struct CalibrationOptions {
-  int window_tokens = 512;  // Tokens run through the model together, from position 0.
-  int tokens_max = 8192;    // Of all windows; a longer text is cut.
+  int window_tokens = 512;         // Tokens run through the model together, from position 0.
+  int tokens_max = 8192;           // Of all windows; a longer text is cut.
+  int held_out_tokens_max = 2048;  // Of the text's end, kept from calibration.
+};
+
+// A calibration text in two parts that share no token.
+struct CalibrationText {
+  std::vector<std::vector<int>> windows;   // What statistics are taken of.
+  std::vector<std::vector<int>> held_out;  // What is measured with, at least 2 tokens a window.
 };
 
 // The English prose, dialogue, code and figures that calibrate when no text is given.
@@ -23,5 +30,10 @@ std::string_view DefaultCalibrationText();
 Result<std::vector<std::vector<int>>> CalibrationWindows(const Tokenizer& tokenizer,
                                                          std::string_view text,
                                                          const CalibrationOptions& options);
+
+// Keeps the last eighth of the text's tokens, at most held_out_tokens_max, from the windows.
+// Errors: kInvalidArgument when the text gives fewer than 32 tokens; the tokenizer's own.
+Result<CalibrationText> SplitCalibrationText(const Tokenizer& tokenizer, std::string_view text,
+                                             const CalibrationOptions& options);
 
 }  // namespace comet

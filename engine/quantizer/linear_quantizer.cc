@@ -53,7 +53,7 @@ Result<SampleRunner> SampleRunner::Create(Backend& backend, const LinearTask& ta
   COMET_RETURN_IF_ERROR(allocate(runner.values_, DType::kF32, {num_tokens, num_channels}));
   COMET_RETURN_IF_ERROR(allocate(runner.scale_, DType::kF32, {num_tokens}));
   COMET_RETURN_IF_ERROR(allocate(runner.exponent_, DType::kI32, {num_tokens}));
-  COMET_RETURN_IF_ERROR(allocate(runner.code_sum_, DType::kI32, {num_tokens}));
+  COMET_RETURN_IF_ERROR(allocate(runner.code_sum_, DType::kI32, {num_tokens, 2}));
   COMET_RETURN_IF_ERROR(allocate(runner.outputs_, DType::kF32, {num_tokens, task.num_outputs}));
   return runner;
 }

@@ -7,12 +7,17 @@
 #include <vector>
 
 #include "engine/config/config_check.h"
+#include "engine/loader/checkpoint.h"
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/model/device_tensor.h"
 #include "engine/model/layer_runner.h"
 #include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/held_out.h"
 #include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/layer_quantizer.h"
+#include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
@@ -36,12 +41,17 @@ class ModelQuantizer {
   Result<AccuracyReport> Run();
 
  private:
-  Result<std::vector<std::vector<int>>> ReadWindows();
+  Result<CalibrationText> ReadText();
   Status QuantizeEmbedding(const std::vector<std::vector<int>>& windows);
   Status WriteLmHead(std::span<const float> table);
+  size_t TableSize() const {
+    return static_cast<size_t>(source_.config().vocab_size) *
+           static_cast<size_t>(source_.config().hidden_size);
+  }
   Status UploadHidden(std::span<const float> embedding,
                       const std::vector<std::vector<int>>& windows);
   Status QuantizeOneLayer(int layer_idx, LayerRunner& runner);
+  Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
 
   FloatSource& source_;
@@ -57,26 +67,45 @@ class ModelQuantizer {
 
 Result<AccuracyReport> ModelQuantizer::Run() {
   const ModelConfig& config = source_.config();
-  COMET_ASSIGN_OR_RETURN(const std::vector<std::vector<int>> windows, ReadWindows());
+  COMET_RETURN_IF_ERROR(CheckVocabulary(config, source_.vocabulary()));
+  COMET_ASSIGN_OR_RETURN(const CalibrationText text, ReadText());
+  const CalibrationSize calibration{
+      .num_tokens = report_.num_calibration_tokens,
+      .window_tokens_max = static_cast<int>(text.windows.front().size()),
+      .num_sample_tokens = report_.num_sample_tokens,
+      .num_held_out_tokens = options_.calibration.held_out_tokens_max};
+  COMET_RETURN_IF_ERROR(
+      CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
   COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
                                         options_.may_replace));
   first_layer = {};
-  COMET_RETURN_IF_ERROR(QuantizeEmbedding(windows));
+  COMET_RETURN_IF_ERROR(QuantizeEmbedding(text.windows));
 
   COMET_ASSIGN_OR_RETURN(LayerRunner runner,
                          LayerRunner::Create(backend_, config, kFloatPrecision,
-                                             static_cast<int>(windows.front().size())));
+                                             static_cast<int>(text.windows.front().size())));
   for (int i = 0; i < config.num_layers; ++i) {
     COMET_RETURN_IF_ERROR(QuantizeOneLayer(i, runner));
   }
-  COMET_RETURN_IF_ERROR(
-      writer_->Finish(source_.vocabulary(), source_.chat_templates(), report_.ToJson()));
+  hidden_.clear();
+  COMET_RETURN_IF_ERROR(Finish(text.held_out));
   return std::move(report_);
 }
 
-Result<std::vector<std::vector<int>>> ModelQuantizer::ReadWindows() {
+// Measures what was written before it gets its name.
+Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
+  COMET_ASSIGN_OR_RETURN(const std::string folder,
+                         writer_->Seal(source_.vocabulary(), source_.chat_templates()));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
+  COMET_ASSIGN_OR_RETURN(report_.held_out,
+                         MeasureHeldOut(backend_, source_, *checkpoint, held_out,
+                                        [this](std::string_view what) { Report(what); }));
+  return writer_->Publish(report_.ToJson());
+}
+
+Result<CalibrationText> ModelQuantizer::ReadText() {
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                          Tokenizer::Create(source_.vocabulary()));
   CalibrationOptions calibration = options_.calibration;
@@ -85,19 +114,20 @@ Result<std::vector<std::vector<int>>> ModelQuantizer::ReadWindows() {
   const std::string_view text = options_.calibration_text.empty()
                                     ? DefaultCalibrationText()
                                     : std::string_view(options_.calibration_text);
-  COMET_ASSIGN_OR_RETURN(std::vector<std::vector<int>> windows,
-                         CalibrationWindows(*tokenizer, text, calibration));
-  for (const std::vector<int>& window : windows) {
+  COMET_ASSIGN_OR_RETURN(CalibrationText split,
+                         SplitCalibrationText(*tokenizer, text, calibration));
+  for (const std::vector<int>& window : split.windows) {
     report_.num_calibration_tokens += static_cast<int>(window.size());
   }
   sample_stride_ = CeilDiv(report_.num_calibration_tokens, options_.sample_tokens_max);
   report_.num_sample_tokens = CeilDiv(report_.num_calibration_tokens, sample_stride_);
-  return windows;
+  return split;
 }
 
 Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& windows) {
   {
     COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source_.ReadEmbedding());
+    COMET_RETURN_IF_ERROR(CheckTensor("embedding", embedding, TableSize()));
     COMET_RETURN_IF_ERROR(UploadHidden(embedding, windows));
     if (source_.config().tied_embeddings) {
       COMET_RETURN_IF_ERROR(WriteLmHead(embedding));
@@ -110,9 +140,12 @@ Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& wi
   }
   if (!source_.config().tied_embeddings) {
     COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source_.ReadLmHead());
+    COMET_RETURN_IF_ERROR(CheckTensor("LM head", lm_head, TableSize()));
     COMET_RETURN_IF_ERROR(WriteLmHead(lm_head));
   }
   COMET_ASSIGN_OR_RETURN(const std::vector<float> final_norm, source_.ReadFinalNorm());
+  COMET_RETURN_IF_ERROR(
+      CheckTensor("final norm", final_norm, static_cast<size_t>(source_.config().hidden_size)));
   COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm));
   Report("embedding and LM head");
   return Status::Ok();
@@ -147,9 +180,10 @@ Status ModelQuantizer::UploadHidden(std::span<const float> embedding,
 Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   const ModelConfig& config = source_.config();
   COMET_ASSIGN_OR_RETURN(const FloatLayer layer, source_.ReadLayer(layer_idx));
-  COMET_ASSIGN_OR_RETURN(
-      const KeyHadamardChoice keys,
-      ChooseKeyHadamard(backend_, config, layer, hidden_.front().view(), options_.kv.k_bits));
+  COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys,
+                         ChooseKeyBits(backend_, config, layer, hidden_.front().view(),
+                                       options_.kv.k_bits, options_.key_error_max));
 
   StatisticsObserver statistics(backend_, sample_stride_);
   {
@@ -164,9 +198,10 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
   COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, config, layer, statistics,
                                                            {.int4_share = options_.int4_share,
                                                             .num_threads = options_.num_threads}));
-  result.layer.kv = options_.kv;
-  result.layer.qk_hadamard = keys.use_hadamard();
-  result.accuracy.keys = keys;
+  result.layer.kv = {.k_bits = keys.k_bits, .v_bits = options_.kv.v_bits};
+  result.layer.qk_hadamard = keys.hadamard.use_hadamard();
+  result.accuracy.keys = keys.hadamard;
+  result.accuracy.kv = result.layer.kv;
   COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
   report_.layers.push_back(result.accuracy);
   Report(StrCat("layer ", layer_idx));
@@ -177,7 +212,7 @@ void ModelQuantizer::Report(std::string_view detail) {
   ++steps_done_;
   if (!progress_) return;
   progress_(
-      {.steps_done = steps_done_, .num_steps = source_.config().num_layers + 1, .detail = detail});
+      {.steps_done = steps_done_, .num_steps = source_.config().num_layers + 4, .detail = detail});
 }
 
 }  // namespace
@@ -188,8 +223,10 @@ Status QuantizeModelOptions::Validate() const {
   check.Require(int4_share >= 0.0 && int4_share <= 1.0, "int4_share is outside 0 to 1");
   check.InRange("calibration.window_tokens", calibration.window_tokens, 1, 1 << 16);
   check.InRange("calibration.tokens_max", calibration.tokens_max, 1, 1 << 24);
+  check.InRange("calibration.held_out_tokens_max", calibration.held_out_tokens_max, 2, 1 << 24);
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
   check.InRange("num_threads", num_threads, 1, 1024);
+  check.Require(key_error_max > 0.0, "key_error_max is not positive");
   check.Merge(comet::Validate(kv));
   return check.status();
 }

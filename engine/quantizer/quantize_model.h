@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -20,8 +22,11 @@ struct QuantizeModelOptions {
   CalibrationOptions calibration;
   double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
   int sample_tokens_max = 128;  // Of the output errors and the clip search.
-  KvFormat kv;                  // Of every layer.
+  KvFormat kv;                  // Of every layer, but for keys that need more bits:
+  double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
   int num_threads = 1;          // Of the weight search; the back end has its own.
+  // Of the host: a model that needs more is refused before anything is written.
+  int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
 
   Status Validate() const;
 };
@@ -29,16 +34,16 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  int num_steps = 0;        // Layers, and one for embedding and LM head.
+  int num_steps = 0;        // Layers, one for embedding and LM head, three for held-out text.
   std::string_view detail;  // Valid during the call.
 };
 
 // Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
 // float model's own activations, orders channels, quantises weights, chooses clips and the keys'
 // Hadamard, measures. The same source, options and back end give the same bytes, whatever the
-// thread counts. Errors: kInvalidArgument (options, model), kFailedPrecondition (the output
-// exists), kDataLoss (the source), those of back end and file system. Nothing is left behind on
-// failure.
+// thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted (memory, disk),
+// kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is no finite
+// number), those of back end and file system. Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

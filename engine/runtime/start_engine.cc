@@ -118,6 +118,8 @@ Result<std::unique_ptr<TokenStream>> LocalEngine::Submit(Request request) {
                                            .vocab_size = model_config().vocab_size,
                                            .choices_max = config_.scheduler.choices_max}));
   const int num_prompt_tokens = static_cast<int>(request.prompt_ids.size());
+  COMET_RETURN_IF_ERROR(config_.scheduler.CheckFitsQueue(
+      request.num_choices, int64_t{num_prompt_tokens} * request.num_choices));
   const int room = config_.context_length_max - num_prompt_tokens;
   const int output_tokens_max =
       request.output_tokens_max == 0 ? room : std::min(request.output_tokens_max, room);

@@ -83,11 +83,10 @@ void CpuOps::WriteLinearInput(float* x, int token_idx, const LinearInput& out) c
                          .int4_limit = is_mixed ? 7.0f : 127.0f,
                          .clip = is_mixed ? format.clip : 1.0f,
                          .exponent_max = format.exponent_max,
-                         .sums_int4 = !is_mixed,
                          .codes = out.codes.as<int8_t>() + token_idx * out.codes.stride(0),
                          .scale = out.scale.as<float>() + token_idx,
                          .exponent = out.exponent.as<int32_t>() + token_idx,
-                         .code_sum = out.code_sum.as<int32_t>() + token_idx});
+                         .code_sum = out.code_sum.as<int32_t>() + 2 * token_idx});
 }
 
 }  // namespace comet

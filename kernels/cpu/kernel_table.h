@@ -25,11 +25,10 @@ struct QuantizeRow {
   float int4_limit;  // 7 or 127.
   float clip;
   int exponent_max;
-  bool sums_int4;  // Whether code_sum includes the INT4 region.
-  int8_t* codes;   // Out, [num_channels].
-  float* scale;    // Out.
+  int8_t* codes;  // Out, [num_channels].
+  float* scale;   // Out.
   int32_t* exponent;
-  int32_t* code_sum;
+  int32_t* code_sum;  // Out: INT8 region, INT4 region.
 };
 
 // Integer product of one weight tile, kTileOutputs channels, with up to kTileTokens tokens.

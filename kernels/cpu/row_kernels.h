@@ -91,13 +91,19 @@ struct RowKernels {
       ++exponent;
       scale_int8 = scale_int8 * 2.0f;
     }
+    if (!(abs_max_int8 <= 127.0f * scale_int8)) {
+      scale_int8 = abs_max_int8 / 127.0f;
+      scale = scale_int8;
+      for (int i = 0; i < exponent; ++i) scale = scale * 0.5f;
+    }
     const float sum_int4 =
         WriteCodes(row, {0, row.num_int4_channels}, 1.0f / scale, row.int4_limit);
     const float sum_int8 =
         WriteCodes(row, {row.num_int4_channels, row.num_channels}, 1.0f / scale_int8, 127.0f);
     *row.scale = scale;
     *row.exponent = exponent;
-    *row.code_sum = static_cast<int32_t>(row.sums_int4 ? sum_int4 + sum_int8 : sum_int8);
+    row.code_sum[0] = static_cast<int32_t>(sum_int8);
+    row.code_sum[1] = static_cast<int32_t>(sum_int4);
   }
 
   static void StageCodes(const int8_t* codes, int num_channels, int padded_channels,
@@ -238,7 +244,8 @@ struct RowKernels {
     std::memset(row.codes, 0, static_cast<size_t>(row.num_channels));
     *row.scale = __builtin_nanf("");
     *row.exponent = 0;
-    *row.code_sum = 0;
+    row.code_sum[0] = 0;
+    row.code_sum[1] = 0;
   }
 
   // `count` values at `offset`, zeros in the lanes past them.

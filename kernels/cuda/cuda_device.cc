@@ -1,37 +1,20 @@
 #include "kernels/cuda/cuda_device.h"
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
 #include "kernels/base/str_cat.h"
+#include "kernels/cuda/cuda_status.h"
 
 namespace comet {
 namespace {
 
-Status StatusOf(cudaError_t error, std::string_view call) {
-  if (error == cudaSuccess) return Status::Ok();
-  return Internal(StrCat("cuda_device: ", call, " is ", cudaGetErrorName(error), " (",
-                         cudaGetErrorString(error), "), expected success"));
-}
+using cuda::StatusOf;
 
 cudaStream_t HandleOf(const CudaStream& stream) {
   return static_cast<cudaStream_t>(stream.handle());
 }
 
 }  // namespace
-
-Result<CudaStream> CudaStream::Create() {
-  cudaStream_t handle = nullptr;
-  COMET_RETURN_IF_ERROR(StatusOf(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking),
-                                 "cudaStreamCreateWithFlags"));
-  CudaStream stream;
-  stream.handle_ = handle;
-  return stream;
-}
-
-// Fails only in a context that an earlier fault has poisoned, which was reported then.
-CudaStream::~CudaStream() {
-  if (handle_ != nullptr) static_cast<void>(cudaStreamDestroy(HandleOf(*this)));
-}
 
 Result<std::unique_ptr<CudaDevice>> CudaDevice::Create(int device_idx) {
   int num_devices = 0;
@@ -120,7 +103,7 @@ Status CudaDevice::FillZero(void* destination, int64_t num_bytes) {
 
 Status CudaDevice::Synchronize() {
   COMET_RETURN_IF_ERROR(MakeCurrent());
-  return StatusOf(cudaStreamSynchronize(HandleOf(stream_)), "cudaStreamSynchronize");
+  return stream_.Synchronize();
 }
 
 }  // namespace comet

@@ -4,31 +4,10 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/cuda/cuda_stream.h"
 #include "kernels/device.h"
 
 namespace comet {
-
-// The in-order stream of one device, without CUDA's header: the handle is a cudaStream_t.
-class CudaStream {
- public:
-  CudaStream() = default;
-  CudaStream(CudaStream&& other) noexcept { *this = std::move(other); }
-  CudaStream& operator=(CudaStream&& other) noexcept {
-    std::swap(handle_, other.handle_);
-    return *this;
-  }
-  CudaStream(const CudaStream&) = delete;
-  CudaStream& operator=(const CudaStream&) = delete;
-  ~CudaStream();
-
-  // A non-blocking stream of the current device.
-  static Result<CudaStream> Create();
-
-  void* handle() const { return handle_; }
-
- private:
-  void* handle_ = nullptr;
-};
 
 // One GPU's memory and its stream. Threads as in kernels/device.h. Every error of the CUDA runtime
 // but lack of memory is kInternal, names the call, and leaves the context unusable.
@@ -39,6 +18,10 @@ class CudaDevice final : public Device {
 
   std::string_view description() const override { return description_; }
   bool is_host() const override { return false; }
+  // The stream that copies and ops use.
+  const CudaStream& stream() const { return stream_; }
+  // The runtime's current device is a thread's: each call that needs one states its own.
+  Status MakeCurrent() const;
 
   Result<DeviceBuffer> Allocate(int64_t num_bytes) override;
   Result<DeviceMemory> QueryMemory() override;
@@ -52,8 +35,6 @@ class CudaDevice final : public Device {
       : device_idx_(device_idx), description_(std::move(description)), stream_(std::move(stream)) {}
 
   void Free(void* data, int64_t num_bytes) override;
-  // The runtime's current device is a thread's: each call states its own.
-  Status MakeCurrent() const;
 
   const int device_idx_;
   const std::string description_;

@@ -2,6 +2,9 @@
 
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
+#include "kernels/cuda/int8_linear.h"
+#include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/row_weights.h"
 
 namespace comet {
 namespace {
@@ -12,25 +15,55 @@ int64_t SideBytes(int bits, int head_dim) {
   return code_bytes + (has_scales ? kPageTokens * 2 * BytesOf(DType::kF16) : 0);
 }
 
+cudaStream_t StreamOf(const CudaDevice& device) {
+  return static_cast<cudaStream_t>(device.stream().handle());
+}
+
 }  // namespace
 
+Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
+  COMET_RETURN_IF_ERROR(device.MakeCurrent());
+  std::unique_ptr<CudaOps> ops(new CudaOps(device));
+  Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
+  if (gemm.ok()) {
+    ops->w4ax_gemm_ = std::move(gemm).value();
+  } else if (gemm.status().code() != StatusCode::kUnimplemented) {
+    return gemm.status();
+  }
+  return ops;
+}
+
+std::string_view CudaOps::KernelDescription() const {
+  return w4ax_gemm_.has_value()
+             ? "w4ax_gemm: sm_90 wgmma, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
+               "rope_append, sample, float_gemm"
+             : "w4ax_gemm: none, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
+               "rope_append, sample, float_gemm";
+}
+
 Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
-  return Unimplemented(StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_));
+  return Unimplemented(
+      StrCat(op, ": ", shape.ToString(), " has no kernel on ", device_.description()));
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (w4ax)", weights.codes.shape());
+  if (!w4ax_gemm_.has_value()) return NoKernel("pack_linear (w4ax)", weights.codes.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         sm90::W4axLinear::Pack(device_, weights));
+  return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (int8)", weights.codes.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         cuda::RowWeights::Create(device_, weights));
+  return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  return NoKernel("pack_linear (float)", weights.values.shape());
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                         cuda::RowWeights::Create(device_, weights));
+  return packed;
 }
 
 int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {
@@ -40,32 +73,36 @@ int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_
 }
 
 Status CudaOps::Embedding(const EmbeddingArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.ids.dim(0) == 0) return Status::Ok();
-  return NoKernel("embedding", args.out.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Embedding(args, StreamOf(device_));
 }
 
 Status CudaOps::RmsNorm(const RmsNormArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.x.dim(0) == 0) return Status::Ok();
-  return NoKernel("rms_norm", args.x.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::RmsNorm(args, StreamOf(device_));
 }
 
 Status CudaOps::Gather(const GatherArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.x.dim(0) == 0) return Status::Ok();
-  return NoKernel("gather", args.x.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Gather(args, StreamOf(device_));
 }
 
 Status CudaOps::SiluMul(const SiluMulArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.gate_up.dim(0) == 0) return Status::Ok();
-  return NoKernel("silu_mul", args.gate_up.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::SiluMul(args, StreamOf(device_));
 }
 
 Status CudaOps::Linear(const LinearArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.y.dim(0) == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  switch (args.weights->kind()) {
+    case WeightKind::kInt8: return cuda::Int8Linear(args, StreamOf(device_));
+    case WeightKind::kW4ax:
+      COMET_CHECK_MSG(w4ax_gemm_.has_value(), "weights were packed by another back end");
+      return w4ax_gemm_->Run(args, device_.stream().handle());
+    case WeightKind::kFloat: break;
+  }
   return NoKernel("linear", args.y.shape());
 }
 

@@ -1,18 +1,22 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <optional>
 #include <string_view>
 
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/sm90_gemm.h"
 #include "kernels/ops.h"
 
 namespace comet {
 
-// The ops of one GPU. None has a kernel yet: each call that passes its checks and is not empty is
-// kUnimplemented, naming op, shape and device. Confined to the step thread.
+// The ops of one GPU. What has no kernel (attention, rope_append, sample, products of float
+// weights, W4Ax products below Hopper) is kUnimplemented, naming op, shape and device. Confined to
+// the step thread.
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(std::string device) : device_(std::move(device)) {}
+  // Errors: kInternal: the driver lacks what a kernel needs.
+  static Result<std::unique_ptr<CudaOps>> Create(CudaDevice& device);
 
   Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override;
   Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override;
@@ -21,7 +25,7 @@ class CudaOps final : public Ops {
   // Per KV head: K codes | V codes | K (s, m) | V (s, m), contiguous, so that one bulk copy moves
   // it.
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override;
-  std::string_view KernelDescription() const override { return "no op has a cuda kernel"; }
+  std::string_view KernelDescription() const override;
 
   Status Embedding(const EmbeddingArgs& args) override;
   Status RmsNorm(const RmsNormArgs& args) override;
@@ -33,9 +37,12 @@ class CudaOps final : public Ops {
   Status Sample(const SampleArgs& args) override;
 
  private:
+  explicit CudaOps(CudaDevice& device) : device_(device) {}
+
   Status NoKernel(std::string_view op, const TensorShape& shape) const;
 
-  const std::string device_;
+  CudaDevice& device_;
+  std::optional<sm90::W4axGemm> w4ax_gemm_;  // On Hopper.
 };
 
 }  // namespace comet

@@ -7,7 +7,7 @@ namespace comet {
 
 Result<Backend> MakeCudaBackend() {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<CudaDevice> device, CudaDevice::Create(/*device_idx=*/0));
-  auto ops = std::make_unique<CudaOps>(std::string(device->description()));
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<CudaOps> ops, CudaOps::Create(*device));
   return Backend{.device = std::move(device), .ops = std::move(ops)};
 }
 

@@ -50,6 +50,7 @@ Status Validate(const char* op, const LinearInput& input) {
   ShapeCheck check(op);
   Dim num_tokens{"num_tokens"};
   Dim num_channels{"K"};
+  Dim num_regions{"regions", 2};
   if (input.format.mode == ActivationMode::kFloat) {
     check.Shape("values", input.values, {&num_tokens, &num_channels})
         .DTypeIn("values", input.values, {DType::kF32, DType::kF16})
@@ -58,7 +59,7 @@ Status Validate(const char* op, const LinearInput& input) {
     check.Shape("codes", input.codes, {&num_tokens, &num_channels})
         .Shape("scale", input.scale, {&num_tokens})
         .Shape("exponent", input.exponent, {&num_tokens})
-        .Shape("code_sum", input.code_sum, {&num_tokens})
+        .Shape("code_sum", input.code_sum, {&num_tokens, &num_regions})
         .DTypeIn("codes", input.codes, {DType::kI8})
         .DTypeIn("scale", input.scale, {DType::kF32})
         .DTypeIn("exponent", input.exponent, {DType::kI32})
@@ -66,7 +67,7 @@ Status Validate(const char* op, const LinearInput& input) {
         .UnitStride("codes", input.codes)
         .UnitStride("scale", input.scale)
         .UnitStride("exponent", input.exponent)
-        .UnitStride("code_sum", input.code_sum);
+        .Contiguous("code_sum", input.code_sum);
   }
   if (check.status().ok()) CheckFormat(check, input.format, num_channels.value);
   return check.status();

@@ -39,20 +39,22 @@ int ExponentMax(ActivationMode mode, int num_int4_channels, int num_int8_channel
 //   a4 > 0:           s = (clip * a4) / q   (clip = 1 for kInt8)
 //   a4 = 0, a8 > 0:   s = a8 / 127          (also where there is no INT4 region)
 //   both 0:           s = 1
-//   e = smallest integer in 0..exponent_max with a8 <= 127 * s * 2^e, else exponent_max
+//   e = smallest integer in 0..exponent_max with a8 <= 127 * s * 2^e; where there is none,
+//       e = exponent_max and s = (a8 / 127) * 2^-exponent_max, computed in that order
 //   code[k] = clamp(round_half_even(x[k] * r)), r = 1 / s within +-q in the INT4 region,
 //             r = 1 / (s * 2^e) within +-127 in the INT8 region
-//   code_sum = sum of code[k] over the INT8 region (kMixed) or over all k (kInt8)
-// Multiplications, divisions and roundings are single IEEE operations, none contracted. A s below
-// 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN, e = 0,
-// and codes and code_sum 0.
+//   code_sum = {sum of code[k] over the INT8 region, the same over the INT4 region}
+// So no value of the INT8 region is clamped: a massive activation coarsens its token's other codes
+// instead. Multiplications, divisions and roundings are single IEEE operations, none contracted. A
+// s below 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN,
+// e = 0, and codes and code_sum 0.
 struct LinearInput {
   ActivationFormat format;
   TensorView values{};    // [num_tokens, K] f16 or f32
   TensorView codes{};     // [num_tokens, K] i8
   TensorView scale{};     // [num_tokens] f32: s
   TensorView exponent{};  // [num_tokens] i32: e
-  TensorView code_sum{};  // [num_tokens] i32
+  TensorView code_sum{};  // [num_tokens, 2] i32, contiguous: INT8 region, INT4 region
 
   int num_tokens() const {
     return format.mode == ActivationMode::kFloat ? values.dim(0) : codes.dim(0);

@@ -33,10 +33,11 @@ RowScale ChooseScale(const ActivationFormat& format, float abs_max_int4, float a
   } else if (abs_max_int8 > 0.0f) {
     row.scale = std::max(abs_max_int8 / 127.0f, kScaleMin);
   }
-  while (row.exponent < format.exponent_max &&
-         !(abs_max_int8 <= 127.0f * (row.scale * std::ldexp(1.0f, row.exponent)))) {
-    ++row.exponent;
-  }
+  const auto spans_int8 = [&] {
+    return abs_max_int8 <= 127.0f * (row.scale * std::ldexp(1.0f, row.exponent));
+  };
+  while (row.exponent < format.exponent_max && !spans_int8()) ++row.exponent;
+  if (!spans_int8()) row.scale = (abs_max_int8 / 127.0f) * std::ldexp(1.0f, -row.exponent);
   return row;
 }
 
@@ -64,19 +65,22 @@ void WriteLinearInput(std::span<const float> x, int token_idx, const LinearInput
   const float inverse_int4 = 1.0f / row.scale;
   const float inverse_int8 = 1.0f / (row.scale * std::ldexp(1.0f, row.exponent));
   int8_t* codes = out.codes.as<int8_t>() + token_idx * out.codes.stride(0);
-  int32_t code_sum = 0;
+  int32_t sum_int8 = 0;
+  int32_t sum_int4 = 0;
   for (int k = 0; k < num_channels; ++k) {
     const bool is_int4 = k < format.num_int4_channels;
     const float value = is_finite ? x[static_cast<size_t>(k)] : 0.0f;
     const int code = is_int4 ? QuantizeValue(value, inverse_int4, Int4Limit(format.mode))
                              : QuantizeValue(value, inverse_int8, 127.0f);
     codes[k] = static_cast<int8_t>(code);
-    if (!is_int4 || format.mode == ActivationMode::kInt8) code_sum += code;
+    (is_int4 ? sum_int4 : sum_int8) += code;
   }
   out.scale.as<float>()[token_idx] =
       is_finite ? row.scale : std::numeric_limits<float>::quiet_NaN();
   out.exponent.as<int32_t>()[token_idx] = row.exponent;
-  out.code_sum.as<int32_t>()[token_idx] = code_sum;
+  int32_t* const code_sum = out.code_sum.as<int32_t>() + 2 * int64_t{token_idx};
+  code_sum[0] = sum_int8;
+  code_sum[1] = sum_int4;
 }
 
 }  // namespace comet::reference

@@ -14,6 +14,7 @@
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"
+#include "server/commands/accuracy_chart.h"
 
 namespace comet {
 namespace {
@@ -161,6 +162,13 @@ Status RunInspect(const InspectOptions& options) {
   const bool is_folder = std::filesystem::is_directory(options.path, ignored);
   COMET_ASSIGN_OR_RETURN(const ordered_json json,
                          is_folder ? DescribeCheckpoint(options.path) : DescribeGguf(options.path));
+  if (!options.svg.empty()) {
+    if (!is_folder) {
+      return InvalidArgument(
+          StrCat("inspect: ", options.path, " is a file, expected a checkpoint folder for --svg"));
+    }
+    COMET_RETURN_IF_ERROR(WriteAccuracyChart(options.path, options.svg));
+  }
   if (options.json) {
     const std::string text = json.dump(2, ' ', false, ordered_json::error_handler_t::replace);
     std::printf("%s\n", text.c_str());

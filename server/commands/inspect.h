@@ -8,6 +8,7 @@ namespace comet {
 
 struct InspectOptions {
   std::string path;  // Checkpoint folder, or a GGUF file.
+  std::string svg;   // Optional: where to draw a checkpoint's error by layer.
   bool json = false;
 };
 

@@ -24,24 +24,33 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
               100.0 * mean.int4_share, report.num_calibration_tokens);
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
+  const HeldOutPerplexity& held_out = report.held_out;
+  std::printf(
+      "held-out perplexity (%lld predictions): float %.3f, %.3f (8-bit activations, %+.1f "
+      "%%), %.3f (mixed, %+.1f %%)\n",
+      static_cast<long long>(held_out.num_predictions), held_out.source, held_out.int8,
+      100.0 * (held_out.int8 / held_out.source - 1.0), held_out.mixed,
+      100.0 * (held_out.mixed / held_out.source - 1.0));
 }
 
 }  // namespace
 
 Status RunQuantize(const QuantizeOptions& options) {
   const auto started = std::chrono::steady_clock::now();
-  const int num_threads = options.threads > 0 ? options.threads : ReadHostLimits().num_cpus;
+  const HostLimits host = ReadHostLimits();
+  const int num_threads =
+      options.backend.num_threads > 0 ? options.backend.num_threads : host.num_cpus;
   QuantizeModelOptions model_options{.output = options.output,
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
-                                     .num_threads = num_threads};
+                                     .key_error_max = options.key_error_max,
+                                     .num_threads = num_threads,
+                                     .memory_bytes_max = host.memory_free_bytes};
   if (!options.calibration.empty()) {
     COMET_ASSIGN_OR_RETURN(model_options.calibration_text,
                            ReadTextFile(options.calibration, kCalibrationBytesMax));
   }
-  BackendOptions backend_options = options.backend;
-  backend_options.num_threads = options.threads;
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source,
                          FloatSource::Open(options.source));
   AccuracyReport report;

@@ -7,16 +7,19 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "engine/runtime/load_parts.h"
 #include "engine/runtime/start_engine.h"
+#include "kernels/base/str_cat.h"
 #include "server/admin/admin_api.h"
 #include "server/admin/metrics.h"
 #include "server/admission/admission.h"
 #include "server/api/version.h"
+#include "server/commands/accuracy_gate.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_server.h"
 #include "server/lifecycle/termination_signals.h"
@@ -30,6 +33,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kHealthInterval = std::chrono::milliseconds(100);  // Staleness of grpc.health.v1.
 constexpr auto kCloseGrace = std::chrono::seconds(2);  // For last bytes, after the last token.
+// For gRPC connections to close by themselves; a watch of the health service never ends.
+constexpr auto kGrpcGrace = std::chrono::milliseconds(250);
+constexpr auto kDrainInterval = std::chrono::milliseconds(10);
 
 // The daemon: everything long-lived, in the order of dependence, so that destruction runs from the
 // sockets down to the engine. Confined to the main thread.
@@ -41,13 +47,17 @@ class Daemon {
   // Takes the HTTP port first: a port in use is told before a large model is loaded.
   Status Start();
   void Serve(TerminationSignals& signals);
-  // Lets what runs finish within drain_seconds.
+  // Lets what runs finish within drain_seconds, and meanwhile tells new requests and probes that
+  // the server is going. Nothing in flight: no wait.
   void Drain();
 
  private:
+  // Refuses a checkpoint whose own report says that it is broken.
+  Status CheckAccuracy() const;
   Status StartModel();
   void AddRoutes();
   Status StartFrontEnds();
+  bool WaitAnswered(Clock::time_point end) const;
   std::string ModelName() const;
 
   const ServeOptions& options_;
@@ -65,9 +75,28 @@ class Daemon {
 
 Status Daemon::Start() {
   COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
+  COMET_RETURN_IF_ERROR(CheckAccuracy());
   COMET_RETURN_IF_ERROR(StartModel());
   AddRoutes();
   return StartFrontEnds();
+}
+
+Status Daemon::CheckAccuracy() const {
+  const AccuracyVerdict verdict =
+      JudgeAccuracy(options_.model, options_.activation_bits, options_.perplexity_ratio_max);
+  if (!verdict.status.ok()) {
+    if (options_.accuracy_check == "enforce") {
+      return Status(verdict.status.code(),
+                    StrCat(verdict.status.message(), "; --accuracy-check warn serves it anyway"));
+    }
+    COMET_LOG(kWarn, "accuracy_check_failed", {"reason", verdict.status.message()});
+  } else if (verdict.perplexity_ratio) {
+    COMET_LOG(kInfo, "accuracy_checked", {"perplexity_ratio", *verdict.perplexity_ratio});
+  } else if (std::filesystem::is_directory(options_.model)) {
+    COMET_LOG(kWarn, "accuracy_unknown",
+              {"reason", "the report has no held-out perplexity: quantise again to measure it"});
+  }
+  return Status::Ok();
 }
 
 Status Daemon::StartModel() {
@@ -132,7 +161,8 @@ Status Daemon::StartFrontEnds() {
                               .workers = *workers_,
                               .admission = admission_,
                               .model_name = openai_->model_name,
-                              .retry_after_seconds = options_.http.retry_after_seconds};
+                              .retry_after_seconds = options_.http.retry_after_seconds,
+                              .write_ms_max = options_.grpc.write_ms_max};
     COMET_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options_.grpc, context));
   }
   COMET_RETURN_IF_ERROR(http_->Start());
@@ -147,6 +177,15 @@ void Daemon::Serve(TerminationSignals& signals) {
   }
 }
 
+// Until no request is in flight in any front end: their last bytes are out.
+bool Daemon::WaitAnswered(Clock::time_point end) const {
+  while (admission_.num_in_flight() > 0) {
+    if (Clock::now() >= end) return false;
+    std::this_thread::sleep_for(kDrainInterval);
+  }
+  return true;
+}
+
 void Daemon::Drain() {
   const Clock::time_point end = Clock::now() + std::chrono::seconds(options_.drain_seconds);
   const auto left = [end] {
@@ -157,13 +196,14 @@ void Daemon::Drain() {
   admission_.BeginDrain();
   engine_->BeginDrain();
   http_->BeginDrain();
-  if (grpc_ != nullptr) {
-    grpc_->SetServing(false);
-    grpc_->Shutdown(left());
-  }
+  if (grpc_ != nullptr) grpc_->SetServing(false);
+  // Answers that are written slowly count until the end; after it they get the grace.
   const bool has_finished = engine_->WaitDrained(left());
+  const bool has_answered = WaitAnswered(std::max(end, Clock::now() + kCloseGrace));
+  http_->Close();
+  if (grpc_ != nullptr) grpc_->Shutdown(kGrpcGrace);
   const bool has_closed = http_->WaitDrained(kCloseGrace);
-  if (has_finished && has_closed) {
+  if (has_finished && has_answered && has_closed) {
     COMET_LOG(kInfo, "drained");
   } else {
     COMET_LOG(kWarn, "drain_timeout", {"requests_in_flight", admission_.num_in_flight()});

@@ -44,6 +44,12 @@ void AddModelRules(ServeOptions& o, std::vector<OptionRule>& rules) {
         "Jinja file used instead of the model's own template", &o.chat_template_file},
        {kTop, "chat_template_name", "--chat-template-name",
         "Which of the model's own templates, e.g. tool_use; empty: default", &o.chat_template_name},
+       {kTop, "accuracy_check", "--accuracy-check",
+        "enforce: refuse a checkpoint whose accuracy report says it is broken; warn: serve it",
+        &o.accuracy_check},
+       {kTop, "perplexity_ratio_max", "--perplexity-ratio-max",
+        "Held-out perplexity over the float model's that counts as broken beyond",
+        &o.perplexity_ratio_max},
        {kTop, "host", "--host", "IP address to listen on", &o.host},
        {kTop, "port", "--port", "HTTP port; 0: any free one", &o.http.port},
        {kTop, "grpc_port", "--grpc-port", "gRPC port; 0: any free one, -1: no gRPC", &o.grpc.port},
@@ -107,6 +113,8 @@ void AddServerRules(ServeOptions& o, std::vector<OptionRule>& rules) {
         &o.grpc.message_bytes_max},
        {kGrpc, "streams_max", "--grpc-streams-max", "Calls at once on one connection",
         &o.grpc.streams_max},
+       {kGrpc, "write_ms_max", "--grpc-write-ms-max", "For a client to take one write",
+        &o.grpc.write_ms_max},
        {kGrpc, "num_threads", "--grpc-threads", "Detokenize and write", &o.grpc.num_threads},
        {kWorkers, "num_threads", "--worker-threads", "Read bodies, render templates, tokenize",
         &o.workers.num_threads},
@@ -183,6 +191,9 @@ std::string OptionText(const OptionRule& rule) {
 Status ServeOptions::Validate() const {
   ConfigCheck check("serve");
   check.Require(!model.empty(), "model is empty, expected a checkpoint: --model");
+  check.Require(accuracy_check == "enforce" || accuracy_check == "warn",
+                "accuracy_check is neither enforce nor warn");
+  check.Require(perplexity_ratio_max >= 1.0, "perplexity_ratio_max is below 1");
   check.AtLeast("drain_seconds", drain_seconds, 0);
   check.AtLeast("requests_in_flight_max", requests_in_flight_max, 1);
   check.InRange("workers.num_threads", workers.num_threads, 1, 256);

@@ -21,13 +21,15 @@ namespace comet {
 
 // Everything `comet serve` can be told.
 struct ServeOptions {
-  std::string model;                     // Checkpoint folder, or an unquantised file.
-  std::string served_model_name;         // Empty: the last part of its path, without extension.
-  std::string activation_bits = "auto";  // auto | mixed | 8 | float
-  std::string kv_bits = "auto";          // auto, 4, 8, 16, 32 or K/V as in 8/4
-  std::string chat_template_file;        // Empty: the model's own.
-  std::string chat_template_name;        // Empty: "default".
-  std::string host = "127.0.0.1";        // Of both listeners.
+  std::string model;                       // Checkpoint folder, or an unquantised file.
+  std::string served_model_name;           // Empty: the last part of its path, without extension.
+  std::string activation_bits = "auto";    // auto | mixed | 8 | float
+  std::string kv_bits = "auto";            // auto, 4, 8, 16, 32 or K/V as in 8/4
+  std::string chat_template_file;          // Empty: the model's own.
+  std::string chat_template_name;          // Empty: "default".
+  std::string accuracy_check = "enforce";  // enforce | warn: of the checkpoint's own report.
+  double perplexity_ratio_max = 2.0;       // Held-out perplexity over float; broken beyond.
+  std::string host = "127.0.0.1";          // Of both listeners.
   std::string log_level = "info";
   int drain_seconds = 30;            // From SIGTERM until streams are cut off.
   int requests_in_flight_max = 512;  // Of all front ends together; 429 beyond.

@@ -116,7 +116,7 @@ void GenerateCall::PostPump() {
 void GenerateCall::Pump() {
   const std::lock_guard lock(mutex_);
   if (is_finished_ || is_writing_ || stream_ == nullptr) return;
-  if (is_cancelled_) failure_ = Cancelled("request: the client cancelled it");
+  if (is_cancelled_ && failure_.ok()) failure_ = Cancelled("request: the client cancelled it");
   if (!failure_.ok()) return FinishLocked(failure_);
   if (const std::optional<OutputDelta> delta = stream_->TryNext()) {
     WriteDelta(*delta);
@@ -143,7 +143,33 @@ void GenerateCall::WriteDelta(const OutputDelta& delta) {
     response_.mutable_usage()->set_completion_tokens(usage.completion_tokens);
   }
   is_writing_ = true;
+  write_start_ = std::chrono::steady_clock::now();
+  if (write_timer_ == nullptr) WatchWrite(write_start_);
   StartWrite(&response_);
+}
+
+void GenerateCall::WatchWrite(std::chrono::steady_clock::time_point start) {
+  const auto left =
+      start + std::chrono::milliseconds(context_.write_ms_max) - std::chrono::steady_clock::now();
+  write_timer_ = std::make_unique<grpc::Alarm>();
+  write_timer_->Set(std::chrono::system_clock::now() +
+                        std::chrono::duration_cast<std::chrono::system_clock::duration>(left),
+                    [self = shared_from_this()](bool /*has_passed*/) { self->OnWriteTimer(); });
+}
+
+// A timer outlasts the write it was set for, so it may find a later one, which has time left. The
+// request is dropped at once: the end of the stalled write may take its time.
+void GenerateCall::OnWriteTimer() {
+  const std::lock_guard lock(mutex_);
+  write_timer_.reset();
+  if (!is_writing_ || is_cancelled_ || is_finished_) return;
+  const auto age = std::chrono::steady_clock::now() - write_start_;
+  if (age < std::chrono::milliseconds(context_.write_ms_max)) return WatchWrite(write_start_);
+  failure_ = DeadlineExceeded(
+      StrCat("request: the client took nothing for ", context_.write_ms_max, " ms"));
+  is_cancelled_ = true;
+  if (stream_ != nullptr) stream_->Cancel();
+  call_.TryCancel();
 }
 
 void GenerateCall::OnWriteDone(bool ok) {
@@ -179,6 +205,10 @@ void GenerateCall::FinishLocked(const Status& status) {
 }
 
 void GenerateCall::OnDone() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (write_timer_ != nullptr) write_timer_->Cancel();
+  }
   ticket_.reset();
   // May be the last reference: nothing follows.
   self_.reset();

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include "comet/v1/comet.pb.h"
@@ -47,6 +49,10 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   void WriteDelta(const OutputDelta& delta);
   void FinishLocked(const Status& status);
   void PostPump();
+  // With mutex_ held: looks at the write under way when it may have taken too long.
+  void WatchWrite(std::chrono::steady_clock::time_point start);
+  // On gRPC's timer thread.
+  void OnWriteTimer();
 
   const GrpcContext& context_;
   WorkerPool& writers_;
@@ -62,6 +68,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   v1::GenerateResponse response_ COMET_GUARDED_BY(mutex_);  // Being written.
   Status failure_ COMET_GUARDED_BY(mutex_);
   bool is_writing_ COMET_GUARDED_BY(mutex_) = false;
+  std::chrono::steady_clock::time_point write_start_ COMET_GUARDED_BY(mutex_);
+  // Set while a timer runs: one at a time, whatever the number of writes.
+  std::unique_ptr<grpc::Alarm> write_timer_ COMET_GUARDED_BY(mutex_);
   bool is_cancelled_ COMET_GUARDED_BY(mutex_) = false;
   bool is_finished_ COMET_GUARDED_BY(mutex_) = false;
 };

@@ -1,5 +1,6 @@
 #include "server/grpc/grpc_server.h"
 
+#include <atomic>
 #include <utility>
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
@@ -103,6 +104,7 @@ class CallbackGrpcServer final : public GrpcServer {
   CometService service_;
   std::unique_ptr<grpc::Server> server_;  // Destroyed first: its calls use the service.
   int port_ = 0;
+  std::atomic<bool> is_serving_ = false;
 };
 
 Status CallbackGrpcServer::Open() {
@@ -129,7 +131,8 @@ Status CallbackGrpcServer::Open() {
 
 void CallbackGrpcServer::SetServing(bool is_serving) {
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  if (health == nullptr) return;
+  // The library tells every watcher of each call, changed or not.
+  if (health == nullptr || is_serving_.exchange(is_serving) == is_serving) return;
   health->SetServingStatus("", is_serving);
   health->SetServingStatus(kServiceName, is_serving);
 }
@@ -155,6 +158,7 @@ Status GrpcConfig::Validate() const {
   check.InRange("port", port, -1, 65535);
   check.InRange("message_bytes_max", message_bytes_max, 1024, 1 << 30);
   check.AtLeast("streams_max", streams_max, 1);
+  check.AtLeast("write_ms_max", write_ms_max, 1);
   check.InRange("num_threads", num_threads, 1, 64);
   return check.status();
 }

@@ -18,6 +18,7 @@ struct GrpcConfig {
   int port = 50051;                 // 0: any free one; -1: no gRPC.
   int message_bytes_max = 4 << 20;  // Of one request.
   int streams_max = 256;            // Calls at once on one connection; later ones wait.
+  int write_ms_max = 30000;         // For one write: a client that reads slower is cut off.
   int num_threads = 1;              // Detokenize and write.
 
   Status Validate() const;
@@ -31,6 +32,7 @@ struct GrpcContext {
   Admission& admission;
   std::string model_name;
   int retry_after_seconds = 1;
+  int write_ms_max = 30000;  // GrpcConfig's.
 };
 
 // comet.v1.Comet, grpc.health.v1 and reflection. Thread-safe.

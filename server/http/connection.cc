@@ -73,6 +73,7 @@ class BeastConnection final : public Connection,
   Task<void> Run();
 
   void BeginDrain() override;
+  void Close() override;
   void Abort() override;
   asio::any_io_executor strand() { return socket_.get_executor(); }
 
@@ -119,6 +120,7 @@ class BeastConnection final : public Connection,
 
   bool is_idle_ = true;
   bool is_draining_ = false;
+  bool is_closing_ = false;
   bool is_client_gone_ = false;
   bool is_watching_ = false;
   bool watch_is_pending_ = false;
@@ -135,7 +137,8 @@ Task<void> BeastConnection::Run() {
     } else {
       co_await Answer();
     }
-    if (keeps_alive_ && !is_draining_) continue;
+    // Not is_draining_: an answer that was sent before the drain promised a next one.
+    if (keeps_alive_ && !is_closing_) continue;
     co_await Linger();
     break;
   }
@@ -146,8 +149,13 @@ Task<void> BeastConnection::Run() {
 }
 
 void BeastConnection::BeginDrain() {
+  asio::post(strand(), [self = shared_from_this()] { self->is_draining_ = true; });
+}
+
+void BeastConnection::Close() {
   asio::post(strand(), [self = shared_from_this()] {
     self->is_draining_ = true;
+    self->is_closing_ = true;
     boost::system::error_code ignored;
     if (self->is_idle_) self->socket_.cancel(ignored);
   });
@@ -190,10 +198,10 @@ void BeastConnection::Abort() {
 }
 
 // Waits, as idle, for the client to ask something. False when it left, was silent too long, or the
-// server drains.
+// server closes.
 Task<bool> BeastConnection::ReadFirstByte() {
   if (buffer_.size() > 0) co_return true;
-  if (is_draining_) co_return false;
+  if (is_closing_) co_return false;
   is_idle_ = true;
   watchdog_->Start(std::chrono::milliseconds(config_.idle_ms_max));
   auto [error, num_bytes] = co_await socket_.async_read_some(buffer_.prepare(kReadBytes), kAwait);

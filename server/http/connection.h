@@ -14,7 +14,7 @@ namespace comet {
 
 // What every connection of a server shares.
 struct ConnectionContext {
-  // Shared: a waker may be called by an engine thread when the server is gone.
+  // Shared: a waker may be called by another thread when the server is gone.
   std::shared_ptr<boost::asio::io_context> io;
   const HttpConfig& config;
   const Router& router;
@@ -37,8 +37,10 @@ class Connection {
                                                    const ConnectionContext& context,
                                                    std::function<void()> on_closed);
 
-  // Closes when idle, else after the present request. Callable from any thread.
+  // Closes after the present or next request. Callable from any thread.
   virtual void BeginDrain() = 0;
+  // Closes when idle, else after the present request. Callable from any thread.
+  virtual void Close() = 0;
   // Closes at once; a running handler sees its client gone. Callable from any thread.
   virtual void Abort() = 0;
 };

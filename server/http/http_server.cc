@@ -31,7 +31,7 @@ using boost::system::error_code;
 
 constexpr int kRefusingConnectionsMax =
     64;  // Being told 503; beyond it connections are just closed.
-constexpr auto kAbortTimeout = std::chrono::seconds(5);
+constexpr auto kStuckTime = std::chrono::seconds(5);           // For handlers to notice an abort.
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // After a failed accept.
 
 class AsioHttpServer final : public HttpServer {
@@ -52,6 +52,7 @@ class AsioHttpServer final : public HttpServer {
   int port() const override;
   int num_connections() const override;
   void BeginDrain() override;
+  void Close() override;
   bool WaitDrained(std::chrono::milliseconds timeout) override;
 
  private:
@@ -75,19 +76,23 @@ class AsioHttpServer final : public HttpServer {
   std::map<uint64_t, std::weak_ptr<Connection>> connections_ COMET_GUARDED_BY(mutex_);
   uint64_t next_connection_id_ COMET_GUARDED_BY(mutex_) = 0;
   bool is_draining_ COMET_GUARDED_BY(mutex_) = false;
+  bool is_closing_ COMET_GUARDED_BY(mutex_) = false;
 };
 
 AsioHttpServer::~AsioHttpServer() {
-  BeginDrain();
+  Close();
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, weak_connection] : connections_) {
       if (const auto connection = weak_connection.lock()) connection->Abort();
     }
   }
-  // Handlers notice at their next wake; only one stuck in a job of the worker pool takes longer.
-  if (!threads_.empty() && !WaitDrained(kAbortTimeout)) COMET_LOG(kWarn, "connections_stuck");
-  io_->stop();
+  // Handlers notice at their next wake; only one in a job of the worker pool takes longer, and
+  // must: the job uses its locals.
+  if (!threads_.empty() && !WaitDrained(kStuckTime)) COMET_LOG(kWarn, "connections_stuck");
+  // The threads end when every handler has run. One left behind by stop() would keep its
+  // connection, and that the io_context it lies in, for ever.
+  work_.reset();
   for (std::thread& thread : threads_) thread.join();
 }
 
@@ -159,7 +164,7 @@ void AsioHttpServer::Serve(tcp::socket socket) {
   }
   const std::lock_guard lock(mutex_);
   const int num_open = static_cast<int>(connections_.size());
-  if (is_draining_ || num_open >= config_.connections_max + kRefusingConnectionsMax) return;
+  if (is_closing_ || num_open >= config_.connections_max + kRefusingConnectionsMax) return;
   const uint64_t connection_id = next_connection_id_++;
   const ConnectionContext context{io_, config_, router_, request_ids_};
   const auto on_closed = [this, connection_id] {
@@ -171,17 +176,29 @@ void AsioHttpServer::Serve(tcp::socket socket) {
       num_open < config_.connections_max
           ? Connection::Start(std::move(socket), context, on_closed)
           : Connection::StartRefusing(std::move(socket), context, on_closed);
+  if (!is_draining_) return;
+  if (const auto connection = connections_[connection_id].lock()) connection->BeginDrain();
 }
 
 void AsioHttpServer::BeginDrain() {
-  asio::post(accept_strand_, [this] {
-    error_code ignored;
-    acceptor_.close(ignored);
-  });
   const std::lock_guard lock(mutex_);
   is_draining_ = true;
   for (const auto& [id, weak_connection] : connections_) {
     if (const auto connection = weak_connection.lock()) connection->BeginDrain();
+  }
+}
+
+void AsioHttpServer::Close() {
+  asio::post(accept_strand_, [this] {
+    error_code ignored;
+    acceptor_.close(ignored);
+    accept_timer_.cancel();
+  });
+  const std::lock_guard lock(mutex_);
+  is_draining_ = true;
+  is_closing_ = true;
+  for (const auto& [id, weak_connection] : connections_) {
+    if (const auto connection = weak_connection.lock()) connection->Close();
   }
 }
 

@@ -33,7 +33,7 @@ class HttpServer {
   // Takes the port, so that a port in use fails before anything slow. `router` outlives the server.
   // Errors: kInvalidArgument (host is no address), kFailedPrecondition (port in use).
   static Result<std::unique_ptr<HttpServer>> Bind(const HttpConfig& config, const Router& router);
-  // Drops every connection and joins the threads.
+  // Drops every connection, waits for their handlers and joins the threads.
   virtual ~HttpServer() = default;
 
   // Listens and accepts from here on. Errors: as of Bind().
@@ -41,9 +41,12 @@ class HttpServer {
   virtual int port() const = 0;
   virtual int num_connections() const = 0;
 
+  // Serves on, but every answer is its connection's last: probes and clients are told of the drain
+  // rather than refused.
+  virtual void BeginDrain() = 0;
   // Closes the listening socket and idle connections; a running request becomes its connection's
   // last.
-  virtual void BeginDrain() = 0;
+  virtual void Close() = 0;
   // Waits until no connection is left. False when `timeout` passed first.
   virtual bool WaitDrained(std::chrono::milliseconds timeout) = 0;
 };

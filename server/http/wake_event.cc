@@ -14,7 +14,13 @@ WakeEvent::WakeEvent(std::shared_ptr<asio::io_context> io, asio::any_io_executor
     : io_(std::move(io)), strand_(std::move(strand)), timer_(strand_) {}
 
 std::function<void()> WakeEvent::MakeWaker() {
-  return [self = shared_from_this()] { asio::post(self->strand_, [self] { self->Wake(); }); };
+  return [self = shared_from_this()] {
+    // Weak: when the server is gone nothing runs it, and it must not keep the io_context it lies
+    // in.
+    asio::post(self->strand_, [weak = self->weak_from_this()] {
+      if (const auto event = weak.lock()) event->Wake();
+    });
+  };
 }
 
 void WakeEvent::Wake() {

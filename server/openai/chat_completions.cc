@@ -1,3 +1,4 @@
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -25,7 +26,10 @@ ApiStatus ReadChat(const OpenAiContext& context, const std::string& body, ChatWo
   outcome = CheckModel(context, work.chat.model);
   if (!outcome.ok()) return outcome;
   COMET_ASSIGN_OR_RETURN(work.prompt_ids, context.prompts.FromMessages(work.chat.messages));
-  return CheckPromptFits(context, work.prompt_ids, work.chat, "messages");
+  outcome = CheckPromptFits(context, work.prompt_ids, work.chat, "messages");
+  if (!outcome.ok()) return outcome;
+  return CheckFitsQueue(context, /*num_prompts=*/1, static_cast<int64_t>(work.prompt_ids.size()),
+                        work.chat);
 }
 
 }  // namespace

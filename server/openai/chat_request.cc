@@ -1,7 +1,6 @@
 #include "server/openai/chat_request.h"
 
 #include <array>
-#include <limits>
 
 #include "kernels/base/str_cat.h"
 
@@ -135,9 +134,7 @@ constexpr std::array kChatRules = {
     Rule{"messages",
          [](Field field, ChatRequest& out) { return ReadMessages(field, out.messages); }},
     Rule{"max_completion_tokens",
-         [](Field field, ChatRequest& out) {
-           return ReadInt(field, 1, std::numeric_limits<int>::max(), out.request.output_tokens_max);
-         }},
+         [](Field field, ChatRequest& out) { return ReadOutputTokensMax(field, out); }},
     Rule{"logprobs",
          [](Field field, ChatRequest& out) { return ReadBool(field, out.has_logprobs); }},
     Rule{"top_logprobs",

@@ -1,3 +1,4 @@
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -26,6 +27,7 @@ ApiStatus ReadCompletion(const OpenAiContext& context, const std::string& body,
   if (!outcome.ok()) return outcome;
   outcome = CheckModel(context, work.completion.model);
   if (!outcome.ok()) return outcome;
+  int64_t num_tokens = 0;
   for (auto& prompt : work.completion.prompts) {
     std::vector<int> ids;
     if (const std::string* text = std::get_if<std::string>(&prompt)) {
@@ -35,9 +37,11 @@ ApiStatus ReadCompletion(const OpenAiContext& context, const std::string& body,
     }
     outcome = CheckPromptFits(context, ids, work.completion, "prompt");
     if (!outcome.ok()) return outcome;
+    num_tokens += static_cast<int64_t>(ids.size());
     work.prompts.push_back(std::move(ids));
   }
-  return {};
+  return CheckFitsQueue(context, static_cast<int>(work.prompts.size()), num_tokens,
+                        work.completion);
 }
 
 }  // namespace

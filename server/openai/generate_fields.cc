@@ -110,10 +110,7 @@ constexpr std::array kSharedRules = {
          [](Field field, Out out) {
            return ReadInt(field, 1, field.limits.choices_max, out.request.num_choices);
          }},
-    Rule{"max_tokens",
-         [](Field field, Out out) {
-           return ReadInt(field, 1, kIntMax, out.request.output_tokens_max);
-         }},
+    Rule{"max_tokens", ReadOutputTokensMax},
     Rule{"stop", ReadStop},
     Rule{"stop_token_ids",
          [](Field field, Out out) {
@@ -159,6 +156,11 @@ constexpr std::array kSharedRules = {
 };
 
 }  // namespace
+
+ApiStatus ReadOutputTokensMax(const FieldValue& field, GenerateFields& out) {
+  out.has_output_tokens_max = true;
+  return ReadInt(field, 1, kIntMax, out.request.output_tokens_max);
+}
 
 const FieldRule<GenerateFields>* FindSharedRule(std::string_view name) {
   return FindRule<GenerateFields>(kSharedRules, name);

@@ -14,8 +14,13 @@ struct GenerateFields {
   bool is_stream = false;
   bool has_stream_options = false;
   bool has_usage_in_stream = false;
+  // The client named output_tokens_max; else it is a default, which ends where the context does.
+  bool has_output_tokens_max = false;
   Request request;  // All but request_id and prompt_ids.
 };
+
+// Reads output_tokens_max, under whichever name the field has.
+ApiStatus ReadOutputTokensMax(const FieldValue& field, GenerateFields& out);
 
 // The rule of a shared field, or null. `name` is a member of both requests' schemas.
 const FieldRule<GenerateFields>* FindSharedRule(std::string_view name);

@@ -55,13 +55,23 @@ ApiStatus CheckPromptFits(const OpenAiContext& context, const std::vector<int>& 
   if (num_tokens >= context_max) {
     outcome = FieldFault(param, StrCat("length is ", num_tokens,
                                        " tokens, expected less than the context of ", context_max));
-  } else if (fields.request.output_tokens_max > context_max - num_tokens) {
+  } else if (fields.has_output_tokens_max &&
+             fields.request.output_tokens_max > context_max - num_tokens) {
     outcome = FieldFault(
         "max_tokens", StrCat("value is ", fields.request.output_tokens_max, ", expected at most ",
                              context_max - num_tokens, ": the context is ", context_max,
                              ", the prompt ", num_tokens, " tokens"));
   }
   if (!outcome.ok()) outcome.code = "context_length_exceeded";
+  return outcome;
+}
+
+ApiStatus CheckFitsQueue(const OpenAiContext& context, int num_prompts, int64_t num_prompt_tokens,
+                         const GenerateFields& fields) {
+  const int num_choices = fields.request.num_choices;
+  ApiStatus outcome = context.engine.config().scheduler.CheckFitsQueue(
+      num_prompts * num_choices, num_prompt_tokens * num_choices);
+  if (!outcome.ok()) outcome.param = num_choices > 1 ? "n" : "prompt";
   return outcome;
 }
 

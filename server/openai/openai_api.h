@@ -45,9 +45,13 @@ Task<ApiStatus> HandleGetModel(const OpenAiContext& context, HttpExchange& excha
 Task<ApiStatus> ReadOnPool(const OpenAiContext& context, HttpExchange& exchange,
                            std::function<ApiStatus()> read);
 
-// Whether prompt and output fit the context; `param` names the field the prompt came from.
+// Whether prompt and asked output fit the context; `param` names the field the prompt came from.
 ApiStatus CheckPromptFits(const OpenAiContext& context, const std::vector<int>& prompt_ids,
                           const GenerateFields& fields, const std::string& param);
+
+// Whether the engine's queue could ever take all choices of all prompts.
+ApiStatus CheckFitsQueue(const OpenAiContext& context, int num_prompts, int64_t num_prompt_tokens,
+                         const GenerateFields& fields);
 
 // Whether `name` is served; an empty one is, whatever it may be. kNotFound with OpenAI's code
 // otherwise.

@@ -81,6 +81,26 @@ def test_prompt_and_output_beyond_the_context_are_refused(http):
     assert error_of(http.post(COMPLETIONS, json=body))["code"] == "context_length_exceeded"
 
 
+def test_the_default_length_ends_with_the_context(http):
+    body = {"model": "smollm2", "prompt": list(range(100, 100 + 2043)), "ignore_eos": True}
+
+    answer = http.post(COMPLETIONS, json=body)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 5
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
+    assert error_of(http.post(COMPLETIONS, json=body | {"max_tokens": 6}))["param"] == "max_tokens"
+
+
+def test_more_choices_than_the_queue_holds_are_refused(http):
+    body = {"model": "smollm2", "prompt": ["hi"] * 20, "n": 16, "max_tokens": 1}
+
+    error = error_of(http.post(COMPLETIONS, json=body))
+
+    assert error["param"] == "n"
+    assert "320" in error["message"] and "256" in error["message"]
+
+
 @pytest.mark.parametrize("body", [
     b"", b"{", b"nonsense", b'{"model": }', b'{"a": 1} x', b'{"a": 1e999}', b"\x00",
     b'{"model": "\xff\xfe"}', b'{"model": "\xed\xa0\x80"}', b'"text"', b"[]", b"null",

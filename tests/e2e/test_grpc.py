@@ -162,6 +162,18 @@ def test_garbage_is_refused_and_nothing_breaks(channel, comet, stubs):
     assert comet.GetModelInfo(stubs.messages.GetModelInfoRequest()).name == "smollm2"
 
 
+def test_invalid_utf8_is_refused(channel, comet, stubs):
+    generate = channel.unary_stream("/comet.v1.Comet/Generate",
+                                    request_serializer=lambda raw: raw,
+                                    response_deserializer=lambda raw: raw)
+    valid = stubs.messages.GenerateRequest(text="ab").SerializeToString()
+
+    with pytest.raises(grpc.RpcError):
+        list(generate(valid.replace(b"ab", b"\xff\xfe")))
+
+    assert comet.GetModelInfo(stubs.messages.GetModelInfoRequest()).name == "smollm2"
+
+
 def test_too_large_a_message_is_refused(comet, stubs):
     with pytest.raises(grpc.RpcError) as error:
         list(comet.Generate(stubs.messages.GenerateRequest(text="a" * (5 << 20))))

@@ -1,6 +1,8 @@
 """Health, overload, clients that leave or dawdle, and the daemon's end."""
 
+import contextlib
 import json
+import pathlib
 import signal
 import socket
 import subprocess
@@ -51,6 +53,9 @@ class LongStream:
         except httpx.HTTPError as failure:
             self.failure = failure
         self._has_begun.set()
+
+    def is_over(self):
+        return not self._thread.is_alive()
 
     def join(self):
         self._thread.join(300)
@@ -142,6 +147,16 @@ def test_a_full_queue_answers_429(stubs):
         assert dict(grpc_refused.value.trailing_metadata())["retry-after"] == "1"
         assert daemon.metrics()['comet_admission_rejections_total{reason="queue_full"}'] == 2
         assert httpx.get(daemon.url + "/ready").status_code == 200
+
+        # More than the queue ever holds: told for good, whether or not it is full.
+        never = httpx.post(daemon.url + "/v1/chat/completions", json={
+            "messages": [{"role": "user", "content": "hi"}], "n": 2})
+        assert never.status_code == 400 and never.json()["error"]["param"] == "n"
+        with grpc.insecure_channel(daemon.grpc_address) as channel:
+            with pytest.raises(grpc.RpcError) as grpc_never:
+                list(stubs.services.CometStub(channel).Generate(
+                    stubs.messages.GenerateRequest(text="hi", num_choices=2)))
+        assert grpc_never.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         running.join()
         waiting.join()
         daemon.wait_idle()
@@ -194,6 +209,32 @@ def test_a_client_that_does_not_read_is_dropped():
         slow.close()
 
 
+def test_a_grpc_client_that_does_not_read_is_cut_off(stubs):
+    with Daemon("--grpc-write-ms-max", "500") as daemon:
+        messages = stubs.messages
+        request = messages.GenerateRequest(
+            text="Once upon a time", output_tokens_max=1500, num_choices=4, ignore_eos=True,
+            num_top_logprobs=20)
+        # The client's library takes megabytes in unless its window is small.
+        options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024)]
+        with grpc.insecure_channel(daemon.grpc_address, options=options) as channel:
+            stalled = stubs.services.CometStub(channel).Generate(
+                request, metadata=(("x-request-id", "stalled"),))
+            next(stalled)
+
+            other = list(stubs.services.CometStub(channel).Generate(
+                messages.GenerateRequest(text="hi", output_tokens_max=4)))
+            daemon.wait_metric('comet_requests_total{reason="cancelled"}', 1)
+
+            assert other
+            daemon.wait_idle()
+            assert daemon.log_line_of("stalled")["reason"] == "deadline_exceeded"
+            with pytest.raises(grpc.RpcError) as cut:
+                list(stalled)
+            assert cut.value.code() in (grpc.StatusCode.CANCELLED,
+                                        grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
 def test_sigterm_lets_a_stream_finish():
     with Daemon() as daemon:
         stream = LongStream(daemon, max_tokens=60)
@@ -204,14 +245,63 @@ def test_sigterm_lets_a_stream_finish():
             daemon.process.send_signal(signal.SIGTERM)
 
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        with pytest.raises(httpx.TransportError):  # Refused, or reset while it waited.
-            while daemon.process.poll() is None:
-                httpx.get(daemon.url + "/ready")
         stream.join()
 
         assert stream.failure is None
         assert stream.lines[-2] == "data: [DONE]"
         assert daemon.process.wait(30) == 0
+        assert daemon.log_lines()[-1]["event"] == "drained"
+
+
+def test_while_draining_new_requests_and_probes_are_told(stubs):
+    with Daemon() as daemon, httpx.Client(base_url=daemon.url, timeout=60) as kept:
+        assert kept.get("/ready").status_code == 200
+        stream = LongStream(daemon, max_tokens=400)
+        daemon.process.send_signal(signal.SIGTERM)
+        while not any(line["event"] == "draining" for line in daemon.log_lines()):
+            time.sleep(0.01)
+
+        answers = [kept.post("/v1/completions", json=LONG),  # On the connection it had.
+                   httpx.post(daemon.url + "/v1/completions", json=LONG),
+                   httpx.get(daemon.url + "/ready")]
+        alive = httpx.get(daemon.url + "/health")
+        with grpc.insecure_channel(daemon.grpc_address) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                list(stubs.services.CometStub(channel).Generate(
+                    stubs.messages.GenerateRequest(text="hi")))
+        assert not stream.is_over(), "the stream ended before all was asked: make it longer"
+
+        for answer in answers:
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["Connection"] == "close"
+            assert answer.json()["error"]["code"] == "unavailable"
+        assert alive.status_code == 200
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert dict(refused.value.trailing_metadata())["retry-after"] == "1"
+        stream.join()
+        assert stream.failure is None
+        assert stream.lines[-2] == "data: [DONE]"
+        assert daemon.process.wait(30) == 0
+
+
+def test_a_drain_with_nothing_to_wait_for_is_short():
+    with Daemon() as daemon, httpx.Client(base_url=daemon.url) as kept, \
+            grpc.insecure_channel(daemon.grpc_address) as channel:
+        kept.get("/health")
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        time.sleep(0.3)  # Several of the daemon's looks at its own health, none of them news.
+
+        start = time.monotonic()
+        code = daemon.stop()
+
+        news = []
+        with contextlib.suppress(grpc.RpcError):
+            news.extend(answer.status for answer in watch)
+        assert news == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert code == 0
+        assert time.monotonic() - start < 5  # Of the 30 of --drain-seconds.
         assert daemon.log_lines()[-1]["event"] == "drained"
 
 
@@ -275,6 +365,54 @@ def test_command_line_exit_codes(arguments, code, word):
 
     assert done.returncode == code, done.stderr
     assert word in done.stdout + done.stderr
+
+
+def test_generate_and_eval_print_what_they_found(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The sea was calm and the boat went slowly to the harbour. " * 20)
+
+    generated = subprocess.run(
+        [binary_path(), "generate", "--model", model_path(), "--max-tokens", "8",
+         "--context-length", "256", "The capital of France is"],
+        capture_output=True, text=True, timeout=120)
+    evaluated = subprocess.run(
+        [binary_path(), "eval", "perplexity", "--model", model_path(), "--text", str(text),
+         "--context", "64", "--windows", "2", "--json"], capture_output=True, text=True, timeout=120)
+
+    assert generated.returncode == 0, generated.stderr
+    assert "Paris" in generated.stdout
+    assert evaluated.returncode == 0, evaluated.stderr
+    (row,) = json.loads(evaluated.stdout)
+    assert row["windows"] == 2 and row["predictions"] == 2 * 63
+    assert 1 < row["perplexity"] < 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 16, b"\0" * 4096])
+def test_a_broken_model_file_is_told(tmp_path, content):
+    model = tmp_path / "broken.gguf"
+    model.write_bytes(content)
+
+    for arguments in (["serve", "--port", "0", "--grpc-port", "-1", "--model", str(model)],
+                      ["quantize", str(model), "--output", str(tmp_path / "out")],
+                      ["inspect", str(model)]):
+        done = subprocess.run([binary_path(), *arguments], capture_output=True, text=True, timeout=60)
+
+        assert done.returncode == 1, done.stderr
+        assert "broken.gguf" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_checkpoint_is_told(tmp_path):
+    for file in pathlib.Path(model_path()).iterdir():
+        size = file.stat().st_size
+        (tmp_path / file.name).write_bytes(
+            file.read_bytes()[:size // 2 if file.suffix == ".safetensors" else size])
+
+    done = subprocess.run([binary_path(), "serve", "--port", "0", "--grpc-port", "-1", "--model",
+                           str(tmp_path)], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert "model.safetensors" in done.stderr
 
 
 def test_too_little_memory_says_how_much_is_needed():

@@ -41,7 +41,7 @@ LinearInput CodesOf(int num_tokens, int num_channels, int num_int4 = 0,
           .codes = ViewOf(DType::kI8, {num_tokens, num_channels}),
           .scale = F32({num_tokens}),
           .exponent = I32({num_tokens}),
-          .code_sum = I32({num_tokens})};
+          .code_sum = I32({num_tokens, 2})};
 }
 
 LinearInput ValuesOf(int num_tokens, int num_channels) {
@@ -103,6 +103,8 @@ TEST(LinearInputContract, ReportsTensors) {
   input = CodesOf(3, 172);
   input.code_sum = {};
   EXPECT_TRUE(IsInvalid(Validate("op", input), "code_sum has rank 0"));
+  input.code_sum = I32({3, 1});
+  EXPECT_TRUE(IsInvalid(Validate("op", input), "code_sum is [3, 1]"));
   input = ValuesOf(3, 172);
   input.values = WithInnerStride(input.values, 2);
   EXPECT_TRUE(IsInvalid(Validate("op", input), "innermost stride is 2"));

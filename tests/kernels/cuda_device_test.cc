@@ -59,12 +59,17 @@ TEST_F(CudaDeviceTest, TooLargeAnAllocationNamesBothSizes) {
 
 TEST_F(CudaDeviceTest, AnOpWithoutAKernelNamesOpShapeAndDevice) {
   const DeviceBuffer buffer = backend_.device->Allocate(3 * 64 * 4).value();
-  const TensorView x(buffer.data(), DType::kF32, {3, 64});
+  const TensorView logits(buffer.data(), DType::kF32, {3, 64});
+  const std::vector<float> values(64 * 64, 1.0f);
+  const std::unique_ptr<PackedLinear> weights =
+      backend_.ops->PackLinear(FloatWeights{.values = {values.data(), DType::kF32, {64, 64}}})
+          .value();
 
-  const Status status = backend_.ops->Gather({.out = {.format = {}, .values = x}, .x = x});
+  const Status status = backend_.ops->Linear(
+      {.y = logits, .x = {.format = {}, .values = logits}, .weights = weights.get()});
 
   EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
-  EXPECT_NE(status.message().find("gather: [3, 64]"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("linear: [3, 64]"), std::string::npos) << status;
   EXPECT_NE(status.message().find("cuda:0"), std::string::npos) << status;
 }
 

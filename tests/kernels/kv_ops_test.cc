@@ -47,7 +47,7 @@ void RunLastTokens(KvRig& rig, const std::vector<int>& lengths) {
   rig.Step(last);
 }
 
-class KvOpsTest : public BackendTest {};
+class KvOpsTest : public HostBackendTest {};
 
 TEST_P(KvOpsTest, QueriesHaveTheReferencesBitsAndOutputsAreNear) {
   const std::vector<int> lengths(std::begin(kLengths), std::end(kLengths));

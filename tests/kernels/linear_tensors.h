@@ -17,7 +17,7 @@ struct LinearInputTensors {
         codes(DType::kI8, {num_tokens, num_channels}, row_padding),
         scale(DType::kF32, {num_tokens}),
         exponent(DType::kI32, {num_tokens}),
-        code_sum(DType::kI32, {num_tokens}) {}
+        code_sum(DType::kI32, {num_tokens, 2}) {}
 
   LinearInput view() {
     if (format.mode == ActivationMode::kFloat) return {.format = format, .values = values.view()};
@@ -41,14 +41,19 @@ struct LinearInputTensors {
       }
       scale.Set(0, t, static_cast<double>(random.NextFloat(0.001f, 0.1f)));
       exponent.Set(0, t, random.NextInt(format.exponent_max + 1));
-      int sum = 0;
-      for (int k = 0; k < codes.dim(1); ++k) {
-        const bool is_summed =
-            format.mode == ActivationMode::kInt8 || k >= format.num_int4_channels;
-        if (is_summed) sum += static_cast<int>(codes.At(t, k));
-      }
-      code_sum.Set(0, t, sum);
+      SetCodeSum(t);
     }
+  }
+
+  // Sets row t of code_sum to what its codes add up to.
+  void SetCodeSum(int t) {
+    int sum_int8 = 0;
+    int sum_int4 = 0;
+    for (int k = 0; k < codes.dim(1); ++k) {
+      (k < format.num_int4_channels ? sum_int4 : sum_int8) += static_cast<int>(codes.At(t, k));
+    }
+    code_sum.Set(t, 0, sum_int8);
+    code_sum.Set(t, 1, sum_int4);
   }
 
   bool GuardsAreIntact() const {

@@ -102,12 +102,22 @@ std::vector<Case> EpilogueCases() {
 
 class LinearTest : public BackendTest {
  protected:
-  static HostTensor Run(Ops& ops, const Case& c, bool in_place = false) {
+  // Cuda computes no products of float weights: FloatProductsHaveTheReferencesBits says so.
+  bool HasKernel(WeightKind kind) const { return !is_cuda() || kind != WeightKind::kFloat; }
+
+  // Elements after each row of codes. The contract lets rows begin anywhere; cuda asks for 16
+  // bytes.
+  int CodesPadding(int num_inputs, int row_padding = 0) const {
+    if (!is_cuda()) return row_padding;
+    return AlignUp(num_inputs + row_padding, 16) - num_inputs;
+  }
+
+  HostTensor Run(Ops& ops, const Case& c, bool in_place = false) {
     Random random(11);
     const WeightTensors weights(c.kind, c.num_outputs, c.num_inputs, c.num_int4, random, c.dtype);
     const std::unique_ptr<PackedLinear> packed = weights.Pack(ops).value();
     LinearInputTensors x(FormatOf(c.mode, c.num_inputs, c.num_int4), c.num_tokens, c.num_inputs,
-                         c.dtype, c.row_padding);
+                         c.dtype, CodesPadding(c.num_inputs, c.row_padding));
     x.FillRandom(random);
     HostTensor bias(DType::kF32, {c.num_outputs});
     bias.FillNormal(random, 1.0f);
@@ -142,12 +152,13 @@ class LinearTest : public BackendTest {
       }
       x.scale.Set(0, t, 1.0);
       x.exponent.Set(0, t, x.format.exponent_max);
-      x.code_sum.Set(0, t, 0);
+      x.SetCodeSum(t);
     }
   }
 
   void ExpectSameBits(const std::vector<Case>& cases) {
     for (const Case& c : cases) {
+      if (!HasKernel(c.kind)) continue;
       const HostTensor expected = Run(reference_ops(), c);
       const HostTensor actual = Run(tested_ops(), c);
 
@@ -158,7 +169,10 @@ class LinearTest : public BackendTest {
 
 TEST_P(LinearTest, IntegerProductsHaveTheReferencesBits) { ExpectSameBits(IntegerCases()); }
 
-TEST_P(LinearTest, FloatProductsHaveTheReferencesBits) { ExpectSameBits(FloatCases()); }
+TEST_P(LinearTest, FloatProductsHaveTheReferencesBits) {
+  if (is_cuda()) GTEST_SKIP() << "cuda has no kernel of float weights";
+  ExpectSameBits(FloatCases());
+}
 
 TEST_P(LinearTest, BiasResidualAndRoundingHaveTheReferencesBits) {
   ExpectSameBits(EpilogueCases());
@@ -206,7 +220,8 @@ TEST_P(LinearTest, LargestInt8SumsAreExact) {
     for (int n = 0; n < 2; ++n) {
       for (int k = 0; k < kInputs1000; ++k) weights.codes.Set(n, k, code);
     }
-    LinearInputTensors x(FormatOf(ActivationMode::kInt8, kInputs1000, 0), 2, kInputs1000);
+    LinearInputTensors x(FormatOf(ActivationMode::kInt8, kInputs1000, 0), 2, kInputs1000,
+                         DType::kF32, CodesPadding(kInputs1000));
     FillExtreme(x, 127);
 
     const HostTensor y = RunOnce(weights, x, 2);
@@ -219,7 +234,8 @@ TEST_P(LinearTest, LargestInt8SumsAreExact) {
 }
 
 TEST_P(LinearTest, ARowDoesNotDependOnTheOthers) {
-  for (const WeightKind kind : {WeightKind::kW4ax, WeightKind::kFloat}) {
+  for (const WeightKind kind : {WeightKind::kW4ax, WeightKind::kInt8, WeightKind::kFloat}) {
+    if (!HasKernel(kind)) continue;
     const ActivationMode mode =
         kind == WeightKind::kFloat ? ActivationMode::kFloat : ActivationMode::kMixed;
     constexpr int kNumTokens = 53;

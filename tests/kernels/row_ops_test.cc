@@ -41,6 +41,16 @@ std::vector<Case> Cases() {
         cases.push_back({mode, 3, num_channels, num_int4, has_gather});
       }
     }
+    // Where cuda changes the way it shares rows: few and many rows, one and two chunks a thread.
+    for (const auto& [num_tokens, num_channels] : {std::pair{16, 4096},
+                                                   {17, 4104},
+                                                   {64, 5120},
+                                                   {65, 4096},
+                                                   {300, 1536},
+                                                   {2, 8192},
+                                                   {600, 72}}) {
+      cases.push_back({mode, num_tokens, num_channels, num_channels / 256 * 128, true});
+    }
     for (const int num_tokens : {0, 1, 7, 8, 9, 40}) cases.push_back({mode, num_tokens, 172, 128});
     for (const DType dtype : {DType::kF32, DType::kF16}) {
       cases.push_back({mode, 5, 172, 128, true, dtype, 3});
@@ -142,6 +152,30 @@ TEST_P(RowOpsTest, SiluMulHasTheReferencesBits) {
     Compare(c, [&](Ops& ops, const LinearInput& out) {
       return ops.SiluMul({.out = out, .gate_up = gate_up.view()});
     });
+  }
+}
+
+// A first token's activation a million times its neighbours': no power of two of the contract spans
+// that, so the scale itself rises.
+TEST_P(RowOpsTest, MassiveActivationKeepsItsValue) {
+  for (const ActivationMode mode : {ActivationMode::kMixed, ActivationMode::kInt8}) {
+    const Case c{.mode = mode, .num_tokens = 2, .num_channels = 172, .num_int4 = 128};
+    HostTensor x(DType::kF32, {c.num_tokens, c.num_channels});
+    Random random(27);
+    x.FillNormal(random, 1.0f);
+    x.Set(0, 150, 1e6);
+    x.Set(1, 150, -3e4);
+    const ActivationFormat format = FormatOf(mode, c.num_channels, c.num_int4);
+    LinearInputTensors out(format, c.num_tokens, c.num_channels, c.dtype, 0);
+
+    ASSERT_EQ(tested_ops().Gather({.out = out.view(), .x = x.view()}), Status::Ok());
+
+    for (int t = 0; t < c.num_tokens; ++t) {
+      EXPECT_EQ(std::abs(out.codes.At(t, 150)), 127.0) << c;
+      EXPECT_EQ(out.exponent.At(0, t), format.exponent_max) << c;
+      const double scale = out.scale.At(0, t) * std::exp2(format.exponent_max);
+      EXPECT_NEAR(out.codes.At(t, 150) * scale, x.At(t, 150), 1e-6 * std::abs(x.At(t, 150))) << c;
+    }
   }
 }
 

@@ -150,7 +150,7 @@ std::vector<Row> Rows(int num_rows, int vocab_size) {
   return rows;
 }
 
-class SampleTest : public BackendTest {};
+class SampleTest : public HostBackendTest {};
 
 TEST_P(SampleTest, ChoosesTheReferencesTokens) {
   for (const int vocab_size : {20, 33, 1000, 49152}) {

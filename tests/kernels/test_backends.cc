@@ -2,6 +2,7 @@
 
 #include "kernels/base/str_cat.h"
 #include "kernels/cpu/isa.h"
+#include "tests/kernels/staged_ops.h"
 
 namespace comet {
 
@@ -15,17 +16,39 @@ std::vector<BackendOptions> TestedBackends() {
                           .num_threads = num_threads});
     }
   }
+  // A build without CUDA says so without looking for a device.
+  const Result<Backend> cuda = MakeBackend({.device = "cuda"});
+  if (cuda.ok() || cuda.status().code() != StatusCode::kUnimplemented) {
+    backends.push_back({.device = "cuda"});
+  }
   return backends;
 }
 
 std::string NameOf(const ::testing::TestParamInfo<BackendOptions>& info) {
   const BackendOptions& options = info.param;
+  if (options.device == "cuda") return options.device;
   return StrCat(options.device, "_", options.cpu_isa, "_", options.num_threads, "_threads");
 }
 
 Ops& reference_ops() {
   static Backend* const backend = new Backend(MakeBackend({.device = "reference"}).value());
   return *backend->ops;
+}
+
+void BackendTest::SetUp() {
+  Result<Backend> backend = MakeBackend(GetParam());
+  if (is_cuda() && !backend.ok()) {
+    GTEST_SKIP() << "no GPU answers: " << backend.status().message();
+  }
+  backend_ = std::move(backend).value();
+  if (!backend_.device->is_host()) {
+    staged_ops_ = std::make_unique<StagedOps>(*backend_.device, *backend_.ops);
+  }
+}
+
+void HostBackendTest::SetUp() {
+  if (is_cuda()) GTEST_SKIP() << "cuda has no kernel of this op yet";
+  BackendTest::SetUp();
 }
 
 }  // namespace comet

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,11 @@
 
 namespace comet {
 
-// Every host back end this machine can run but the reference: each instruction set with one and
-// with two threads.
+// Every back end this build has but the reference: the host's with each instruction set this
+// machine can run, with one and with two threads, and cuda, whose tests skip where no GPU answers.
 std::vector<BackendOptions> TestedBackends();
 
-// "cpu_avx2_2_threads"
+// "cpu_avx2_2_threads", "cuda"
 std::string NameOf(const ::testing::TestParamInfo<BackendOptions>& info);
 
 // The ops all others are held to.
@@ -23,14 +24,23 @@ Ops& reference_ops();
 #define COMET_INSTANTIATE_FOR_BACKENDS(suite) \
   INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::ValuesIn(TestedBackends()), NameOf)
 
-// The tested back end, made from the test's parameter.
+// The tested back end, made from the test's parameter. Its ops take tensors in host memory, also
+// where the device cannot (StagedOps).
 class BackendTest : public ::testing::TestWithParam<BackendOptions> {
  protected:
-  BackendTest() : backend_(MakeBackend(GetParam()).value()) {}
-  Ops& tested_ops() { return *backend_.ops; }
+  void SetUp() override;
+  Ops& tested_ops() { return staged_ops_ != nullptr ? *staged_ops_ : *backend_.ops; }
+  bool is_cuda() const { return GetParam().device == "cuda"; }
 
  private:
   Backend backend_;
+  std::unique_ptr<Ops> staged_ops_;  // Where the device is no host.
+};
+
+// A BackendTest of ops that have no cuda kernel yet; skips there, saying so.
+class HostBackendTest : public BackendTest {
+ protected:
+  void SetUp() override;
 };
 
 }  // namespace comet

@@ -312,6 +312,9 @@ TEST(Checkpoint, RefusesAConfigThatContradictsTheWeights) {
   expect("\"hidden_size\": 192", "\"hidden_size\": \"192\"", "hidden_size");
   expect("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "layers");
   expect("\"head_dim\": 64", "\"head_dim\": 1048576", "head_dim");
+  expect("\"rope_theta\": 500000.0", "\"rope_theta\": 0", "rope.theta is 0, expected 0.001");
+  expect("\"factor\": 8.0", "\"factor\": 1e7", "rope.factor");
+  expect("\"low_freq_factor\": 1.0", "\"low_freq_factor\": 4.0", "rope.low_frequency_factor");
   expect("\"vocab_size\": 10", "\"vocab_size\": 11", "expected");
   expect("\"num_int4_channels\": 128", "\"num_int4_channels\": 100", "multiple of 128");
   expect("\"num_int4_channels\": 128", "\"num_int4_channels\": 1280", "num_int4_channels");

@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <span>
 
 #include "engine/loader/float_source.h"
+#include "engine/loader/gguf_config.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_tensor_types.h"
 #include "engine/loader/gguf_vocabulary.h"
@@ -241,6 +243,42 @@ TEST(GgufTensorTypes, PlainFloatsKeepTheirValues) {
   EXPECT_EQ(out, (std::vector<float>{1.0f, -2.0f}));
   Dequantize(GgufTensorType::kBf16, std::as_bytes(std::span(bfloat)), out);
   EXPECT_EQ(out, (std::vector<float>{1.0f, -2.0f}));
+}
+
+// A file of one small layer's keys; `change` adds what the test is about.
+Status ConfigStatusOf(const std::function<GgufBuilder&(GgufBuilder&)>& change, int num_changes) {
+  GgufBuilder builder;
+  builder.Head(1, static_cast<uint64_t>(7 + num_changes))
+      .String("general.architecture", "llama")
+      .String("tokenizer.ggml.model", "gpt2")
+      .Int("llama.embedding_length", 64)
+      .Int("llama.block_count", 1)
+      .Int("llama.feed_forward_length", 64)
+      .Int("llama.context_length", 64)
+      .Int("llama.attention.head_count", 2);
+  change(builder).Tensor("token_embd.weight", {64, 10}, 0, 0).Data(64 * 10 * 4);
+  const TempFolder folder;
+  WriteBytes(folder.PathOf("m"), builder.bytes());
+  const Result<GgufFile> file = GgufFile::Open(folder.PathOf("m"));
+  return file.ok() ? ReadGgufConfig(*file).status() : file.status();
+}
+
+TEST(GgufConfig, IsHeldToTheLimitsOfEverySource) {
+  const auto message_of = [](std::string_view key, float value) {
+    const Status status =
+        ConfigStatusOf([&](GgufBuilder& b) -> GgufBuilder& { return b.Float(key, value); }, 1);
+    EXPECT_EQ(status.code(), StatusCode::kDataLoss) << key;
+    return status.message();
+  };
+
+  const Status plain = ConfigStatusOf([](GgufBuilder& b) -> GgufBuilder& { return b; }, 0);
+  EXPECT_TRUE(plain.ok()) << plain;
+  EXPECT_NE(message_of("llama.rope.freq_base", 1e13f).find("rope.theta"), std::string::npos);
+  EXPECT_NE(message_of("llama.rope.freq_base", std::nanf("")).find("rope.theta"),
+            std::string::npos);
+  EXPECT_NE(message_of("llama.rope.scaling.factor", 1e7f).find("rope.factor"), std::string::npos);
+  EXPECT_NE(message_of("llama.attention.layer_norm_rms_epsilon", 1.0f).find("rms_norm_epsilon"),
+            std::string::npos);
 }
 
 void ExpectVocabularyRoundTrips(const Vocabulary& vocabulary) {

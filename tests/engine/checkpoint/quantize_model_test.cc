@@ -95,6 +95,19 @@ TEST_F(QuantizeModelTest, CheckpointComputesNearlyWhatTheSourceDoes) {
   EXPECT_GT(error, 0.0);
 }
 
+TEST_F(QuantizeModelTest, RefusesToStartWithTooLittleMemory) {
+  QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
+  options.memory_bytes_max = 1 << 20;
+
+  const Status status = QuantizeModel(*source_, backend_, options, {}).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("MiB of memory are needed, available are 1 MiB"),
+            std::string::npos)
+      << status;
+  EXPECT_TRUE(fs::is_empty(temp_.PathOf("")));
+}
+
 TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
   const Result<AccuracyReport> report =
       QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {});
@@ -125,6 +138,24 @@ TEST_F(QuantizeModelTest, SameInputGivesSameBytesWhateverTheThreads) {
        {"/config.json", "/model.safetensors", "/tokenizer.gguf", "/accuracy.json"}) {
     EXPECT_EQ(ReadBytes(temp_.PathOf("a") + file), ReadBytes(temp_.PathOf("b") + file)) << file;
   }
+}
+
+// Attention's sums differ in their last bits, so codes on an edge may; no decision does.
+TEST_F(QuantizeModelTest, AnotherBackEndDecidesTheSame) {
+  Result<Backend> reference = MakeBackend({.device = "reference"});
+  ASSERT_TRUE(reference.ok()) << reference.status();
+  const auto expected = QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("cpu")), {});
+  ASSERT_TRUE(expected.ok()) << expected.status();
+
+  const auto report =
+      QuantizeModel(*source_, *reference, OptionsFor(temp_.PathOf("reference")), {});
+
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(ReadBytes(temp_.PathOf("cpu/config.json")),
+            ReadBytes(temp_.PathOf("reference/config.json")));
+  EXPECT_NEAR(report->held_out.source / expected->held_out.source, 1.0, 1e-3);
+  EXPECT_NEAR(report->held_out.int8 / expected->held_out.int8, 1.0, 0.02);
+  EXPECT_NEAR(report->Mean().weight_error / expected->Mean().weight_error, 1.0, 0.01);
 }
 
 TEST_F(QuantizeModelTest, ReportsProgressToTheEnd) {

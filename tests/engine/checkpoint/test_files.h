@@ -45,6 +45,9 @@ class GgufBuilder {
   GgufBuilder& Int(std::string_view key, uint32_t value) {
     return PutText(key).Put<uint32_t>(4).Put(value);
   }
+  GgufBuilder& Float(std::string_view key, float value) {
+    return PutText(key).Put<uint32_t>(6).Put(value);
+  }
   GgufBuilder& String(std::string_view key, std::string_view value) {
     return PutText(key).Put<uint32_t>(8).PutText(value);
   }

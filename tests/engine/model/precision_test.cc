@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "engine/model/model_config.h"
-
 namespace comet {
 namespace {
 
@@ -28,35 +26,6 @@ TEST(Precision, FloatWeightsTakeFloatActivationsOnly) {
   precision.activations = ActivationMode::kInt8;
 
   EXPECT_EQ(precision.Validate().code(), StatusCode::kInvalidArgument);
-}
-
-ModelConfig SmallConfig() {
-  ModelConfig config;
-  config.hidden_size = 64;
-  config.num_layers = 2;
-  config.num_heads = 4;
-  config.num_kv_heads = 2;
-  config.head_dim = 16;
-  config.rotary_dim = 16;
-  config.ffn_size = 128;
-  config.vocab_size = 100;
-  config.context_length_max = 256;
-  return config;
-}
-
-TEST(ModelConfig, AcceptsASmallModel) { EXPECT_TRUE(SmallConfig().Validate().ok()); }
-
-TEST(ModelConfig, ListsEveryFault) {
-  ModelConfig config = SmallConfig();
-  config.num_kv_heads = 3;
-  config.hidden_size = 1 << 30;
-  config.eos_ids = {100};
-
-  const Status status = config.Validate();
-
-  EXPECT_NE(status.message().find("num_kv_heads"), std::string::npos);
-  EXPECT_NE(status.message().find("hidden_size"), std::string::npos);
-  EXPECT_NE(status.message().find("end-of-sequence"), std::string::npos);
 }
 
 }  // namespace

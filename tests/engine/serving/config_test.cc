@@ -40,6 +40,26 @@ TEST(EngineConfig, ReportsEveryFaultAtOnce) {
             "engine.stall_ms_max is 0, expected at least 1");
 }
 
+TEST(SchedulerConfig, RefusesWhatTheQueueCanNeverTake) {
+  const SchedulerConfig config = {.waiting_sequences_max = 4, .waiting_tokens_max = 100};
+
+  EXPECT_TRUE(config.CheckFitsQueue(4, 100).ok());
+  EXPECT_EQ(config.CheckFitsQueue(5, 10).message(),
+            "request: prompts times choices are 5, expected at most 4, the queue's length");
+  EXPECT_EQ(config.CheckFitsQueue(2, 101).message(),
+            "request: the prompts of all choices are 101 tokens, expected at most 100, what the "
+            "queue holds");
+  EXPECT_EQ(config.CheckFitsQueue(5, 10).code(), StatusCode::kInvalidArgument);
+}
+
+// Nothing waits before it, whatever its size.
+TEST(SchedulerConfig, AlwaysHasAPlaceForOneSequence) {
+  const SchedulerConfig config = {.waiting_sequences_max = 0, .waiting_tokens_max = 0};
+
+  EXPECT_TRUE(config.CheckFitsQueue(1, 1000).ok());
+  EXPECT_FALSE(config.CheckFitsQueue(2, 1).ok());
+}
+
 TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
   EngineConfig config;
 

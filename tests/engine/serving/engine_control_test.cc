@@ -18,9 +18,7 @@ using EngineControlTest = EngineTest;
 
 TEST_F(EngineControlTest, CancelEndsARunningRequestWithinOneStep) {
   Start();
-  gate().Shut();
-  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> stream = SubmitHeld(GreedyRequest(kPrompt, 200));
 
   stream->Cancel();
   gate().Open();
@@ -33,9 +31,7 @@ TEST_F(EngineControlTest, CancelEndsARunningRequestWithinOneStep) {
 
 TEST_F(EngineControlTest, DestroyingTheStreamEndsItsRequestWithinOneStep) {
   Start();
-  gate().Shut();
-  std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  std::unique_ptr<TokenStream> stream = SubmitHeld(GreedyRequest(kPrompt, 200));
 
   stream.reset();
   gate().Open();
@@ -46,10 +42,8 @@ TEST_F(EngineControlTest, DestroyingTheStreamEndsItsRequestWithinOneStep) {
 }
 
 TEST_F(EngineControlTest, CancelReachesAWaitingRequest) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
-  gate().Shut();
-  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 5));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  Start(OneAtATime());
+  const std::unique_ptr<TokenStream> running = SubmitHeld(GreedyRequest(kPrompt, 5));
   const std::unique_ptr<TokenStream> waiting = Submit(GreedyRequest(kPrompt, 5));
 
   waiting->Cancel();
@@ -62,12 +56,10 @@ TEST_F(EngineControlTest, CancelReachesAWaitingRequest) {
 }
 
 TEST_F(EngineControlTest, DeadlineEndsRunningAndWaitingRequests) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
-  gate().Shut();
+  Start(OneAtATime());
   Request request = GreedyRequest(kPrompt, 200);
   request.deadline_ms = 100;
-  const std::unique_ptr<TokenStream> running = Submit(request);
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> running = SubmitHeld(request);
   request.deadline_ms = 1;
   const std::unique_ptr<TokenStream> waiting = Submit(request);
   // The gate's holding makes the time pass, whatever the machine's speed.
@@ -82,14 +74,10 @@ TEST_F(EngineControlTest, DeadlineEndsRunningAndWaitingRequests) {
 }
 
 TEST_F(EngineControlTest, ConfiguredDeadlineBoundsARequestsOwn) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64,
-                                  .running_sequences_max = 1,
-                                  .request_deadline_ms = 20}}});
-  gate().Shut();
+  Start(OneAtATime({.request_deadline_ms = 20}));
   Request request = GreedyRequest(kPrompt, 200);
   request.deadline_ms = 1'000'000;
-  const std::unique_ptr<TokenStream> stream = Submit(request);
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> stream = SubmitHeld(request);
   std::this_thread::sleep_for(milliseconds(30));
   gate().Open();
 
@@ -98,9 +86,7 @@ TEST_F(EngineControlTest, ConfiguredDeadlineBoundsARequestsOwn) {
 
 TEST_F(EngineControlTest, NonFiniteLogitsFailOnlyTheirSequence) {
   Start({}, {.nan_token_id = 99});
-  gate().Shut();
-  const std::unique_ptr<TokenStream> first = Submit(GreedyRequest(kPrompt, 8));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> first = SubmitHeld(GreedyRequest(kPrompt, 8));
   const std::unique_ptr<TokenStream> healthy = Submit(GreedyRequest(kPrompt, 8));
   const std::unique_ptr<TokenStream> sick = Submit(GreedyRequest({1, 10, 99}, 8));
   gate().Open();
@@ -128,12 +114,8 @@ TEST_F(EngineControlTest, PagesOfAFailedSequenceDoNotPoisonTheNext) {
 }
 
 TEST_F(EngineControlTest, FullQueueRefusesAndRecovers) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64,
-                                  .running_sequences_max = 1,
-                                  .waiting_sequences_max = 2}}});
-  gate().Shut();
-  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 3));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  Start(OneAtATime({.waiting_sequences_max = 2}));
+  const std::unique_ptr<TokenStream> running = SubmitHeld(GreedyRequest(kPrompt, 3));
   const std::unique_ptr<TokenStream> second = Submit(GreedyRequest(kPrompt, 3));
   const std::unique_ptr<TokenStream> third = Submit(GreedyRequest(kPrompt, 3));
 
@@ -147,13 +129,20 @@ TEST_F(EngineControlTest, FullQueueRefusesAndRecovers) {
   EXPECT_EQ(Run(GreedyRequest(kPrompt, 3)).finish_reason, FinishReason::kLength);
 }
 
+TEST_F(EngineControlTest, RefusesMoreChoicesThanTheQueueHolds) {
+  Start(OneAtATime({.waiting_sequences_max = 2}));
+  Request request = GreedyRequest(kPrompt, 3);
+
+  request.num_choices = 3;
+  EXPECT_EQ(StatusOfSubmit(request).code(), StatusCode::kInvalidArgument);
+
+  request.num_choices = 2;
+  EXPECT_EQ(ReadAll(*Submit(request), 2)[1].finish_reason, FinishReason::kLength);
+}
+
 TEST_F(EngineControlTest, QueueIsBoundedInPromptTokensToo) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64,
-                                  .running_sequences_max = 1,
-                                  .waiting_tokens_max = 12}}});
-  gate().Shut();
-  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 3));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  Start(OneAtATime({.waiting_tokens_max = 12}));
+  const std::unique_ptr<TokenStream> running = SubmitHeld(GreedyRequest(kPrompt, 3));
   const std::unique_ptr<TokenStream> second = Submit(GreedyRequest(kPrompt, 3));
   const std::unique_ptr<TokenStream> third = Submit(GreedyRequest(kPrompt, 3));
 
@@ -167,9 +156,7 @@ TEST_F(EngineControlTest, QueueIsBoundedInPromptTokensToo) {
 
 TEST_F(EngineControlTest, DrainRefusesNewRequestsAndFinishesOldOnes) {
   Start();
-  gate().Shut();
-  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 20));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> stream = SubmitHeld(GreedyRequest(kPrompt, 20));
 
   engine().BeginDrain();
   EXPECT_EQ(StatusOfSubmit(GreedyRequest(kPrompt, 3)).code(), StatusCode::kUnavailable);
@@ -183,9 +170,7 @@ TEST_F(EngineControlTest, DrainRefusesNewRequestsAndFinishesOldOnes) {
 
 TEST_F(EngineControlTest, DrainCancelsWhatIsLeftAtItsEnd) {
   Start();
-  gate().Shut();
-  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 200));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> stream = SubmitHeld(GreedyRequest(kPrompt, 200));
   engine().BeginDrain();
 
   std::future<bool> is_drained =
@@ -205,9 +190,7 @@ TEST_F(EngineControlTest, ReadinessFailsWhileAStepTakesTooLong) {
   options.config.stall_ms_max = 200;
   Start(options);
   EXPECT_TRUE(engine().CheckReady().ok());
-  gate().Shut();
-  const std::unique_ptr<TokenStream> stream = Submit(GreedyRequest(kPrompt, 3));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  const std::unique_ptr<TokenStream> stream = SubmitHeld(GreedyRequest(kPrompt, 3));
 
   std::this_thread::sleep_for(milliseconds(250));
   const Status stalled = engine().CheckReady();
@@ -221,21 +204,20 @@ TEST_F(EngineControlTest, ReadinessFailsWhileAStepTakesTooLong) {
 }
 
 TEST_F(EngineControlTest, PriorityDecidesWhoRunsFirst) {
-  Start({.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}}});
-  gate().Shut();
-  const std::unique_ptr<TokenStream> running = Submit(GreedyRequest(kPrompt, 2));
-  ASSERT_TRUE(gate().WaitUntilHeld());
+  Start(OneAtATime());
+  const std::unique_ptr<TokenStream> running = SubmitHeld(GreedyRequest(kPrompt, 1));
   const std::unique_ptr<TokenStream> ordinary = Submit(GreedyRequest(kPrompt, 200));
   Request request = GreedyRequest(kPrompt, 5);
   request.priority = 1;
   const std::unique_ptr<TokenStream> urgent = Submit(request);
+
+  // A step's tokens are there when the next one is held.
+  ASSERT_TRUE(gate().AdvanceOneStep());
+  ASSERT_TRUE(gate().AdvanceOneStep());
+
+  EXPECT_TRUE(urgent->TryNext().has_value());
+  EXPECT_FALSE(ordinary->TryNext().has_value());
   gate().Open();
-
-  ReadAll(*urgent);
-
-  EXPECT_FALSE(ordinary->is_finished());
-  ordinary->Cancel();
-  ReadAll(*ordinary);
 }
 
 }  // namespace

@@ -12,6 +12,13 @@ namespace comet {
 
 inline const std::vector<int> kPrompt = {1, 10, 20, 30, 40};
 
+// An engine that runs one sequence, so that every other one waits.
+inline ServingOptions OneAtATime(SchedulerConfig scheduler = {}) {
+  scheduler.step_tokens_max = 64;
+  scheduler.running_sequences_max = 1;
+  return {.config = {.scheduler = scheduler}};
+}
+
 // Starts engines; streams live in the tests, which end before the engine.
 class EngineTest : public testing::Test {
  protected:
@@ -31,6 +38,13 @@ class EngineTest : public testing::Test {
     Result<std::unique_ptr<TokenStream>> stream = engine_->Submit(std::move(request));
     EXPECT_TRUE(stream.ok()) << stream.status();
     return stream.ok() ? std::move(stream).value() : nullptr;
+  }
+  // Its first step waits at the gate when this returns.
+  std::unique_ptr<TokenStream> SubmitHeld(Request request) {
+    gate_.Shut();
+    std::unique_ptr<TokenStream> stream = Submit(std::move(request));
+    EXPECT_TRUE(gate_.WaitUntilHeld());
+    return stream;
   }
   Status StatusOfSubmit(Request request) { return engine_->Submit(std::move(request)).status(); }
   ChoiceOutput Run(Request request) {

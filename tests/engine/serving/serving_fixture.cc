@@ -164,12 +164,21 @@ bool StepGate::WaitUntilHeld() {
   return changed_.wait_for(lock, kPatience, [this] { return is_held_; });
 }
 
+bool StepGate::AdvanceOneStep() {
+  std::unique_lock lock(mutex_);
+  is_held_ = false;
+  may_pass_ = true;
+  changed_.notify_all();
+  return changed_.wait_for(lock, kPatience, [this] { return is_held_; });
+}
+
 void StepGate::OnStep(double /*step_seconds*/, double /*host_seconds*/) {
   std::unique_lock lock(mutex_);
   if (!is_shut_) return;
   is_held_ = true;
   changed_.notify_all();
-  changed_.wait(lock, [this] { return !is_shut_; });
+  changed_.wait(lock, [this] { return !is_shut_ || may_pass_; });
+  may_pass_ = false;
   is_held_ = false;
 }
 

@@ -57,6 +57,9 @@ class StepGate : public EngineObserver {
   void Open();
   // Returns once a step waits at the gate; false when none did in five minutes.
   [[nodiscard]] bool WaitUntilHeld();
+  // Lets the held step end, so that its tokens reach their readers, and holds the next one. False
+  // as WaitUntilHeld().
+  [[nodiscard]] bool AdvanceOneStep();
 
   void OnStep(double step_seconds, double host_seconds) override;
 
@@ -65,6 +68,7 @@ class StepGate : public EngineObserver {
   std::condition_variable changed_;
   bool is_shut_ = false;
   bool is_held_ = false;
+  bool may_pass_ = false;  // The held step ends though the gate is shut.
 };
 
 // All of one choice's deltas.

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace comet::cuda {
+
+// kCount neighbouring elements, moved by instructions of up to 16 bytes.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Vec {
+  T values[kCount];
+};
+
+__device__ __forceinline__ float ToFloat(float value) { return value; }
+__device__ __forceinline__ float ToFloat(__half value) { return __half2float(value); }
+__device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ __forceinline__ float ToFloat(int8_t value) { return static_cast<float>(value); }
+
+template <typename T>
+__device__ __forceinline__ T FromFloat(float value);
+template <>
+__device__ __forceinline__ float FromFloat<float>(float value) {
+  return value;
+}
+template <>
+__device__ __forceinline__ __half FromFloat<__half>(float value) {
+  return __float2half_rn(value);
+}
+
+// Elements [offset, offset + kCount) of a row of `size` as floats, zeros past its end. kVectors:
+// row and offset are aligned to min(16, kCount elements) bytes and size is a multiple of kCount.
+template <bool kVectors, int kCount, typename T>
+__device__ __forceinline__ void LoadFloats(float (&out)[kCount], const T* row, int offset,
+                                           int size) {
+  if constexpr (kVectors) {
+    if (offset < size) {
+      const Vec<T, kCount> vec = *reinterpret_cast<const Vec<T, kCount>*>(row + offset);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) out[i] = ToFloat(vec.values[i]);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) out[i] = 0.0f;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) out[i] = offset + i < size ? ToFloat(row[offset + i]) : 0.0f;
+  }
+}
+
+// The reverse: writes nothing past the row's end.
+template <bool kVectors, int kCount, typename T>
+__device__ __forceinline__ void StoreFloats(const float (&values)[kCount], T* row, int offset,
+                                            int size) {
+  if constexpr (kVectors) {
+    Vec<T, kCount> vec;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) vec.values[i] = FromFloat<T>(values[i]);
+    if (offset < size) *reinterpret_cast<Vec<T, kCount>*>(row + offset) = vec;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (offset + i < size) row[offset + i] = FromFloat<T>(values[i]);
+    }
+  }
+}
+
+}  // namespace comet::cuda

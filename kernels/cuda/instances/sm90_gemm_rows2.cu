@@ -1,0 +1,10 @@
+#include "kernels/cuda/sm90_gemm_kernel.cuh"
+
+namespace comet::sm90 {
+
+template GemmInstance MakeGemmInstance<13>();
+template GemmInstance MakeGemmInstance<14>();
+template GemmInstance MakeGemmInstance<15>();
+template GemmInstance MakeGemmInstance<17>();
+
+}  // namespace comet::sm90

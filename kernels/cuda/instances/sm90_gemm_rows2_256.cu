@@ -1,0 +1,7 @@
+#include "kernels/cuda/sm90_gemm_kernel.cuh"
+
+namespace comet::sm90 {
+
+template GemmInstance MakeGemmInstance<16>();
+
+}  // namespace comet::sm90

@@ -1,0 +1,11 @@
+#include "kernels/cuda/sm90_gemm_kernel.cuh"
+
+namespace comet::sm90 {
+
+template GemmInstance MakeGemmInstance<18>();
+template GemmInstance MakeGemmInstance<19>();
+template GemmInstance MakeGemmInstance<20>();
+template GemmInstance MakeGemmInstance<21>();
+template GemmInstance MakeGemmInstance<22>();
+
+}  // namespace comet::sm90

@@ -1,0 +1,159 @@
+#include "kernels/cuda/sm90_gemm.h"
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/base/str_cat.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/sm90_gemm_params.h"
+#include "kernels/cuda/sm90_w4ax_layout.h"
+
+namespace comet::sm90 {
+namespace {
+
+constexpr int kCopyAlignment = 16;  // Of the copy engine's addresses and strides, in bytes.
+
+using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
+
+template <int... kIdx>
+std::array<GemmInstance, sizeof...(kIdx)> MakeInstances(std::integer_sequence<int, kIdx...>) {
+  return {MakeGemmInstance<kIdx>()...};
+}
+
+const std::array<GemmInstance, kGemmConfigs.size()>& Instances() {
+  static const auto instances =
+      MakeInstances(std::make_integer_sequence<int, kGemmConfigs.size()>());
+  return instances;
+}
+
+const GemmInstance* FindInstance(const GemmConfig& config) {
+  const auto& instances = Instances();
+  const auto found = std::find_if(instances.begin(), instances.end(),
+                                  [&](const auto& instance) { return instance.config == config; });
+  return found == instances.end() ? nullptr : &*found;
+}
+
+bool IsAligned(const void* pointer, int64_t alignment) {
+  return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(alignment) == 0;
+}
+
+// Whether two neighbouring elements from an even column on are one aligned access in every row.
+bool HoldsPairs(const ConstTensorView& tensor) {
+  return !tensor.is_present() ||
+         (tensor.stride(0) % 2 == 0 && IsAligned(tensor.data(), 2 * BytesOf(tensor.dtype())));
+}
+
+Status CheckAlignment(const LinearInput& x) {
+  if (x.codes.stride(0) % kCopyAlignment != 0) {
+    return Unimplemented(StrCat("linear: x.codes has row stride ", x.codes.stride(0),
+                                " bytes, expected a multiple of ", kCopyAlignment, " on sm_90"));
+  }
+  if (!IsAligned(x.codes.data(), kCopyAlignment)) {
+    return Unimplemented(StrCat("linear: x.codes is at an address that is no multiple of ",
+                                kCopyAlignment, ", expected one on sm_90"));
+  }
+  if (!IsAligned(x.code_sum.data(), sizeof(int2))) {
+    return Unimplemented(StrCat("linear: x.code_sum is at an address that is no multiple of ",
+                                sizeof(int2), ", expected one on sm_90"));
+  }
+  return Status::Ok();
+}
+
+// The token codes as boxes of tile_tokens rows x one block, swizzled as wgmma reads them.
+Status EncodeCodes(EncodeTensorMap encode, const TensorView& codes, int tile_tokens,
+                   CUtensorMap& map) {
+  const cuuint64_t dims[2] = {static_cast<cuuint64_t>(codes.dim(1)),
+                              static_cast<cuuint64_t>(codes.dim(0))};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(codes.stride(0))};
+  const cuuint32_t box[2] = {kUnitChannels, static_cast<cuuint32_t>(tile_tokens)};
+  const cuuint32_t element_strides[2] = {1, 1};
+  const CUresult result =
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, codes.data(), dims, strides, box,
+             element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result == CUDA_SUCCESS) return Status::Ok();
+  return Internal(StrCat("linear: cuTensorMapEncodeTiled of x.codes ", codes.shape().ToString(),
+                         " is ", static_cast<int>(result), ", expected 0"));
+}
+
+GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights) {
+  const int num_int4_blocks = weights.num_int4_channels() / kUnitChannels;
+  const int num_outputs = weights.num_outputs();
+  return {
+      .units = weights.units(),
+      .weight_scale = weights.scale(),
+      .token_scale = args.x.scale.as<float>(),
+      .exponent = args.x.exponent.as<int32_t>(),
+      .code_sum = static_cast<const int2*>(args.x.code_sum.data()),
+      .bias = args.bias.is_present() ? args.bias.as<float>() : nullptr,
+      .residual = args.residual.data(),
+      .y = args.y.data(),
+      .residual_row_stride = args.residual.is_present() ? args.residual.stride(0) : 0,
+      .y_row_stride = args.y.stride(0),
+      .num_tokens = args.x.num_tokens(),
+      .num_outputs = num_outputs,
+      .num_unit_rows = weights.num_unit_rows(),
+      .num_int8_blocks = weights.num_blocks() - num_int4_blocks,
+      .num_int4_blocks = num_int4_blocks,
+      .is_half = args.y.dtype() == DType::kF16,
+      .stores_pairs = HoldsPairs(args.y) && HoldsPairs(args.residual),
+  };
+}
+
+}  // namespace
+
+Result<W4axGemm> W4axGemm::Create() {
+  int device_idx = 0;
+  COMET_RETURN_IF_ERROR(cuda::StatusOf(cudaGetDevice(&device_idx), "cudaGetDevice"));
+  cudaDeviceProp properties{};
+  COMET_RETURN_IF_ERROR(
+      cuda::StatusOf(cudaGetDeviceProperties(&properties, device_idx), "cudaGetDeviceProperties"));
+  if (properties.major != 9 || properties.minor != 0) {
+    return Unimplemented(StrCat("linear: device ", properties.name, " is sm_", properties.major,
+                                properties.minor, ", expected sm_90"));
+  }
+  void* encode = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  COMET_RETURN_IF_ERROR(
+      cuda::StatusOf(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
+                                                      cudaEnableDefault, &found),
+                     "cudaGetDriverEntryPointByVersion"));
+  if (encode == nullptr || found != cudaDriverEntryPointSuccess) {
+    return Internal("linear: the driver has no cuTensorMapEncodeTiled, expected CUDA 12 or later");
+  }
+  for (const GemmInstance& instance : Instances()) {
+    COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
+  }
+  return W4axGemm(properties.multiProcessorCount, encode);
+}
+
+Status W4axGemm::Run(const LinearArgs& args, void* stream) const {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  const GemmShape shape{.num_tokens = args.x.num_tokens(),
+                        .num_outputs = args.weights->num_outputs(),
+                        .num_inputs = args.weights->num_inputs()};
+  return Run(args, ChooseGemmConfig(shape, num_sms_), stream);
+}
+
+Status W4axGemm::Run(const LinearArgs& args, const GemmConfig& config, void* stream) const {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  const auto* weights = dynamic_cast<const W4axLinear*>(args.weights);
+  COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
+  const GemmInstance* instance = FindInstance(config);
+  COMET_CHECK_MSG(instance != nullptr, "no kernel has this config");
+  if (args.x.num_tokens() == 0 || weights->num_outputs() == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(CheckAlignment(args.x));
+
+  GemmParams params = ParamsOf(args, *weights);
+  COMET_RETURN_IF_ERROR(EncodeCodes(reinterpret_cast<EncodeTensorMap>(encode_tensor_map_),
+                                    args.x.codes, config.tile_tokens, params.codes));
+  return cuda::StatusOf(instance->launch(params, num_sms_, static_cast<cudaStream_t>(stream)),
+                        "the launch of linear");
+}
+
+}  // namespace comet::sm90

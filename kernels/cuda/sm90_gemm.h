@@ -1,0 +1,33 @@
+#pragma once
+
+#include "kernels/cuda/gemm_choice.h"
+#include "kernels/cuda/sm90_linear.h"
+#include "kernels/ops/linear.h"
+
+namespace comet::sm90 {
+
+// The W4Ax product of kernels/ops/linear.h on Hopper, integer inputs in both modes. Immutable after
+// Create(); Run() neither allocates nor waits, needs no workspace, and can be captured in a graph.
+// Its launches allow programmatic dependent launch: weights may be read before the kernel before it
+// in the stream has ended, all other arguments only after.
+class W4axGemm {
+ public:
+  // Errors: kUnimplemented: the current device is no sm_90; kInternal: the driver's answer.
+  static Result<W4axGemm> Create();
+
+  // `args.weights` is a W4axLinear (anything else is a bug). `stream` is a cudaStream_t.
+  // Errors: those of Validate(args); kUnimplemented: the codes' address or row stride is no
+  // multiple of 16 bytes, which the copy engine needs.
+  Status Run(const LinearArgs& args, void* stream) const;
+  // The same with a config of kGemmConfigs in place of the chosen one.
+  Status Run(const LinearArgs& args, const GemmConfig& config, void* stream) const;
+
+ private:
+  explicit W4axGemm(int num_sms, void* encode_tensor_map)
+      : num_sms_(num_sms), encode_tensor_map_(encode_tensor_map) {}
+
+  int num_sms_;
+  void* encode_tensor_map_;  // cuTensorMapEncodeTiled of the driver.
+};
+
+}  // namespace comet::sm90

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "kernels/base/status.h"
+
+namespace comet {
+
+// What a checkpoint's accuracy report says of the precision it is to be served with.
+struct AccuracyVerdict {
+  Status status;  // Not OK: the report says it is broken, or cannot be believed.
+  // Held-out perplexity over the float model's; absent when the report has none.
+  std::optional<double> perplexity_ratio;
+};
+
+// Reads accuracy.json of a checkpoint folder. `activation_bits` is the option's text; "mixed" is
+// judged by what was measured with the checkpoint's mix, everything else by INT8 activations.
+// Broken is: a perplexity or an output error that is no number, or a perplexity above `ratio_max`
+// times the float model's. A file (an unquantised model) has no report and passes. Status:
+// kFailedPrecondition (broken, or no report), kDataLoss (a report that cannot be read).
+AccuracyVerdict JudgeAccuracy(const std::string& model, const std::string& activation_bits,
+                              double ratio_max);
+
+}  // namespace comet

@@ -1,0 +1,148 @@
+#include "server/commands/quantize_plan.h"
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/loader/checkpoint_writer.h"
+#include "engine/quantizer/calibration.h"
+#include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/model_shape.h"
+#include "engine/quantizer/quantize_model.h"
+#include "engine/quantizer/time_estimate.h"
+#include "kernels/base/host_limits.h"
+#include "kernels/base/str_cat.h"
+
+namespace comet {
+namespace {
+
+struct Plan {
+  ModelShape shape;
+  CalibrationSize calibration;
+  int num_threads = 1;
+  int64_t memory_bytes = 0;
+  int64_t memory_free_bytes = 0;
+  int64_t disk_bytes = 0;
+  int64_t disk_free_bytes = -1;  // -1: no output was named.
+  QuantizeWork work;
+  QuantizeRates rates;
+  double seconds = 0.0;
+};
+
+std::string Gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.2f GB", static_cast<double>(bytes) / 1e9);
+  return text;
+}
+
+std::string Duration(double seconds) {
+  char text[48];
+  if (seconds < 120.0) {
+    std::snprintf(text, sizeof(text), "%.0f s", seconds);
+  } else if (seconds < 7200.0) {
+    std::snprintf(text, sizeof(text), "%.0f min", seconds / 60.0);
+  } else {
+    std::snprintf(text, sizeof(text), "%.1f h", seconds / 3600.0);
+  }
+  return text;
+}
+
+// Of the folder that the output would appear in, or of what exists above it.
+int64_t FreeDiskBytes(const std::string& output) {
+  namespace fs = std::filesystem;
+  if (output.empty()) return -1;
+  std::error_code error;
+  fs::path folder = fs::absolute(output, error).parent_path();
+  while (!folder.empty() && folder != folder.root_path() && !fs::exists(folder, error)) {
+    folder = folder.parent_path();
+  }
+  const fs::space_info space = fs::space(folder, error);
+  return error ? -1 : static_cast<int64_t>(space.available);
+}
+
+Result<Plan> MakePlan(const QuantizeOptions& options) {
+  Plan plan;
+  const HostLimits host = ReadHostLimits();
+  plan.num_threads = options.backend.num_threads > 0 ? options.backend.num_threads : host.num_cpus;
+  COMET_ASSIGN_OR_RETURN(plan.shape, ReadModelShape(options.source));
+  // A text long enough for every limit.
+  const QuantizeModelOptions defaults;
+  plan.calibration = {.num_tokens = defaults.calibration.tokens_max,
+                      .window_tokens_max = defaults.calibration.window_tokens,
+                      .num_sample_tokens = defaults.sample_tokens_max,
+                      .num_held_out_tokens = defaults.calibration.held_out_tokens_max};
+  plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
+  plan.memory_free_bytes = host.memory_free_bytes;
+  plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
+  plan.disk_free_bytes = FreeDiskBytes(options.output);
+
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
+  plan.work = EstimateWork(plan.shape.config, plan.calibration);
+  COMET_ASSIGN_OR_RETURN(plan.rates, MeasureRates(backend, plan.num_threads));
+  plan.seconds = EstimateSeconds(plan.work, plan.rates);
+  return plan;
+}
+
+void PrintPart(const char* what, double work, double rate, const char* unit) {
+  std::printf("          %-34s %9.3g %-8s at %9.3g /s: %s\n", what, work, unit, rate,
+              Duration(work / rate).c_str());
+}
+
+void PrintPlan(const Plan& plan) {
+  const ModelConfig& config = plan.shape.config;
+  std::printf("model     %s, %d layers, hidden %d, FFN %d, %d heads, %d KV heads, vocabulary %d\n",
+              config.name.c_str(), config.num_layers, config.hidden_size, config.ffn_size,
+              config.num_heads, config.num_kv_heads, config.vocab_size);
+  std::printf("memory    %s at the peak; this host has %s free%s\n",
+              Gigabytes(plan.memory_bytes).c_str(), Gigabytes(plan.memory_free_bytes).c_str(),
+              plan.memory_bytes > plan.memory_free_bytes ? ": it would be refused" : "");
+  std::printf("disk      %s", Gigabytes(plan.disk_bytes).c_str());
+  if (plan.disk_free_bytes >= 0) {
+    std::printf("; %s are free%s", Gigabytes(plan.disk_free_bytes).c_str(),
+                plan.disk_bytes > plan.disk_free_bytes ? ": not enough" : "");
+  }
+  std::printf("\ntime      about %s on %d threads, of\n", Duration(plan.seconds).c_str(),
+              plan.num_threads);
+  PrintPart("forward passes, Gram matrices", plan.work.float_ops, plan.rates.float_ops, "flop");
+  PrintPart("weight and clip search", plan.work.searched_weights, plan.rates.searched_weights,
+            "weights");
+  PrintPart("error feedback", plan.work.feedback_ops, plan.rates.feedback_ops, "flop");
+  PrintPart("inverses of Gram matrices", plan.work.factor_ops, plan.rates.factor_ops, "flop");
+  std::printf(
+      "          Work is counted from the shape with %d calibration and %d held-out tokens; rates\n"
+      "          were measured just now on this host with matrices of up to 1024 channels. "
+      "Reading\n"
+      "          the source comes on top.\n",
+      plan.calibration.num_tokens, plan.calibration.num_held_out_tokens);
+}
+
+void PrintJson(const Plan& plan) {
+  const auto part = [](double work, double rate) {
+    return nlohmann::ordered_json({{"work", work}, {"per_second", rate}, {"seconds", work / rate}});
+  };
+  const nlohmann::ordered_json json = {
+      {"num_layers", plan.shape.config.num_layers},
+      {"hidden_size", plan.shape.config.hidden_size},
+      {"memory_bytes", plan.memory_bytes},
+      {"memory_free_bytes", plan.memory_free_bytes},
+      {"disk_bytes", plan.disk_bytes},
+      {"threads", plan.num_threads},
+      {"seconds", plan.seconds},
+      {"float_ops", part(plan.work.float_ops, plan.rates.float_ops)},
+      {"searched_weights", part(plan.work.searched_weights, plan.rates.searched_weights)},
+      {"feedback_ops", part(plan.work.feedback_ops, plan.rates.feedback_ops)},
+      {"factor_ops", part(plan.work.factor_ops, plan.rates.factor_ops)}};
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+}  // namespace
+
+Status RunQuantizePlan(const QuantizeOptions& options) {
+  COMET_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options));
+  options.json ? PrintJson(plan) : PrintPlan(plan);
+  return Status::Ok();
+}
+
+}  // namespace comet

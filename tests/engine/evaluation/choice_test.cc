@@ -1,0 +1,199 @@
+#include "engine/evaluation/choice.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "engine/evaluation/log_likelihood.h"
+#include "engine/evaluation/perplexity.h"
+#include "engine/loader/float_source.h"
+#include "kernels/make_backend.h"
+#include "tests/engine/test_data.h"
+
+namespace comet {
+namespace {
+
+ItemScore Scored(std::vector<OptionScore> options, int gold) {
+  return {.options = std::move(options), .gold = gold};
+}
+
+TEST(ChoiceScore, NormalisationDecidesBetweenAShortAndALongOption) {
+  const ItemScore item = Scored({{.log_likelihood = -4.0, .num_tokens = 2, .num_bytes = 4},
+                                 {.log_likelihood = -5.0, .num_tokens = 2, .num_bytes = 10}},
+                                1);
+
+  EXPECT_TRUE(item.IsRight(ChoiceNormalisation::kBytes));    // -1 and -0.5
+  EXPECT_FALSE(item.IsRight(ChoiceNormalisation::kTokens));  // -2 and -2.5
+  EXPECT_FALSE(item.IsRight(ChoiceNormalisation::kNone));
+}
+
+TEST(ChoiceScore, WhatIsNoNumberIsWrong) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const ItemScore item = Scored({{.log_likelihood = -1.0, .num_tokens = 1, .num_bytes = 1},
+                                 {.log_likelihood = nan, .num_tokens = 1, .num_bytes = 1}},
+                                0);
+
+  EXPECT_TRUE(item.has_nonfinite());
+  EXPECT_FALSE(item.IsRight(ChoiceNormalisation::kBytes));
+}
+
+TEST(ChoiceScore, PairingTakesOutWhatBothModelsShare) {
+  const OptionScore high{.log_likelihood = -1.0, .num_tokens = 1, .num_bytes = 1};
+  const OptionScore low{.log_likelihood = -2.0, .num_tokens = 1, .num_bytes = 1};
+  const ItemScore right = Scored({high, low}, 0);
+  const ItemScore wrong = Scored({low, high}, 0);
+  const std::vector<ItemScore> reference = {right, right, wrong, wrong};
+  const std::vector<ItemScore> model = {right, wrong, wrong, wrong};
+
+  const Estimate accuracy = Accuracy(model, ChoiceNormalisation::kBytes);
+  const Estimate difference = PairedDifference(model, reference, ChoiceNormalisation::kBytes);
+
+  EXPECT_DOUBLE_EQ(accuracy.mean, 0.25);
+  EXPECT_DOUBLE_EQ(accuracy.standard_error, std::sqrt(0.75 / 3.0 / 4.0));
+  EXPECT_DOUBLE_EQ(difference.mean, -0.25);
+  EXPECT_DOUBLE_EQ(difference.standard_error, std::sqrt(0.75 / 3.0 / 4.0));
+  EXPECT_EQ(PairedDifference(model, model, ChoiceNormalisation::kBytes).standard_error, 0.0);
+}
+
+TEST(LogLikelihood, IsThatOfSoftmaxWhateverTheOffset) {
+  const std::vector<float> logits = {1000.0f, 1001.0f, 1002.0f};
+
+  double sum = 0.0;
+  for (int i = 0; i < 3; ++i) sum += std::exp(LogLikelihood(logits, i));
+
+  EXPECT_NEAR(sum, 1.0, 1e-6);
+  EXPECT_NEAR(LogLikelihood(logits, 2) - LogLikelihood(logits, 0), 2.0, 1e-6);
+}
+
+class ChoiceScoringTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string path = TestDataPath("models/stories260K.gguf");
+    COMET_REQUIRE_FILE(path);
+    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = std::move(backend).value();
+    auto source = FloatSource::Open(path);
+    ASSERT_TRUE(source.ok()) << source.status();
+    source_ = std::move(source).value();
+  }
+
+  // 40 items of 2 to 4 options whose lengths cross pages, groups and steps.
+  std::vector<TokenizedItem> ManyItems() const {
+    std::vector<TokenizedItem> items;
+    for (int i = 0; i < 40; ++i) {
+      TokenizedItem& item = items.emplace_back();
+      for (int j = 0; j < 2 + i % 3; ++j) {
+        TokenizedOption option{.num_context = 1 + i % 7 * 11, .continuation_bytes = 3};
+        const int length = option.num_context + 1 + (5 * j + 3 * i) % 70;
+        // The first half of a context is common to the item, the rest is the option's own.
+        for (int p = 0; p < length; ++p) {
+          const bool is_shared = p < option.num_context / 2;
+          option.ids.push_back(p == 0 ? 1 : 3 + (i * 31 + p * 17 + (is_shared ? 0 : j * 7)) % 500);
+        }
+        item.options.push_back(std::move(option));
+      }
+    }
+    return items;
+  }
+
+  Result<std::unique_ptr<Model>> Load(const KvFormat& kv, const ModelLimits& limits) {
+    return Model::Load(backend_, *source_,
+                       {.weights = WeightMode::kFloat,
+                        .activations = ActivationMode::kFloat,
+                        .kv = kv,
+                        .kv_from_checkpoint = false},
+                       limits);
+  }
+
+  // Every option alone, from its first token, in one step.
+  double ScoreAlone(Model& model, const TokenizedOption& option) {
+    const int num_tokens = static_cast<int>(option.ids.size()) - 1;
+    const int query_start[] = {0, num_tokens};
+    std::vector<int> pages(4);
+    std::iota(pages.begin(), pages.end(), 0);
+    std::vector<int> rows;
+    for (int p = option.num_context - 1; p < num_tokens; ++p) rows.push_back(p);
+    const auto logits =
+        model.Forward({.token_ids = std::span(option.ids).first(static_cast<size_t>(num_tokens)),
+                       .query_start = query_start,
+                       .context_length = {&num_tokens, 1},
+                       .page_table = pages,
+                       .logits_rows = rows});
+    EXPECT_TRUE(logits.ok()) << logits.status();
+    std::vector<float> values(rows.size() * 512);
+    EXPECT_TRUE(backend_.device
+                    ->CopyToHost(values.data(), logits->data(),
+                                 static_cast<int64_t>(values.size() * sizeof(float)))
+                    .ok());
+    double sum = 0.0;
+    for (size_t i = 0; i < rows.size(); ++i) {
+      sum += LogLikelihood(std::span(values).subspan(i * 512, 512),
+                           option.ids[static_cast<size_t>(rows[i]) + 1]);
+    }
+    return sum;
+  }
+
+  Backend backend_;
+  std::unique_ptr<FloatSource> source_;
+};
+
+// Sharing a context, batching and chunking change no bit, also where the cache rounds.
+TEST_F(ChoiceScoringTest, EqualsEachOptionRunAlone) {
+  const std::vector<TokenizedItem> items = ManyItems();
+  for (const KvFormat& kv : {KvFormat{16, 16}, KvFormat{4, 4}}) {
+    auto batched = Load(kv, ChoiceLimits(items));
+    auto alone = Load(kv, {.step_tokens_max = 256,
+                           .sequences_max = 1,
+                           .logits_rows_max = 256,
+                           .pages_per_sequence_max = 4,
+                           .num_pages = 4});
+    ASSERT_TRUE(batched.ok() && alone.ok()) << batched.status() << alone.status();
+    int done = 0;
+
+    const auto scores = ScoreChoices(*backend_.device, **batched, items, [&](int now, int all) {
+      EXPECT_GT(now, done);
+      EXPECT_EQ(all, 40);
+      done = now;
+    });
+
+    ASSERT_TRUE(scores.ok()) << scores.status();
+    EXPECT_EQ(done, 40);
+    for (size_t i = 0; i < items.size(); ++i) {
+      for (size_t j = 0; j < items[i].options.size(); ++j) {
+        const TokenizedOption& option = items[i].options[j];
+        const OptionScore& score = (*scores)[i].options[j];
+        EXPECT_EQ(score.num_tokens, static_cast<int>(option.ids.size()) - option.num_context);
+        EXPECT_DOUBLE_EQ(score.log_likelihood, ScoreAlone(**alone, option)) << i << " " << j;
+      }
+    }
+  }
+}
+
+TEST_F(ChoiceScoringTest, PrefersTheLikelyEndOfAStory) {
+  const auto tokenizer = Tokenizer::Create(source_->vocabulary());
+  ASSERT_TRUE(tokenizer.ok());
+  const auto items =
+      ParseChoiceItems("f",
+                       R"({"query": "Once upon a time, there was a little",)"
+                       R"("choices": ["girl named Lily.", "tax on bad of."], "gold": 0})",
+                       0);
+  ASSERT_TRUE(items.ok()) << items.status();
+  const auto tokenized = TokenizeChoiceItem(**tokenizer, items->front(), 128);
+  ASSERT_TRUE(tokenized.ok()) << tokenized.status();
+  const std::vector<TokenizedItem> all = {*tokenized};
+  auto model = Load({16, 16}, ChoiceLimits(all));
+  ASSERT_TRUE(model.ok()) << model.status();
+
+  const auto scores = ScoreChoices(*backend_.device, **model, all, {});
+
+  ASSERT_TRUE(scores.ok()) << scores.status();
+  EXPECT_TRUE(scores->front().IsRight(ChoiceNormalisation::kBytes));
+}
+
+}  // namespace
+}  // namespace comet

@@ -1,0 +1,87 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/base/str_cat.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/oracle/naive_linear.h"
+#include "kernels/cuda/sm90_gemm.h"
+#include "tests/kernels/cuda_product.h"
+
+namespace comet {
+namespace {
+
+std::string Describe(const sm90::GemmConfig& config) {
+  return StrCat(config.row_groups, " row groups, ", config.tile_tokens, " tokens, ",
+                config.k_groups, " k groups, clusters of ", config.cluster_k);
+}
+
+// Every config of the Hopper product, whether or not it would be chosen for the shape.
+class CudaGemmTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
+    if (!device.ok()) GTEST_SKIP() << "no GPU answers: " << device.status().message();
+    device_ = std::move(device).value();
+    ASSERT_EQ(device_->MakeCurrent(), Status::Ok());
+    ops_ = CudaOps::Create(*device_).value();
+  }
+
+  void ExpectEveryConfigExact(const ProductCase& c) {
+    Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
+    if (!gemm.ok()) GTEST_SKIP() << gemm.status().message();
+    CudaProduct product(*device_, c, /*seed=*/83);
+    const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
+    const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+    ASSERT_EQ(cuda::NaiveLinear(*device_, product.DeviceArgs(*naive, c.num_tokens)), Status::Ok());
+    const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
+
+    for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
+      ASSERT_EQ(
+          gemm->Run(product.DeviceArgs(*weights, c.num_tokens), config, device_->stream().handle()),
+          Status::Ok());
+      const bool is_exact = product.DownloadY(c.num_tokens) == expected;
+      EXPECT_TRUE(is_exact) << c << ": " << Describe(config);
+    }
+  }
+
+  std::unique_ptr<CudaDevice> device_;
+  std::unique_ptr<CudaOps> ops_;
+};
+
+// One block, fewer blocks than k groups, a short block, all INT4, no INT4, odd N.
+TEST_F(CudaGemmTest, EveryConfigIsExactOnAnyNAndK) {
+  for (const ActivationMode mode : {ActivationMode::kInt8, ActivationMode::kMixed}) {
+    for (const auto& [num_outputs, num_inputs, num_int4] : {std::tuple{33, 128, 0},
+                                                            {64, 128, 128},
+                                                            {1, 64, 0},
+                                                            {100, 576, 512},
+                                                            {192, 576, 0},
+                                                            {193, 1536, 1536},
+                                                            {1000, 4096, 3968}}) {
+      for (const DType dtype : {DType::kF32, DType::kF16}) {
+        for (const int num_tokens : {1, 9, 100}) {
+          ExpectEveryConfigExact(
+              {WeightKind::kW4ax, mode, num_tokens, num_outputs, num_inputs, num_int4, dtype});
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaGemmTest, EveryConfigIsExactAroundItsTile) {
+  std::vector<int> num_tokens;
+  for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
+    for (const int delta : {-1, 0, 1}) num_tokens.push_back(config.tile_tokens + delta);
+  }
+  std::sort(num_tokens.begin(), num_tokens.end());
+  num_tokens.erase(std::unique(num_tokens.begin(), num_tokens.end()), num_tokens.end());
+  for (const int m : num_tokens) {
+    ExpectEveryConfigExact({WeightKind::kW4ax, ActivationMode::kInt8, m, 320, 1408, 1152});
+  }
+}
+
+}  // namespace
+}  // namespace comet

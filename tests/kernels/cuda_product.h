@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <vector>
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/ops.h"
+
+namespace comet {
+
+struct ProductCase {
+  WeightKind kind = WeightKind::kW4ax;
+  ActivationMode mode = ActivationMode::kInt8;
+  int num_tokens = 1;
+  int num_outputs = 1;
+  int num_inputs = 128;
+  int num_int4 = 0;
+  DType dtype = DType::kF16;
+};
+
+std::ostream& operator<<(std::ostream& out, const ProductCase& c);
+
+// One integer product with random operands, in host memory and on the device, of any size a GPU
+// multiplies in a test's time.
+class CudaProduct {
+ public:
+  CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed);
+
+  // Host memory.
+  Result<std::unique_ptr<PackedLinear>> Pack(Ops& ops) const;
+  Result<std::unique_ptr<PackedLinear>> PackNaive() const;
+  LinearArgs HostArgs(const PackedLinear& weights, std::vector<uint8_t>& y) const;
+  // The result's bytes of one output, added up on the host.
+  float OutputAt(int token, int output) const;
+
+  // Device memory: the first `num_tokens` tokens. The first poisons y.
+  LinearArgs DeviceArgs(const PackedLinear& weights, int num_tokens);
+  LinearArgs DeviceArgsUnpoisoned(const PackedLinear& weights, int num_tokens);
+  std::vector<uint8_t> DownloadY(int num_tokens);
+
+  const ProductCase& shape() const { return case_; }
+  int64_t y_row_bytes() const { return int64_t{case_.num_outputs} * BytesOf(case_.dtype); }
+
+ private:
+  LinearInput InputAt(void* codes, void* scale, void* exponent, void* code_sum,
+                      int num_tokens) const;
+  W4axWeights w4ax_weights() const;
+  Int8Weights int8_weights() const;
+
+  CudaDevice& device_;
+  const ProductCase case_;
+  ActivationFormat format_;
+  std::vector<uint8_t> codes_;
+  std::vector<int8_t> steps_;
+  std::vector<float> scale_;
+  std::vector<int8_t> x_codes_;
+  std::vector<float> x_scale_;
+  std::vector<int32_t> x_exponent_;
+  std::vector<int32_t> x_code_sum_;
+  DeviceBuffer device_codes_;
+  DeviceBuffer device_scale_;
+  DeviceBuffer device_exponent_;
+  DeviceBuffer device_code_sum_;
+  DeviceBuffer device_y_;
+};
+
+}  // namespace comet

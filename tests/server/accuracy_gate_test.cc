@@ -1,0 +1,108 @@
+#include "server/commands/accuracy_gate.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace comet {
+namespace {
+
+std::string Linear(const std::string& output_8, const std::string& output_mixed) {
+  return "{\"weight_error\": 0.1, \"output_error_8\": " + output_8 +
+         ", \"output_error_mixed\": " + output_mixed + ", \"int4_share\": 0.9}";
+}
+
+// Two good layers and, as the second one's down, `down`.
+std::string Report(const std::string& down, const std::string& held_out) {
+  const std::string good = Linear("0.05", "0.1");
+  const std::string head =
+      "{\"qkv\": " + good + ", \"o\": " + good + ", \"gate_up\": " + good + ", \"down\": ";
+  return "{\"layers\": [" + head + good + "}, " + head + down + "}]" +
+         (held_out.empty() ? "" : ", \"held_out\": " + held_out) + "}";
+}
+
+std::string HeldOut(const std::string& int8, const std::string& mixed) {
+  return "{\"predictions\": 100, \"perplexity_float\": 10.0, \"perplexity_8\": " + int8 +
+         ", \"perplexity_mixed\": " + mixed + "}";
+}
+
+class AccuracyGateTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "/comet_gate_" +
+              testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::create_directories(folder_);
+  }
+  ~AccuracyGateTest() override { std::filesystem::remove_all(folder_); }
+
+  AccuracyVerdict Judge(const std::string& report, const std::string& activation_bits = "auto") {
+    std::ofstream(folder_ + "/accuracy.json") << report;
+    return JudgeAccuracy(folder_, activation_bits, 2.0);
+  }
+
+  std::string folder_;
+};
+
+TEST_F(AccuracyGateTest, PassesAGoodReport) {
+  const AccuracyVerdict verdict = Judge(Report(Linear("0.05", "0.1"), HeldOut("11", "12.5")));
+
+  EXPECT_TRUE(verdict.status.ok()) << verdict.status;
+  EXPECT_DOUBLE_EQ(verdict.perplexity_ratio.value(), 1.1);
+}
+
+TEST_F(AccuracyGateTest, JudgesWhatIsServed) {
+  const std::string report = Report(Linear("0.05", "0.1"), HeldOut("11", "20.1"));
+
+  EXPECT_TRUE(Judge(report, "8").status.ok());
+  const Status mixed = Judge(report, "mixed").status;
+  EXPECT_EQ(mixed.code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(mixed.message().find("--perplexity-ratio-max"), std::string::npos) << mixed;
+}
+
+TEST_F(AccuracyGateTest, RefusesAPerplexityThatIsNoNumber) {
+  const Status status = Judge(Report(Linear("0.05", "0.1"), HeldOut("null", "12"))).status;
+
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+}
+
+TEST_F(AccuracyGateTest, RefusesALayerWhoseOutputsWereNoNumbers) {
+  const std::string report = Report(Linear("null", "0.1"), HeldOut("11", "12"));
+
+  const Status status = Judge(report).status;
+
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+  EXPECT_NE(status.message().find("layer 1's down"), std::string::npos) << status;
+  EXPECT_TRUE(Judge(report, "mixed").status.ok());
+}
+
+TEST_F(AccuracyGateTest, RefusesAMissingReport) {
+  const Status status = JudgeAccuracy(folder_, "auto", 2.0).status;
+
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+  EXPECT_NE(status.message().find("no accuracy.json"), std::string::npos) << status;
+}
+
+TEST_F(AccuracyGateTest, RefusesAReportThatIsCutShort) {
+  const std::string report = Report(Linear("0.05", "0.1"), HeldOut("11", "12"));
+
+  const Status status = Judge(report.substr(0, report.size() / 2)).status;
+
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+  EXPECT_NE(status.message().find("accuracy.json"), std::string::npos) << status;
+}
+
+TEST_F(AccuracyGateTest, AReportFromBeforeTheMeasurementPassesWithoutARatio) {
+  const AccuracyVerdict verdict = Judge(Report(Linear("0.05", "0.1"), ""));
+
+  EXPECT_TRUE(verdict.status.ok()) << verdict.status;
+  EXPECT_FALSE(verdict.perplexity_ratio.has_value());
+}
+
+TEST_F(AccuracyGateTest, AnUnquantisedFileHasNoReport) {
+  EXPECT_TRUE(JudgeAccuracy(folder_ + "/model.gguf", "auto", 2.0).status.ok());
+}
+
+}  // namespace
+}  // namespace comet
