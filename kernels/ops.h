@@ -33,6 +33,10 @@ class Ops {
 
   // Bytes of one page (kPageTokens tokens of every KV head, K and V) of one layer.
   virtual int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const = 0;
+  // Bytes of AttentionArgs::scratch that let Attention() use the whole device for few sequences.
+  virtual int64_t AttentionScratchBytes(int context_length_max, int head_dim) const = 0;
+  // Whether Sample() needs SampleArgs::scratch.
+  virtual bool UsesSampleScratch() const = 0;
   // "w4ax_gemm: avx512-vnni", one entry an op; printed at start-up.
   virtual std::string_view KernelDescription() const = 0;
 

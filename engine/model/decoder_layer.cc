@@ -157,6 +157,7 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
                      .q = work.queries(),
                      .cache = step.cache,
                      .batch = work.batch(),
+                     .scratch = work.attention_scratch(),
                      .num_heads = config.num_heads,
                      .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))}));
   const LinearInput o_in = work.Input(o_.format, config.q_size());

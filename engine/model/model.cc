@@ -64,10 +64,13 @@ class LlamaModel final : public Model {
 Status LlamaModel::Allocate(const ModelLimits& limits) {
   limits_ = limits;
   COMET_ASSIGN_OR_RETURN(
-      workspace_, StepWorkspace::Create(device_, config_, precision_.activations,
-                                        {.step_tokens_max = limits.step_tokens_max,
-                                         .sequences_max = limits.sequences_max,
-                                         .pages_per_sequence_max = limits.pages_per_sequence_max}));
+      workspace_,
+      StepWorkspace::Create(device_, config_, precision_.activations,
+                            {.step_tokens_max = limits.step_tokens_max,
+                             .sequences_max = limits.sequences_max,
+                             .pages_per_sequence_max = limits.pages_per_sequence_max,
+                             .attention_scratch_bytes = ops_.AttentionScratchBytes(
+                                 limits.pages_per_sequence_max * kPageTokens, config_.head_dim)}));
   COMET_ASSIGN_OR_RETURN(token_ids_,
                          DeviceTensor::Allocate(device_, DType::kI32, {limits.step_tokens_max}));
   COMET_ASSIGN_OR_RETURN(logits_rows_,

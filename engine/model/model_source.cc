@@ -84,7 +84,7 @@ Result<std::unique_ptr<Model>> ModelSource::Load(Backend& backend, const Precisi
   return Model::Load(backend, *float_source_, precision, limits);
 }
 
-int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
+int64_t ActivationsBytes(const Ops& ops, const ModelConfig& config, ActivationMode activations,
                          const ModelLimits& limits) {
   const bool is_float = activations == ActivationMode::kFloat;
   const int64_t inputs_max = std::max({config.hidden_size, config.q_size(), config.ffn_size});
@@ -92,9 +92,10 @@ int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
       config.hidden_size + config.qkv_size() + config.q_size() + 2 * config.ffn_size;
   const int64_t per_token = values * (is_float ? 4 : 2) + inputs_max * (is_float ? 4 : 1) + 16;
   const int64_t positions = static_cast<int64_t>(limits.pages_per_sequence_max) * kPageTokens;
-  return per_token * limits.step_tokens_max +
-         static_cast<int64_t>(limits.logits_rows_max) * config.vocab_size * 4 +
-         positions * config.rotary_dim * 4;
+  const int64_t logits = static_cast<int64_t>(limits.logits_rows_max) * config.vocab_size * 4;
+  return per_token * limits.step_tokens_max + logits * (ops.UsesSampleScratch() ? 2 : 1) +
+         positions * config.rotary_dim * 4 +
+         ops.AttentionScratchBytes(static_cast<int>(positions), config.head_dim);
 }
 
 }  // namespace comet

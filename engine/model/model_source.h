@@ -45,7 +45,7 @@ class ModelSource {
 
 // Device memory that a Model of these limits holds beside weights and KV pages: activations, logits
 // and rotary tables.
-int64_t ActivationsBytes(const ModelConfig& config, ActivationMode activations,
+int64_t ActivationsBytes(const Ops& ops, const ModelConfig& config, ActivationMode activations,
                          const ModelLimits& limits);
 
 }  // namespace comet

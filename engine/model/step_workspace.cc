@@ -35,6 +35,10 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
       allocate(workspace.input_, is_float ? DType::kF32 : DType::kI8, {num_tokens, inputs_max}));
   COMET_RETURN_IF_ERROR(allocate(workspace.input_scalars_, DType::kI32, {4, num_tokens}));
   COMET_RETURN_IF_ERROR(allocate(workspace.metadata_, DType::kI32, {num_metadata}));
+  if (limits.attention_scratch_bytes > 0) {
+    COMET_RETURN_IF_ERROR(allocate(workspace.attention_scratch_, DType::kU8,
+                                   {static_cast<int>(limits.attention_scratch_bytes)}));
+  }
   workspace.staging_.reserve(static_cast<size_t>(num_metadata));
   return workspace;
 }
@@ -62,6 +66,11 @@ Status StepWorkspace::Begin(Device& device, std::span<const int> query_start,
                                       {num_sequences, limits_.pages_per_sequence_max});
   batch_.num_tokens = query_start.back();
   batch_.context_length_max = *std::max_element(context_length.begin(), context_length.end());
+  batch_.query_length_max = 0;
+  for (size_t s = 0; s < context_length.size(); ++s) {
+    batch_.query_length_max =
+        std::max(batch_.query_length_max, query_start[s + 1] - query_start[s]);
+  }
   return Status::Ok();
 }
 
@@ -95,7 +104,8 @@ LinearInput StepWorkspace::Input(const ActivationFormat& format, int num_channel
 
 int64_t StepWorkspace::num_bytes() const {
   return hidden_.num_bytes() + qkv_.num_bytes() + attention_.num_bytes() + gate_up_.num_bytes() +
-         input_.num_bytes() + input_scalars_.num_bytes() + metadata_.num_bytes();
+         input_.num_bytes() + input_scalars_.num_bytes() + metadata_.num_bytes() +
+         attention_scratch_.num_bytes();
 }
 
 }  // namespace comet

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct WorkspaceLimits {
   int step_tokens_max = 0;
   int sequences_max = 0;
   int pages_per_sequence_max = 0;
+  int64_t attention_scratch_bytes = 0;
 };
 
 // The activations of one step, allocated once for the largest; layers share them. All views are cut
@@ -36,6 +38,7 @@ class StepWorkspace {
   TensorView queries() const;                               // The query part of qkv
   TensorView attention() const { return Cut(attention_); }  // [num_tokens, q]
   TensorView gate_up() const { return Cut(gate_up_); }      // [num_tokens, 2 ffn]
+  TensorView attention_scratch() const { return attention_scratch_.view(); }
   // The one input buffer, in turn of every linear layer; `num_rows` defaults to the step's tokens.
   LinearInput Input(const ActivationFormat& format, int num_channels) const;
   LinearInput Input(const ActivationFormat& format, int num_channels, int num_rows) const;
@@ -53,9 +56,10 @@ class StepWorkspace {
   DeviceTensor qkv_;
   DeviceTensor attention_;
   DeviceTensor gate_up_;
-  DeviceTensor input_;          // Codes or values of the widest layer.
-  DeviceTensor input_scalars_;  // [4, step_tokens_max]: scale, exponent, 2 of code_sum
-  DeviceTensor metadata_;       // i32: query_start, context_length, page_table
+  DeviceTensor input_;              // Codes or values of the widest layer.
+  DeviceTensor input_scalars_;      // [4, step_tokens_max]: scale, exponent, 2 of code_sum
+  DeviceTensor metadata_;           // i32: query_start, context_length, page_table
+  DeviceTensor attention_scratch_;  // u8; absent where the ops use none.
   std::vector<int> staging_;
   BatchView batch_;
 };

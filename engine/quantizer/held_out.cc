@@ -191,7 +191,7 @@ Status HeldOutRun::AllocateHead() {
   if (is_float()) return Status::Ok();
   COMET_RETURN_IF_ERROR(allocate(head_scale_, DType::kF32, {kLogitsRows}));
   COMET_RETURN_IF_ERROR(allocate(head_exponent_, DType::kI32, {kLogitsRows}));
-  return allocate(head_code_sum_, DType::kI32, {kLogitsRows});
+  return allocate(head_code_sum_, DType::kI32, {kLogitsRows, 2});
 }
 
 LinearInput HeldOutRun::HeadInput(int num_rows) const {

@@ -221,7 +221,7 @@ Status QuantizeModelOptions::Validate() const {
   ConfigCheck check("quantize");
   check.Require(!output.empty(), "output is empty, expected a folder");
   check.Require(int4_share >= 0.0 && int4_share <= 1.0, "int4_share is outside 0 to 1");
-  check.InRange("calibration.window_tokens", calibration.window_tokens, 1, 1 << 16);
+  check.InRange("calibration.window_tokens", calibration.window_tokens, 2, 1 << 16);
   check.InRange("calibration.tokens_max", calibration.tokens_max, 1, 1 << 24);
   check.InRange("calibration.held_out_tokens_max", calibration.held_out_tokens_max, 2, 1 << 24);
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);

@@ -91,7 +91,7 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
   COMET_ASSIGN_OR_RETURN(const DeviceMemory memory, parts.backend.device->QueryMemory());
   const int64_t fixed_bytes =
       source.WeightsBytes(precision) +
-      ActivationsBytes(source.config(), precision.activations, loaded.limits);
+      ActivationsBytes(*parts.backend.ops, source.config(), precision.activations, loaded.limits);
   COMET_ASSIGN_OR_RETURN(
       loaded.limits.num_pages,
       PlanPages(loaded.config, loaded.limits, source.KvPageBytes(*parts.backend.ops, precision),

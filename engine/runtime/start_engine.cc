@@ -174,6 +174,7 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
       std::unique_ptr<Sampler> sampler,
       Sampler::Create(*parts.backend.device, *parts.backend.ops,
                       {.rows_max = resolved.scheduler.running_sequences_max,
+                       .vocab_size = parts.model->config().vocab_size,
                        .history_tokens_max = HistoryTokensMax(resolved, model, limits)}));
   return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(std::move(parts), limits, resolved,
                                                                std::move(sampler), observer));

@@ -40,17 +40,23 @@ Result<std::unique_ptr<Sampler>> Sampler::Create(Device& device, Ops& ops,
                          device.Allocate(static_cast<int64_t>(InputBytes(limits))));
   COMET_ASSIGN_OR_RETURN(DeviceBuffer output,
                          device.Allocate(static_cast<int64_t>(OutputBytes(limits))));
+  COMET_ASSIGN_OR_RETURN(
+      DeviceBuffer scratch,
+      device.Allocate(ops.UsesSampleScratch()
+                          ? int64_t{limits.rows_max} * limits.vocab_size * BytesOf(DType::kF32)
+                          : 0));
   return std::unique_ptr<Sampler>(
-      new Sampler(device, ops, limits, std::move(input), std::move(output)));
+      new Sampler(device, ops, limits, std::move(input), std::move(output), std::move(scratch)));
 }
 
 Sampler::Sampler(Device& device, Ops& ops, const SamplerLimits& limits, DeviceBuffer input,
-                 DeviceBuffer output)
+                 DeviceBuffer output, DeviceBuffer scratch)
     : device_(device),
       ops_(ops),
       limits_(limits),
       input_(std::move(input)),
       output_(std::move(output)),
+      scratch_(std::move(scratch)),
       input_staging_(InputBytes(limits)),
       output_staging_(OutputBytes(limits)) {}
 
@@ -61,6 +67,9 @@ Result<const SampleResults*> Sampler::Run(const SampleRows& rows, ConstTensorVie
   output_bytes_ = 0;
   SampleArgs args;
   args.logits = logits;
+  if (ops_.UsesSampleScratch()) {
+    args.scratch = TensorView(scratch_.data(), DType::kF32, {num_rows, limits_.vocab_size});
+  }
   args.temperature = Stage(rows.temperature);
   args.top_k = Stage(rows.top_k);
   args.top_p = Stage(rows.top_p);

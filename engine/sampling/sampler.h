@@ -17,6 +17,7 @@ namespace comet {
 // Most a Sampler is asked for in one step; its memory is allocated for it.
 struct SamplerLimits {
   int rows_max = 0;
+  int vocab_size = 0;
   int64_t history_tokens_max = 0;  // Distinct tokens of all rows together.
 };
 
@@ -45,7 +46,7 @@ class Sampler {
 
  private:
   Sampler(Device& device, Ops& ops, const SamplerLimits& limits, DeviceBuffer input,
-          DeviceBuffer output);
+          DeviceBuffer output, DeviceBuffer scratch);
 
   // Puts one array into the staging block and says where it will be in device memory.
   ConstTensorView Stage(std::span<const float> values);
@@ -62,6 +63,7 @@ class Sampler {
   const SamplerLimits limits_;
   DeviceBuffer input_;
   DeviceBuffer output_;
+  DeviceBuffer scratch_;                   // SampleArgs::scratch; empty where the ops need none.
   std::vector<std::byte> input_staging_;   // Host image of input_.
   std::vector<std::byte> output_staging_;  // Host image of output_.
   size_t input_bytes_ = 0;                 // Staged so far.

@@ -31,6 +31,8 @@ class CpuOps final : public Ops {
   Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override;
 
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override;
+  int64_t AttentionScratchBytes(int, int) const override { return 0; }
+  bool UsesSampleScratch() const override { return false; }
   std::string_view KernelDescription() const override { return description_; }
 
   Status Embedding(const EmbeddingArgs& args) override;

@@ -30,8 +30,8 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::Create(int device_idx) {
   COMET_ASSIGN_OR_RETURN(CudaStream stream, CudaStream::Create());
   std::string description = StrCat("cuda:", device_idx, " (", properties.name, ", sm_",
                                    properties.major, properties.minor, ")");
-  return std::unique_ptr<CudaDevice>(
-      new CudaDevice(device_idx, std::move(description), std::move(stream)));
+  return std::unique_ptr<CudaDevice>(new CudaDevice(
+      device_idx, std::move(description), properties.multiProcessorCount, std::move(stream)));
 }
 
 Status CudaDevice::MakeCurrent() const {

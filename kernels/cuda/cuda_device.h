@@ -20,6 +20,7 @@ class CudaDevice final : public Device {
   bool is_host() const override { return false; }
   // The stream that copies and ops use.
   const CudaStream& stream() const { return stream_; }
+  int num_sms() const { return num_sms_; }
   // The runtime's current device is a thread's: each call that needs one states its own.
   Status MakeCurrent() const;
 
@@ -31,13 +32,17 @@ class CudaDevice final : public Device {
   Status Synchronize() override;
 
  private:
-  CudaDevice(int device_idx, std::string description, CudaStream stream)
-      : device_idx_(device_idx), description_(std::move(description)), stream_(std::move(stream)) {}
+  CudaDevice(int device_idx, std::string description, int num_sms, CudaStream stream)
+      : device_idx_(device_idx),
+        description_(std::move(description)),
+        num_sms_(num_sms),
+        stream_(std::move(stream)) {}
 
   void Free(void* data, int64_t num_bytes) override;
 
   const int device_idx_;
   const std::string description_;
+  const int num_sms_;
   const CudaStream stream_;
 };
 

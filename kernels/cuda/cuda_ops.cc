@@ -1,19 +1,16 @@
 #include "kernels/cuda/cuda_ops.h"
 
-#include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/int8_linear.h"
+#include "kernels/cuda/kv_support.h"
+#include "kernels/cuda/rope_append.h"
 #include "kernels/cuda/row_ops.h"
 #include "kernels/cuda/row_weights.h"
+#include "kernels/cuda/sample.h"
 
 namespace comet {
 namespace {
-
-int64_t SideBytes(int bits, int head_dim) {
-  const int64_t code_bytes = int64_t{kPageTokens} * head_dim * bits / 8;
-  const bool has_scales = bits <= 8;
-  return code_bytes + (has_scales ? kPageTokens * 2 * BytesOf(DType::kF16) : 0);
-}
 
 cudaStream_t StreamOf(const CudaDevice& device) {
   return static_cast<cudaStream_t>(device.stream().handle());
@@ -35,10 +32,10 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
 
 std::string_view CudaOps::KernelDescription() const {
   return w4ax_gemm_.has_value()
-             ? "w4ax_gemm: sm_90 wgmma, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
-               "rope_append, sample, float_gemm"
-             : "w4ax_gemm: none, int8_gemm: mma.sync, row ops: cuda; no kernel: attention, "
-               "rope_append, sample, float_gemm";
+             ? "w4ax_gemm: sm_90 wgmma, int8_gemm and attention: mma.sync, other ops: cuda; "
+               "no kernel: float_gemm"
+             : "int8_gemm and attention: mma.sync, other ops: cuda; no kernel: w4ax_gemm, "
+               "float_gemm";
 }
 
 Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
@@ -67,9 +64,11 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& we
 }
 
 int64_t CudaOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {
-  const int64_t head_bytes =
-      SideBytes(format.k_bits, head_dim) + SideBytes(format.v_bits, head_dim);
-  return num_kv_heads * AlignUp<int64_t>(head_bytes, kPageAlignment);
+  return cuda::KvPageBytes(format, num_kv_heads, head_dim);
+}
+
+int64_t CudaOps::AttentionScratchBytes(int context_length_max, int head_dim) const {
+  return cuda::AttentionScratchBytes(device_.num_sms(), context_length_max, head_dim);
 }
 
 Status CudaOps::Embedding(const EmbeddingArgs& args) {
@@ -107,21 +106,18 @@ Status CudaOps::Linear(const LinearArgs& args) {
 }
 
 Status CudaOps::RopeAppend(const RopeAppendArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.batch.num_tokens == 0) return Status::Ok();
-  return NoKernel("rope_append", args.qkv.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::RopeAppend(args, StreamOf(device_));
 }
 
 Status CudaOps::Attention(const AttentionArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.batch.num_tokens == 0) return Status::Ok();
-  return NoKernel("attention", args.q.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Attention(args, StreamOf(device_));
 }
 
 Status CudaOps::Sample(const SampleArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.logits.dim(0) == 0) return Status::Ok();
-  return NoKernel("sample", args.logits.shape());
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  return cuda::Sample(args, StreamOf(device_));
 }
 
 }  // namespace comet

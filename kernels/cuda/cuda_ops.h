@@ -10,8 +10,8 @@
 
 namespace comet {
 
-// The ops of one GPU. What has no kernel (attention, rope_append, sample, products of float
-// weights, W4Ax products below Hopper) is kUnimplemented, naming op, shape and device. Confined to
+// The ops of one GPU. What has no kernel (products of float weights, W4Ax products below Hopper,
+// the cases that each launcher names) is kUnimplemented, naming op, shape and device. Confined to
 // the step thread.
 class CudaOps final : public Ops {
  public:
@@ -25,6 +25,8 @@ class CudaOps final : public Ops {
   // Per KV head: K codes | V codes | K (s, m) | V (s, m), contiguous, so that one bulk copy moves
   // it.
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override;
+  int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override;
+  bool UsesSampleScratch() const override { return true; }
   std::string_view KernelDescription() const override;
 
   Status Embedding(const EmbeddingArgs& args) override;

@@ -12,9 +12,6 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kHeldThreads = 512;
-constexpr int kHeldChannels = kHeldThreads * kChunk;  // Of a chunk of each thread.
-
 struct GatherParams {
   RowOutputParams out;
   const void* x;
@@ -56,7 +53,7 @@ __global__ void __launch_bounds__(kThreads)
 // The same for rows of up to kChunks * kHeldThreads * 8 gathered channels, from row to row with the
 // order in registers; see HeldRmsNormKernel.
 template <typename T, int kChunks>
-__global__ void __launch_bounds__(kHeldThreads)
+__global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kChunks))
     HeldGatherKernel(const __grid_constant__ GatherParams params, int num_rows) {
   extern __shared__ float4 smem[];
   __shared__ RowOutputSmem smem_output;
@@ -65,21 +62,25 @@ __global__ void __launch_bounds__(kHeldThreads)
 
   ReleaseNextGrids();
   const HeldGather<kHeldThreads, kChunks> gather(params.gather, size);
-  float x[kChunks][kChunk];
+  Vec<T, kChunk> loaded[kChunks];
   const auto channel_of = [](int chunk) {
     return kChunk * (static_cast<int>(threadIdx.x) + chunk * kHeldThreads);
   };
   const auto load_row = [&](int64_t row_idx) {
     const T* const x_row = static_cast<const T*>(params.x) + row_idx * params.x_row_stride;
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) LoadFloats<true>(x[c], x_row, channel_of(c), size);
+    for (int c = 0; c < kChunks; ++c) loaded[c] = LoadVec<kChunk>(x_row, channel_of(c), size);
   };
 
   WaitForPreviousGrids();
   load_row(blockIdx.x);
   for (int64_t row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x) {
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) StoreFloats<true>(x[c], smem_x, channel_of(c), size);
+    for (int c = 0; c < kChunks; ++c) {
+      float x[kChunk];
+      ToFloats(x, loaded[c]);
+      StoreFloats<true>(x, smem_x, channel_of(c), size);
+    }
     if (row_idx + gridDim.x < num_rows) load_row(row_idx + gridDim.x);
     __syncthreads();
     gather.Write(params.out, smem_x, row_idx, smem_output);
@@ -98,8 +99,9 @@ Status LaunchGather(const GatherArgs& args, cudaStream_t stream) {
       num_channels % kChunk == 0 && HasAlignedRows(args.x, 16) && IsAligned(params.gather, 16);
   const int num_rows = args.x.dim(0);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  if (has_vectors && params.gather != nullptr && num_channels <= 2 * kHeldChannels) {
-    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, limits.num_sms)),
+  if (has_vectors && params.gather != nullptr &&
+      TakesHeld(num_rows, num_channels, limits.num_sms)) {
+    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, num_channels, limits.num_sms)),
                            .num_threads = kHeldThreads,
                            .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
     return Launch("gather", limits, held, stream,

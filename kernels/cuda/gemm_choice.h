@@ -23,7 +23,6 @@ struct GemmConfig {
 inline constexpr std::array kGemmConfigs = {
     GemmConfig{.row_groups = 1, .tile_tokens = 8, .k_groups = 4},
     GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 4},
-    GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 4},
     GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 4, .cluster_k = 2},
     GemmConfig{.row_groups = 1, .tile_tokens = 32, .k_groups = 4, .cluster_k = 2},
     GemmConfig{.row_groups = 1, .tile_tokens = 16, .k_groups = 2},
@@ -43,8 +42,6 @@ inline constexpr std::array kGemmConfigs = {
     GemmConfig{.row_groups = 3, .tile_tokens = 32},
     GemmConfig{.row_groups = 3, .tile_tokens = 64},
     GemmConfig{.row_groups = 3, .tile_tokens = 128},
-    GemmConfig{.row_groups = 4, .tile_tokens = 16},
-    GemmConfig{.row_groups = 2, .tile_tokens = 96, .k_groups = 2},
 };
 
 struct GemmShape {

@@ -17,8 +17,7 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kBatch = 4;          // Loads in flight of a thread: all of a row of 4096.
-constexpr int kHeldThreads = 512;  // One chunk a thread of a row of 4096.
+constexpr int kBatch = 4;  // Loads in flight of a thread: all of a row of 4096.
 
 struct RmsNormParams {
   RowOutputParams out;
@@ -119,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
 // weights and the order in registers, read before the grid ahead has ended, and has the next row's
 // loads under way while it writes one.
 template <typename T, int kRounds>
-__global__ void __launch_bounds__(kHeldThreads)
+__global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kRounds / 4))
     HeldRmsNormKernel(const __grid_constant__ RmsNormParams params, int num_rows) {
   constexpr int kLanes = kSumLanes / kHeldThreads;
   constexpr int kChunks = kRounds * kSumLanes / (kChunk * kHeldThreads);
@@ -137,22 +136,24 @@ __global__ void __launch_bounds__(kHeldThreads)
   for (int i = 0; i < kRounds; ++i) {
     LoadFloats<true>(weight[i], params.weight, first_h + i * kSumLanes, size);
   }
-  float x[kRounds][kLanes];
+  Vec<T, kLanes> loaded[kRounds];
   const auto load_row = [&](int64_t row_idx) {
     const int64_t token_idx = params.rows != nullptr ? params.rows[row_idx] : row_idx;
     const T* const x_row = static_cast<const T*>(params.x) + token_idx * params.x_row_stride;
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
-      LoadFloats<true>(x[i], x_row, first_h + i * kSumLanes, size);
+      loaded[i] = LoadVec<kLanes>(x_row, first_h + i * kSumLanes, size);
     }
   };
 
   WaitForPreviousGrids();
   load_row(blockIdx.x);
   for (int64_t row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x) {
+    float x[kRounds][kLanes];
     float lanes[kLanes] = {};
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
+      ToFloats(x[i], loaded[i]);
 #pragma unroll
       for (int j = 0; j < kLanes; ++j) lanes[j] += x[i][j] * x[i][j];
     }
@@ -186,12 +187,13 @@ Status LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
                            IsAligned(params.weight, 16) && IsAligned(params.gather, 16);
   const int num_rows = args.out.num_tokens();
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  if (has_vectors && params.gather != nullptr && num_channels <= 8 * kSumLanes) {
-    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, limits.num_sms)),
+  if (has_vectors && params.gather != nullptr &&
+      TakesHeld(num_rows, num_channels, limits.num_sms)) {
+    const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, num_channels, limits.num_sms)),
                            .num_threads = kHeldThreads,
                            .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
     return Launch("rms_norm", limits, held, stream,
-                  num_channels <= 4 * kSumLanes ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
+                  num_channels <= kHeldChannels ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
                   params, num_rows);
   }
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows)),

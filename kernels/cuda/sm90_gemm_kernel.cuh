@@ -7,7 +7,8 @@
 #include "kernels/base/math.h"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/device/ptx_bulk_copy.cuh"
-#include "kernels/cuda/device/ptx_grid.cuh"
+#include "kernels/cuda/device/ptx_cluster.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/ptx_wgmma.cuh"
 #include "kernels/cuda/sm90_gemm_params.h"
 #include "kernels/cuda/sm90_w4ax_layout.h"
@@ -131,6 +132,11 @@ struct Work {
     return TileAt<Traits>(tile_idx, num_row_tiles, num_token_tiles);
   }
 
+  // Blocks of a round: one for each k group, but for the last round.
+  __device__ int NumSteps(int round) const {
+    return min(Traits::kKGroups, num_blocks - first_step - round * Traits::kSummands);
+  }
+
   const int num_row_tiles;
   const int num_token_tiles;
   const int num_blocks;
@@ -160,24 +166,10 @@ struct RingCursor {
 // ---------------------------------------------------------------------------------------------
 // Producers: a warp for weights and one for tokens, each filling its part of every stage. All lanes
 // of a warp go through the loops, so that what they count stays in uniform registers; one copies.
+// Addresses are ready before a stage is free: with wide tiles the ring is short, and every cycle
+// between a stage's release and its copies counts.
 
-template <typename Traits, typename LoadStage>
-__device__ __forceinline__ void FillRing(const Work<Traits>& work, SmemLayout<Traits>& smem,
-                                         const LoadStage& load_stage) {
-  RingCursor<Traits> cursor;
-  for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
-    const Tile tile = work.TileOf(tile_idx);
-    for (int round = 0; round < work.num_rounds; ++round) {
-      const int first_step = work.first_step + round * Traits::kSummands;
-      const int num_steps = min(Traits::kKGroups, work.num_blocks - first_step);
-      ptx::Wait(&smem.empty[cursor.stage_idx], cursor.phase ^ 1);
-      if (threadIdx.x % kWarpThreads == 0) {
-        load_stage(cursor.stage_idx, tile, first_step, num_steps);
-      }
-      cursor.Advance();
-    }
-  }
-}
+__device__ __forceinline__ bool IsLeader() { return threadIdx.x % kWarpThreads == 0; }
 
 // Weights never change, so those of the first stages are on their way before the kernel that writes
 // the tokens has ended.
@@ -185,37 +177,66 @@ template <typename Traits>
 __device__ void ProduceUnits(const GemmParams& params, const Work<Traits>& work,
                              SmemLayout<Traits>& smem) {
   const uint64_t policy = work.num_token_tiles == 1 ? ptx::kEvictFirst : ptx::kEvictNormal;
-  FillRing(work, smem, [&](int stage_idx, Tile tile, int first_step, int num_steps) {
-    uint64_t* const full = &smem.full[stage_idx];
-    ptx::ArriveAndExpect(full, Traits::kRowGroups * num_steps * kUnitBytes);
+  RingCursor<Traits> cursor;
+  for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
+    const Tile tile = work.TileOf(tile_idx);
+    const uint8_t* units[Traits::kRowGroups];
 #pragma unroll
     for (int row_group = 0; row_group < Traits::kRowGroups; ++row_group) {
       // Row groups past the last unit row load it again; nothing of theirs is stored.
       const int unit_row =
           min(tile.row_idx * Traits::kRowGroups + row_group, params.num_unit_rows - 1);
-      const int64_t unit_idx = int64_t{unit_row} * work.num_blocks + first_step;
-      ptx::CopyBytes(smem.units[stage_idx][row_group * Traits::kKGroups],
-                     params.units + unit_idx * kUnitBytes, num_steps * kUnitBytes, full, policy);
+      units[row_group] =
+          params.units + (int64_t{unit_row} * work.num_blocks + work.first_step) * kUnitBytes;
     }
-  });
+    for (int round = 0; round < work.num_rounds; ++round) {
+      const int num_bytes = work.NumSteps(round) * kUnitBytes;
+      uint64_t* const full = &smem.full[cursor.stage_idx];
+      ptx::Wait(&smem.empty[cursor.stage_idx], cursor.phase ^ 1);
+      if (IsLeader()) {
+        ptx::ArriveAndExpect(full, Traits::kRowGroups * num_bytes);
+#pragma unroll
+        for (int row_group = 0; row_group < Traits::kRowGroups; ++row_group) {
+          ptx::CopyBytes(smem.units[cursor.stage_idx][row_group * Traits::kKGroups],
+                         units[row_group], num_bytes, full, policy);
+        }
+      }
+#pragma unroll
+      for (int row_group = 0; row_group < Traits::kRowGroups; ++row_group) {
+        units[row_group] += Traits::kSummands * kUnitBytes;
+      }
+      cursor.Advance();
+    }
+  }
 }
 
 template <typename Traits>
 __device__ void ProduceTokens(const GemmParams& params, const Work<Traits>& work,
                               SmemLayout<Traits>& smem) {
-  ptx::WaitForDependencies();
-  FillRing(work, smem, [&](int stage_idx, Tile tile, int first_step, int num_steps) {
-    uint64_t* const full = &smem.full[stage_idx];
-    ptx::ArriveAndExpect(full, num_steps * Traits::kTokenBytes);
+  cuda::WaitForPreviousGrids();
+  RingCursor<Traits> cursor;
+  for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
+    const int first_token = work.TileOf(tile_idx).token_idx * Traits::kTileTokens;
+    int first_step = work.first_step;
+    for (int round = 0; round < work.num_rounds; ++round) {
+      const int num_steps = work.NumSteps(round);
+      uint64_t* const full = &smem.full[cursor.stage_idx];
+      ptx::Wait(&smem.empty[cursor.stage_idx], cursor.phase ^ 1);
+      if (IsLeader()) {
+        ptx::ArriveAndExpect(full, num_steps * Traits::kTokenBytes);
 #pragma unroll
-    for (int i = 0; i < Traits::kKGroups; ++i) {
-      if (i >= num_steps) break;
-      const int block_idx =
-          BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
-      ptx::CopyBox(smem.tokens[stage_idx][i], &params.codes, block_idx * kUnitChannels,
-                   tile.token_idx * Traits::kTileTokens, full, ptx::kEvictNormal);
+        for (int i = 0; i < Traits::kKGroups; ++i) {
+          if (i >= num_steps) break;
+          const int block_idx =
+              BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
+          ptx::CopyBox(smem.tokens[cursor.stage_idx][i], &params.codes, block_idx * kUnitChannels,
+                       first_token, full, ptx::kEvictNormal);
+        }
+      }
+      first_step += Traits::kSummands;
+      cursor.Advance();
     }
-  });
+  }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -634,7 +655,7 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
   const Consumer<Traits> me(warpgroup_idx);
   Multiplier<Traits> multiplier(smem, me);
   Tile tile = work.TileOf(work.first_tile);
-  ptx::WaitForDependencies();
+  cuda::WaitForPreviousGrids();
   // One token a thread, on their way while the tile before is stored.
   TokenScalars scalars = LoadScalars<Traits>(params, tile, me.thread_idx());
   int parity = 0;
@@ -689,7 +710,7 @@ __global__ void __launch_bounds__(GemmTraits<kIdx>::kThreads, 1)
   // in uniform registers.
   const int warpgroup_idx = __shfl_sync(0xffffffff, thread_idx / kWarpgroupThreads, 0);
 
-  ptx::LaunchDependents();
+  cuda::ReleaseNextGrids();
   if (thread_idx == 0) {
     ptx::PrefetchTensorMap(&params.codes);
     for (int i = 0; i < Traits::kStages; ++i) {

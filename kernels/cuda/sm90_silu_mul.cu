@@ -4,7 +4,7 @@
 //          14336), so a row is shared among SMs.
 // Limits   Aligned rows of up to 32768 channels; sm_90.
 
-#include "kernels/cuda/device/ptx_grid.cuh"
+#include "kernels/cuda/device/ptx_cluster.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/row_output.cuh"
 #include "kernels/cuda/device/silu.cuh"

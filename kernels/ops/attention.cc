@@ -20,6 +20,12 @@ Status Validate(const AttentionArgs& args) {
       .UnitStride("out", args.out)
       .Require(std::isfinite(args.softmax_scale) && args.softmax_scale > 0.0f, "softmax_scale is ",
                args.softmax_scale, ", expected finite and positive");
+  if (args.scratch.is_present()) {
+    Dim num_bytes{"num_bytes"};
+    check.Shape("scratch", args.scratch, {&num_bytes})
+        .DTypeIn("scratch", args.scratch, {DType::kU8})
+        .UnitStride("scratch", args.scratch);
+  }
   return check.status();
 }
 

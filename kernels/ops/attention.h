@@ -13,12 +13,13 @@ namespace comet {
 //   p = 0 .. position(r)
 //
 // Shapes    q, out [num_tokens, num_heads * head_dim] f32 or f16, the same; rows may be strided.
-//           num_heads a multiple of cache.num_kv_heads.
-// Numerics  fp32 accumulation, one rounding. The unit is a group of 256 tokens at absolute
-//           positions, computed afresh as (max, sum, output) and folded left to right: a query's
-//           result does not depend on the batch, the chunking or the number of threads. e^x is Exp
-//           of kernels/base/exact_math.h. Between back ends: within 1e-3 of the output's largest
-//           magnitude (f32: 1e-5).
+//           num_heads a multiple of cache.num_kv_heads. scratch [bytes] u8, 16-byte aligned, at
+//           best of Ops::AttentionScratchBytes(): speed may depend on it, results do not.
+// Numerics  fp32 accumulation, one rounding. The unit is a fixed number of tokens at absolute
+//           positions (kGroupTokens, cuda 1024), computed afresh as (max, sum, output) and folded
+//           left to right: a query's result does not depend on the batch, the chunking or the
+//           number of threads. e^x is Exp of kernels/base/exact_math.h. Between back ends: within
+//           1e-3 of the output's largest magnitude (f32: 1e-5).
 // Aliasing  None.
 // Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (running softmax).
 struct AttentionArgs {
@@ -26,6 +27,7 @@ struct AttentionArgs {
   ConstTensorView q;
   KvCacheView cache;
   BatchView batch;
+  TensorView scratch{};  // Optional.
   int num_heads = 0;
   float softmax_scale = 0.0f;
 };

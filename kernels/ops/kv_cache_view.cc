@@ -72,7 +72,11 @@ Status Validate(const char* op, const BatchView& batch) {
       .Require(batch.num_tokens == 0 || num_sequences.value > 0, "batch has tokens but no sequence")
       .Require(batch.context_length_max >= 0 && batch.context_length_max <= positions,
                "batch.context_length_max is ", batch.context_length_max, ", expected 0 to ",
-               positions, " as batch.page_table");
+               positions, " as batch.page_table")
+      .Require(batch.num_tokens == 0 ||
+                   (batch.query_length_max >= 1 && batch.query_length_max <= batch.num_tokens),
+               "batch.query_length_max is ", batch.query_length_max, ", expected 1 to ",
+               batch.num_tokens);
   return check.status();
 }
 

@@ -53,6 +53,7 @@ struct BatchView {
   ConstTensorView page_table;      // [num_sequences, pages_max] i32, rows may be strided
   int num_tokens = 0;              // query_start[num_sequences], known to the host
   int context_length_max = 0;      // Largest context_length, known to the host
+  int query_length_max = 0;        // Most token rows of one sequence, known to the host
 
   int num_sequences() const { return context_length.dim(0); }
 };

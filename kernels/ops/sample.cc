@@ -71,6 +71,11 @@ Status Validate(const SampleArgs& args) {
       check, bias_size,
       {{"bias_ids", args.bias_ids, DType::kI32}, {"bias_values", args.bias_values, DType::kF32}});
   CheckTop(check, num_rows, args);
+  if (args.scratch.is_present()) {
+    check.Shape("scratch", args.scratch, {&num_rows, &vocab_size})
+        .DTypeIn("scratch", args.scratch, {DType::kF32})
+        .Contiguous("scratch", args.scratch);
+  }
   return check.status();
 }
 

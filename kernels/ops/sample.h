@@ -34,7 +34,7 @@ inline constexpr int kTopLogprobsMax = 20;
 //           [history_start[num_rows]] i32; bias_ids [bias_start[num_rows]] i32, bias_values f32.
 //           token, nonfinite_count [num_rows] i32; logprob [num_rows] f32;
 //           top_ids, top_logprobs [num_rows, num_top] i32, f32, num_top 0..kTopLogprobsMax,
-//           optional.
+//           optional. scratch [num_rows, vocab_size] f32, contiguous.
 // Numerics  fp32, single IEEE operations, none contracted; log is the device's, within 2 ulp. Equal
 //           bits for equal rows whatever num_rows.
 // Source    Holtzman et al. 2019, arXiv:1904.09751 (top-p); Nguyen et al. 2024, arXiv:2407.01082
@@ -45,6 +45,7 @@ struct SampleArgs {
   TensorView nonfinite_count;
   TensorView top_ids{};       // Optional.
   TensorView top_logprobs{};  // Optional, with top_ids.
+  TensorView scratch{};       // Where Ops::UsesSampleScratch().
   ConstTensorView logits;
   ConstTensorView temperature;
   ConstTensorView top_k;

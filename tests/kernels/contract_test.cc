@@ -293,7 +293,8 @@ class KvContract : public ::testing::Test {
                           .context_length = I32({2}),
                           .page_table = I32({2, 5}),
                           .num_tokens = 6,
-                          .context_length_max = 100};
+                          .context_length_max = 100,
+                          .query_length_max = 4};
     rope_ = {.q_out = F32({6, kHeads * kHeadDim}),
              .cache = cache,
              .qkv = F32({6, (kHeads + 2 * kKvHeads) * kHeadDim}),
@@ -367,6 +368,9 @@ TEST_F(KvContract, ReportsTheBatch) {
   batch = good;
   batch.context_length_max = 5 * kPageTokens + 1;
   EXPECT_TRUE(IsInvalid(Validate("op", batch), "context_length_max is 321"));
+  batch = good;
+  batch.query_length_max = 7;
+  EXPECT_TRUE(IsInvalid(Validate("op", batch), "query_length_max is 7"));
   const BatchView empty{.query_start = I32({1}),
                         .context_length = I32({0}),
                         .page_table = I32({0, 5}),

@@ -62,10 +62,12 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
   HostTensor page_table(DType::kI32, {num_sequences, num_pages_max_ + 1}, 2);
   std::vector<int32_t> query_start = {0};
   std::vector<int32_t> context_length;
+  int query_length_max = 0;
   for (int i = 0; i < num_sequences; ++i) {
     const KvChunk& chunk = chunks[static_cast<size_t>(i)];
     query_start.push_back(query_start.back() + chunk.end - chunk.begin);
     context_length.push_back(chunk.end);
+    query_length_max = std::max(query_length_max, chunk.end - chunk.begin);
     const std::vector<int>& pages = At(chunk.sequence_idx).pages;
     for (int page = 0; page <= num_pages_max_; ++page) {
       // Entries past the context are never read.
@@ -97,7 +99,8 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
       .num_tokens = num_tokens,
       .context_length_max = context_length.empty()
                                 ? 0
-                                : *std::max_element(context_length.begin(), context_length.end())};
+                                : *std::max_element(context_length.begin(), context_length.end()),
+      .query_length_max = query_length_max};
   const KvCacheView cache{.pages = pages_.view(),
                           .format = case_.format,
                           .num_kv_heads = case_.num_kv_heads,
@@ -115,15 +118,19 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
   EXPECT_TRUE(q.GuardsAreIntact() && qkv.GuardsAreIntact() && pages_.GuardsAreIntact());
   if (!attends) return;
 
+  const int64_t scratch_bytes =
+      has_scratch_ ? ops_.AttentionScratchBytes(batch.context_length_max, case_.head_dim) : 0;
+  HostTensor scratch(DType::kU8, {static_cast<int>(scratch_bytes)});
   ASSERT_EQ(ops_.Attention({.out = out.view(),
                             .q = q.view(),
                             .cache = cache,
                             .batch = batch,
+                            .scratch = scratch_bytes > 0 ? scratch.view() : TensorView(),
                             .num_heads = case_.num_heads,
                             .softmax_scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim))}),
             Status::Ok());
   for_rows([&](Sequence& sequence, int p, int row) { CopyRow(sequence.outputs, p, out, row); });
-  EXPECT_TRUE(out.GuardsAreIntact() && q.GuardsAreIntact());
+  EXPECT_TRUE(out.GuardsAreIntact() && q.GuardsAreIntact() && scratch.GuardsAreIntact());
 }
 
 }  // namespace comet

@@ -37,6 +37,9 @@ class KvRig {
   // computes their outputs.
   void Step(const std::vector<KvChunk>& chunks, bool attends = true);
 
+  // Whether Attention() gets scratch memory; it does unless told.
+  void set_has_scratch(bool has_scratch) { has_scratch_ = has_scratch; }
+
   // What Step() computed, [length, num_heads * head_dim].
   const HostTensor& queries(int sequence_idx) const { return At(sequence_idx).queries; }
   const HostTensor& outputs(int sequence_idx) const { return At(sequence_idx).outputs; }
@@ -62,6 +65,7 @@ class KvRig {
   HostTensor cos_;
   HostTensor sin_;
   int num_pages_max_ = 0;
+  bool has_scratch_ = true;
 };
 
 }  // namespace comet

@@ -52,6 +52,13 @@ class Staging {
     return input;
   }
 
+  BatchView In(BatchView batch) {
+    batch.query_start = In(batch.query_start);
+    batch.context_length = In(batch.context_length);
+    batch.page_table = In(batch.page_table);
+    return batch;
+  }
+
   // Waits for the op, brings back what it wrote and checks the guards.
   Status Finish(Status issued) {
     COMET_RETURN_IF_ERROR(issued);
@@ -154,6 +161,46 @@ Status StagedOps::Linear(const LinearArgs& args) {
   staged.bias = staging.In(args.bias);
   staged.residual = staging.In(args.residual);
   return staging.Finish(ops_.Linear(staged));
+}
+
+Status StagedOps::RopeAppend(const RopeAppendArgs& args) {
+  Staging staging(device_);
+  RopeAppendArgs staged = args;
+  staged.q_out = staging.Out(args.q_out);
+  staged.cache.pages = staging.Out(args.cache.pages);
+  staged.qkv = staging.In(args.qkv);
+  staged.cos = staging.In(args.cos);
+  staged.sin = staging.In(args.sin);
+  staged.batch = staging.In(args.batch);
+  return staging.Finish(ops_.RopeAppend(staged));
+}
+
+Status StagedOps::Attention(const AttentionArgs& args) {
+  Staging staging(device_);
+  AttentionArgs staged = args;
+  staged.out = staging.Out(args.out);
+  staged.q = staging.In(args.q);
+  staged.scratch = staging.Out(args.scratch);
+  staged.cache.pages = staging.Out(args.cache.pages);
+  staged.batch = staging.In(args.batch);
+  return staging.Finish(ops_.Attention(staged));
+}
+
+Status StagedOps::Sample(const SampleArgs& args) {
+  Staging staging(device_);
+  SampleArgs staged = args;
+  for (TensorView* view : {&staged.token, &staged.logprob, &staged.nonfinite_count, &staged.top_ids,
+                           &staged.top_logprobs, &staged.scratch}) {
+    *view = staging.Out(*view);
+  }
+  for (ConstTensorView* view :
+       {&staged.logits, &staged.temperature, &staged.top_k, &staged.top_p, &staged.min_p,
+        &staged.repetition_penalty, &staged.presence_penalty, &staged.frequency_penalty,
+        &staged.uniform, &staged.history_start, &staged.history_ids, &staged.history_counts,
+        &staged.bias_start, &staged.bias_ids, &staged.bias_values}) {
+    *view = staging.In(*view);
+  }
+  return staging.Finish(ops_.Sample(staged));
 }
 
 }  // namespace comet

@@ -46,9 +46,4 @@ void BackendTest::SetUp() {
   }
 }
 
-void HostBackendTest::SetUp() {
-  if (is_cuda()) GTEST_SKIP() << "cuda has no kernel of this op yet";
-  BackendTest::SetUp();
-}
-
 }  // namespace comet

@@ -37,10 +37,4 @@ class BackendTest : public ::testing::TestWithParam<BackendOptions> {
   std::unique_ptr<Ops> staged_ops_;  // Where the device is no host.
 };
 
-// A BackendTest of ops that have no cuda kernel yet; skips there, saying so.
-class HostBackendTest : public BackendTest {
- protected:
-  void SetUp() override;
-};
-
 }  // namespace comet

@@ -49,6 +49,26 @@ __device__ __forceinline__ void LoadFloats(float (&out)[kCount], const T* row, i
   }
 }
 
+// Elements [offset, offset + kCount) as they are, zeros past the row's end; the conditions of
+// kVectors hold. Unlike LoadFloats() nothing waits for the load before the values are used.
+template <int kCount, typename T>
+__device__ __forceinline__ Vec<T, kCount> LoadVec(const T* row, int offset, int size) {
+  Vec<T, kCount> vec;
+  if (offset < size) {
+    vec = *reinterpret_cast<const Vec<T, kCount>*>(row + offset);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) vec.values[i] = FromFloat<T>(0.0f);
+  }
+  return vec;
+}
+
+template <int kCount, typename T>
+__device__ __forceinline__ void ToFloats(float (&out)[kCount], const Vec<T, kCount>& vec) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] = ToFloat(vec.values[i]);
+}
+
 // The reverse: writes nothing past the row's end.
 template <bool kVectors, int kCount, typename T>
 __device__ __forceinline__ void StoreFloats(const float (&values)[kCount], T* row, int offset,

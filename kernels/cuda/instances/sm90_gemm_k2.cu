@@ -2,9 +2,9 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<4>();
 template GemmInstance MakeGemmInstance<5>();
 template GemmInstance MakeGemmInstance<6>();
 template GemmInstance MakeGemmInstance<7>();
-template GemmInstance MakeGemmInstance<8>();
 
 }  // namespace comet::sm90

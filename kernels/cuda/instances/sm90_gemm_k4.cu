@@ -6,6 +6,5 @@ template GemmInstance MakeGemmInstance<0>();
 template GemmInstance MakeGemmInstance<1>();
 template GemmInstance MakeGemmInstance<2>();
 template GemmInstance MakeGemmInstance<3>();
-template GemmInstance MakeGemmInstance<4>();
 
 }  // namespace comet::sm90

@@ -2,9 +2,9 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<12>();
 template GemmInstance MakeGemmInstance<13>();
 template GemmInstance MakeGemmInstance<14>();
-template GemmInstance MakeGemmInstance<15>();
-template GemmInstance MakeGemmInstance<17>();
+template GemmInstance MakeGemmInstance<16>();
 
 }  // namespace comet::sm90

@@ -2,6 +2,6 @@
 
 namespace comet::sm90 {
 
-template GemmInstance MakeGemmInstance<16>();
+template GemmInstance MakeGemmInstance<15>();
 
 }  // namespace comet::sm90

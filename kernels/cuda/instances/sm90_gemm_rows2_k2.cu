@@ -2,10 +2,9 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<8>();
 template GemmInstance MakeGemmInstance<9>();
 template GemmInstance MakeGemmInstance<10>();
 template GemmInstance MakeGemmInstance<11>();
-template GemmInstance MakeGemmInstance<12>();
-template GemmInstance MakeGemmInstance<23>();
 
 }  // namespace comet::sm90

@@ -2,10 +2,9 @@
 
 namespace comet::sm90 {
 
+template GemmInstance MakeGemmInstance<17>();
 template GemmInstance MakeGemmInstance<18>();
 template GemmInstance MakeGemmInstance<19>();
 template GemmInstance MakeGemmInstance<20>();
-template GemmInstance MakeGemmInstance<21>();
-template GemmInstance MakeGemmInstance<22>();
 
 }  // namespace comet::sm90

@@ -29,6 +29,10 @@ class FaultyOps final : public Ops {
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
     return ops_->KvPageBytes(format, num_kv_heads, head_dim);
   }
+  int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
+    return ops_->AttentionScratchBytes(context_length_max, head_dim);
+  }
+  bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
   std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
   Status Embedding(const EmbeddingArgs& args) override { return ops_->Embedding(args); }
   Status RmsNorm(const RmsNormArgs& args) override { return ops_->RmsNorm(args); }

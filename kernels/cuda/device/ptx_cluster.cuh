@@ -4,20 +4,11 @@
 
 #include "kernels/cuda/device/ptx_address.cuh"
 
-// Grids, clusters and registers. Need sm_90; setmaxnreg needs sm_90a. PTX ISA: "griddepcontrol",
+// Clusters of CTAs and the registers of a warpgroup. Need sm_90; setmaxnreg needs sm_90a. PTX ISA:
 // "barrier.cluster", "mapa", "setmaxnreg".
 namespace comet::ptx {
 
-// Lets the next kernel of the stream start once every CTA has called this or ended.
-__device__ __forceinline__ void LaunchDependents() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-// Waits until the kernels before this one have ended and their writes are visible.
-__device__ __forceinline__ void WaitForDependencies() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-
+// Which CTA of its cluster this one is. PTX ISA: "%cluster_ctarank".
 __device__ __forceinline__ int ClusterRank() {
   uint32_t rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));

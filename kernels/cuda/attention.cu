@@ -1,0 +1,163 @@
+// kernels/cuda/attention.cu
+//
+// Chooses and launches the instances of attention_kernel.cuh.
+
+#include "kernels/cuda/attention.h"
+
+#include <algorithm>
+#include <numbers>
+
+#include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
+#include "kernels/cuda/attention_kernel.cuh"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/kv_support.h"
+#include "kernels/cuda/launch.h"
+
+namespace comet::cuda {
+namespace {
+
+constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
+constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
+constexpr int kStages = 2;
+constexpr int kSplitCtasPerSm = 2;
+
+bool IsAligned(const ConstTensorView& rows) {
+  constexpr int kBytes = 8;  // Of a thread's load or store.
+  return reinterpret_cast<uintptr_t>(rows.data()) % kBytes == 0 &&
+         rows.stride(0) * BytesOf(DType::kF16) % kBytes == 0;
+}
+
+Status CheckQueries(const AttentionArgs& args) {
+  if (args.q.dtype() != DType::kF16) {
+    return Unimplemented(
+        StrCat("attention: q is ", ToString(args.q.dtype()), ", expected f16 on a cuda device"));
+  }
+  const int group_heads = args.num_heads / args.cache.num_kv_heads;
+  if (group_heads > kTileColumns) {
+    return Unimplemented(StrCat("attention: num_heads is ", group_heads,
+                                " times num_kv_heads, expected at most ", kTileColumns,
+                                " on a cuda device"));
+  }
+  if (!IsAligned(args.q) || !IsAligned(args.out)) {
+    return Unimplemented(
+        "attention: a row of q or out does not start at a multiple of 8 bytes, as a cuda device "
+        "needs");
+  }
+  return Status::Ok();
+}
+
+AttentionParams MakeParams(const AttentionArgs& args) {
+  return {.q = static_cast<const __half*>(args.q.data()),
+          .q_row_stride = args.q.stride(0),
+          .out = static_cast<__half*>(args.out.data()),
+          .out_row_stride = args.out.stride(0),
+          .pages = args.cache.pages.as<uint8_t>(),
+          .page_stride = args.cache.pages.stride(0),
+          .batch = MakeDeviceBatch(args.batch),
+          .num_kv_heads = args.cache.num_kv_heads,
+          .group_heads = args.num_heads / args.cache.num_kv_heads,
+          .softmax_scale = args.softmax_scale * std::numbers::log2e_v<float>,
+          .units = nullptr,
+          .units_max = CeilDiv(args.batch.context_length_max, kUnitTokens),
+          .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens)};
+}
+
+// Shared memory of a CTA, so much that two share an SM instead of three where a third would only
+// add to the last of few waves. Tiles of about equal length run in waves; from five on their ends
+// mix.
+int SmemBytes(int smem_bytes, int64_t num_ctas, const DeviceLimits& limits) {
+  constexpr int kMixedWaves = 4;
+  const auto num_waves = [&](int ctas_per_sm) {
+    return CeilDiv<int64_t>(num_ctas, int64_t{ctas_per_sm} * limits.num_sms);
+  };
+  const bool prefers_two = num_waves(3) <= kMixedWaves && num_waves(2) * 2 < num_waves(3) * 3;
+  return prefers_two ? std::max(smem_bytes, static_cast<int>(limits.smem_bytes_max / 3))
+                     : smem_bytes;
+}
+
+template <typename Shape>
+Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, const DeviceLimits& limits,
+                   cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(num_tiles * params.num_kv_heads),
+                  static_cast<unsigned>(CeilDiv(params.units_max, params.split_units)));
+  const int smem_bytes =
+      SmemBytes(static_cast<int>(sizeof(AttentionSmem<Shape>)), int64_t{grid.x} * grid.y, limits);
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaFuncSetAttribute(AttentionKernel<Shape>,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes),
+               "cudaFuncSetAttribute of attention"));
+  AttentionKernel<Shape><<<grid, kThreads, smem_bytes, stream>>>(params);
+  return LaunchStatus("attention");
+}
+
+// Whole tiles, or, where these would leave half of the SMs idle, units and their fold.
+template <typename Shape>
+Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const DeviceLimits& limits,
+                    cudaStream_t stream) {
+  const int num_sequences = params.batch.num_sequences;
+  const int num_tiles = num_sequences * params.num_kv_heads;
+  constexpr int64_t kUnitBytes = sizeof(AttentionState<Shape>) * kThreads;
+  const bool is_split =
+      2 * num_tiles <= limits.num_sms && params.units_max > 1 && args.scratch.is_present() &&
+      args.scratch.shape().num_elements() >= kUnitBytes * num_tiles * params.units_max;
+  if (!is_split) return LaunchTiles<Shape>(params, num_sequences, limits, stream);
+
+  const int num_splits =
+      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
+  params.split_units = CeilDiv(params.units_max, num_splits);
+  params.units = static_cast<float*>(args.scratch.data());
+  COMET_RETURN_IF_ERROR(LaunchTiles<Shape>(params, num_sequences, limits, stream));
+  FoldUnitsKernel<Shape><<<static_cast<unsigned>(num_tiles), kThreads, 0, stream>>>(params);
+  return LaunchStatus("attention");
+}
+
+template <int kHeadDim, int kKeyBits, int kValueBits>
+Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
+  using DecodeShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kDecodeTiles, kStages>;
+  using ChunkShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kChunkTiles, kStages>;
+  const AttentionParams params = MakeParams(args);
+  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
+  if (args.batch.query_length_max * params.group_heads <= DecodeShape::kColumns) {
+    return Status::Ok();
+  }
+  // At most one tile of each sequence is not full.
+  const int64_t num_columns = int64_t{args.batch.num_tokens} * params.group_heads;
+  return LaunchTiles<ChunkShape>(
+      params, num_columns / ChunkShape::kColumns + params.batch.num_sequences, limits, stream);
+}
+
+template <int kHeadDim>
+Status LaunchFormat(const AttentionArgs& args, cudaStream_t stream) {
+  const KvFormat& format = args.cache.format;
+  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, stream);
+  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, stream);
+  return LaunchBits<kHeadDim, 8, 8>(args, stream);
+}
+
+}  // namespace
+
+int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim) {
+  const auto unit_bytes = [&]<int kHeadDim>() -> int64_t {
+    using Shape = AttentionShape<kHeadDim, 4, 4, kDecodeTiles, kStages>;
+    return sizeof(AttentionState<Shape>) * kThreads;
+  };
+  const int64_t bytes =
+      head_dim == 64 ? unit_bytes.template operator()<64>() : unit_bytes.template operator()<128>();
+  return bytes * (num_sms / 2) * CeilDiv(context_length_max, kUnitTokens);
+}
+
+Status Attention(const AttentionArgs& args, cudaStream_t stream) {
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.batch.num_tokens == 0) return Status::Ok();
+  const KvCacheView& cache = args.cache;
+  COMET_RETURN_IF_ERROR(CheckKvKernels("attention", cache));
+  COMET_RETURN_IF_ERROR(
+      Validate("attention", cache, KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
+  COMET_RETURN_IF_ERROR(CheckQueries(args));
+  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, stream)
+                                   : LaunchFormat<128>(args, stream);
+}
+
+}  // namespace comet::cuda

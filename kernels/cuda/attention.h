@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/base/status.h"
+#include "kernels/ops/attention.h"
+
+namespace comet::cuda {
+
+// Bytes of AttentionArgs::scratch with which few long sequences are split over the device's SMs.
+int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim);
+
+// kernels/ops/attention.h on `stream`. Errors: the contract's; those of CheckKvKernels();
+// kUnimplemented: rows that are not f16, more than 8 heads a KV head, rows of q or out that do not
+// start at multiples of 8 bytes.
+Status Attention(const AttentionArgs& args, cudaStream_t stream);
+
+}  // namespace comet::cuda

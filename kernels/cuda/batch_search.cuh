@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops/kv_cache_view.h"
+
+namespace comet::cuda {
+
+// BatchView as a kernel reads it.
+struct DeviceBatch {
+  const int* query_start;
+  const int* context_length;
+  const int* page_table;
+  int64_t page_table_stride;
+  int num_sequences;
+  int num_tokens;
+  bool is_one_token_each;  // Then row r is sequence r.
+
+  __device__ __forceinline__ int num_queries(int sequence_idx) const {
+    return query_start[sequence_idx + 1] - query_start[sequence_idx];
+  }
+  __device__ __forceinline__ int PageId(int sequence_idx, int page_idx) const {
+    return page_table[sequence_idx * page_table_stride + page_idx];
+  }
+};
+
+inline DeviceBatch MakeDeviceBatch(const BatchView& batch) {
+  return {.query_start = batch.query_start.as<int>(),
+          .context_length = batch.context_length.as<int>(),
+          .page_table = batch.page_table.as<int>(),
+          .page_table_stride = batch.page_table.stride(0),
+          .num_sequences = batch.num_sequences(),
+          .num_tokens = batch.num_tokens,
+          .is_one_token_each =
+              batch.query_length_max == 1 && batch.num_tokens == batch.num_sequences()};
+}
+
+struct TokenPlace {
+  int sequence_idx = 0;
+  int position = 0;
+};
+
+// The sequence and the position of a token row: the last sequence that starts at or before it.
+__device__ __forceinline__ TokenPlace FindToken(const DeviceBatch& batch, int token_row) {
+  int first = batch.is_one_token_each ? token_row : 0;
+  int last = batch.is_one_token_each ? token_row : batch.num_sequences - 1;
+  while (first < last) {
+    const int middle = (first + last + 1) / 2;
+    if (batch.query_start[middle] <= token_row) {
+      first = middle;
+    } else {
+      last = middle - 1;
+    }
+  }
+  const int num_after = batch.query_start[first + 1] - token_row;
+  return {first, batch.context_length[first] - num_after};
+}
+
+}  // namespace comet::cuda
