@@ -33,7 +33,9 @@ class DamagedSource final : public FloatSource {
 
   const ModelConfig& config() const override { return config_; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
-  const std::string& chat_template() const override { return source_.chat_template(); }
+  const std::vector<NamedTemplate>& chat_templates() const override {
+    return source_.chat_templates();
+  }
   Result<FloatLayer> ReadLayer(int layer_idx) override {
     Result<FloatLayer> layer = source_.ReadLayer(layer_idx);
     if (layer.ok() && damage_layer) damage_layer(layer_idx, *layer);
