@@ -2,7 +2,8 @@
 # Installs what is missing, builds, and runs the tests.
 #   scripts/test.sh         release build (GPU code where nvcc is) with every fast test and the
 #                           end-to-end ones, and the parsers, text and scheduler under ASan + UBSan
-#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, the soak
+#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, 30 s of
+#                           each fuzz target, the soak
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +27,9 @@ if [ ! -x .venv/bin/pytest ]; then
   python3 -m venv .venv
   .venv/bin/pip install -q --require-hashes -r tests/e2e/requirements.txt
 fi
+if ! .venv/bin/python -c 'import sentencepiece, tokenizers' 2>/dev/null; then
+  .venv/bin/pip install -q --no-deps --require-hashes -r tests/engine/text/requirements.txt
+fi
 
 say "release build"
 scripts/build.sh --cpu release
@@ -38,8 +42,8 @@ checkpoint=models/SmolLM2-135M-Instruct-comet
   --calibration-tokens 4096 --tuning-steps 2
 
 say "parsers, text and scheduler under ASan and UBSan"
-asan_targets=(comet_base_test comet_text_test comet_checkpoint_test comet_scheduler_test
-  comet_server_test)
+asan_targets=(comet_base_test comet_text_test comet_fuzz_corpus_test comet_checkpoint_test
+  comet_scheduler_test comet_server_test)
 scripts/build.sh --cpu asan "${asan_targets[@]}"
 for target in "${asan_targets[@]}"; do
   COMET_SOURCE_DIR=$PWD "build/asan/bin/$target" --gtest_brief=1
@@ -58,6 +62,8 @@ if [ "$all" = true ]; then
   say "clang"
   cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCOMET_CUDA=OFF
   cmake --build build/clang
+  say "fuzz"
+  scripts/fuzz.sh 30
   say "soak"
   .venv/bin/python tests/e2e/soak.py --binary build/release/bin/comet --model "$checkpoint" \
     --seconds 120

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <set>
 #include <span>
 
@@ -25,7 +26,7 @@ class MappedCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_.model; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
-  const std::string& chat_template() const override { return chat_template_; }
+  const std::vector<NamedTemplate>& chat_templates() const override { return chat_templates_; }
   const CheckpointLayer& layer(int layer_idx) const override {
     return layers_[static_cast<size_t>(layer_idx)];
   }
@@ -46,7 +47,7 @@ class MappedCheckpoint final : public Checkpoint {
   };
 
   Status ReadVocabularyFile(const std::string& path);
-  Status ReadChatTemplate(const std::string& path);
+  Status ReadChatTemplates(const std::string& folder);
   Status ReadWeights();
   Status ReadLayer(int layer_idx, CheckpointLayer& layer);
   Status ReadLinear(const std::string& name, const LinearShape& shape,
@@ -67,7 +68,7 @@ class MappedCheckpoint final : public Checkpoint {
   CheckpointConfig config_;
   SafetensorsFile weights_;
   Vocabulary vocabulary_;
-  std::string chat_template_;
+  std::vector<NamedTemplate> chat_templates_;
   std::vector<CheckpointLayer> layers_;
   Int8Weights lm_head_;
   ConstTensorView embedding_;
@@ -90,7 +91,7 @@ Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::Open(const std::string& fo
   std::unique_ptr<MappedCheckpoint> checkpoint(
       new MappedCheckpoint(std::move(config), std::move(weights)));
   COMET_RETURN_IF_ERROR(checkpoint->ReadVocabularyFile(path(kTokenizerFile)));
-  COMET_RETURN_IF_ERROR(checkpoint->ReadChatTemplate(path(kChatTemplateFile)));
+  COMET_RETURN_IF_ERROR(checkpoint->ReadChatTemplates(folder));
   COMET_RETURN_IF_ERROR(checkpoint->ReadWeights());
   return std::unique_ptr<Checkpoint>(std::move(checkpoint));
 }
@@ -105,12 +106,25 @@ Status MappedCheckpoint::ReadVocabularyFile(const std::string& path) {
   return Status::Ok();
 }
 
-Status MappedCheckpoint::ReadChatTemplate(const std::string& path) {
-  Result<std::string> text = ReadTextFile(path, kChatTemplateBytesMax);
-  if (!text.ok()) {
-    return text.status().code() == StatusCode::kNotFound ? Status::Ok() : text.status();
+Status MappedCheckpoint::ReadChatTemplates(const std::string& folder) {
+  std::set<std::string> names;  // In an order that is the same everywhere.
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = TemplateNameOf(it->path().filename().string());
+    if (!name.empty()) names.insert(name);
   }
-  chat_template_ = std::move(text).value();
+  if (names.size() > kNamedTemplatesMax) {
+    return DataLoss(StrCat(folder, ": has ", names.size(), " chat templates, expected at most ",
+                           kNamedTemplatesMax));
+  }
+  for (const std::string& name : names) {
+    const std::string path = StrCat(folder, "/", TemplateFileOf(name));
+    COMET_ASSIGN_OR_RETURN(std::string source, ReadTextFile(path, kChatTemplateBytesMax));
+    const bool is_default = name == kDefaultTemplateName;
+    chat_templates_.insert(is_default ? chat_templates_.begin() : chat_templates_.end(),
+                           NamedTemplate{name, std::move(source)});
+  }
   return Status::Ok();
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/chat_template/named_templates.h"
 #include "engine/model/model_config.h"
 #include "engine/tokenizer/vocabulary.h"
 #include "kernels/base/status.h"
@@ -34,7 +35,7 @@ struct CheckpointLayer {
 };
 
 // A comet checkpoint: config.json, model.safetensors, tokenizer.gguf (metadata only),
-// chat_template.jinja and accuracy.json in one folder. Mapped, every offset, shape and dtype
+// accuracy.json and chat templates in one folder. Mapped, every offset, shape and dtype
 // checked at Open(). Immutable.
 class Checkpoint {
  public:
@@ -45,7 +46,7 @@ class Checkpoint {
 
   virtual const ModelConfig& config() const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
-  virtual const std::string& chat_template() const = 0;  // Empty: none.
+  virtual const std::vector<NamedTemplate>& chat_templates() const = 0;  // Empty: none.
   virtual const CheckpointLayer& layer(int layer_idx) const = 0;
   virtual const Int8Weights& lm_head() const = 0;  // The embedding's too, when tied.
   virtual ConstTensorView embedding() const = 0;   // [vocab, hidden] f16; absent when tied

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/chat_template/named_templates.h"
 #include "engine/loader/json_reader.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/ops/linear_input.h"
@@ -175,6 +176,23 @@ Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
 }
 
 }  // namespace
+
+std::string TemplateFileOf(std::string_view template_name) {
+  if (template_name == kDefaultTemplateName) return "chat_template.jinja";
+  return StrCat("chat_template.", template_name, ".jinja");
+}
+
+std::string TemplateNameOf(std::string_view file_name) {
+  constexpr std::string_view kPrefix = "chat_template.";
+  constexpr std::string_view kSuffix = ".jinja";
+  if (file_name == "chat_template.jinja") return std::string(kDefaultTemplateName);
+  const bool is_named = file_name.starts_with(kPrefix) && file_name.ends_with(kSuffix) &&
+                        file_name.size() > kPrefix.size() + kSuffix.size();
+  if (!is_named) return "";
+  const std::string_view name =
+      file_name.substr(kPrefix.size(), file_name.size() - kPrefix.size() - kSuffix.size());
+  return IsTemplateName(name) ? std::string(name) : "";
+}
 
 std::string LayerName(int layer_idx) { return StrCat("model.layers.", layer_idx, "."); }
 

@@ -17,8 +17,12 @@ inline constexpr int kCheckpointFormatVersion = 1;
 inline constexpr std::string_view kConfigFile = "config.json";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
 inline constexpr std::string_view kTokenizerFile = "tokenizer.gguf";
-inline constexpr std::string_view kChatTemplateFile = "chat_template.jinja";
 inline constexpr std::string_view kAccuracyFile = "accuracy.json";
+
+// "chat_template.jinja" for "default", else "chat_template.NAME.jinja".
+std::string TemplateFileOf(std::string_view template_name);
+// The other way round; empty for a file that holds no template.
+std::string TemplateNameOf(std::string_view file_name);
 
 inline constexpr std::string_view kFinalNormName = "model.norm.weight";
 inline constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";

@@ -114,12 +114,12 @@ Status CheckpointWriter::WriteEmbedding(const std::vector<Half>& table) {
 }
 
 Result<std::string> CheckpointWriter::Seal(const Vocabulary& vocabulary,
-                                           const std::string& chat_template) {
+                                           const std::vector<NamedTemplate>& chat_templates) {
   COMET_RETURN_IF_ERROR(weights_->Finish());
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kConfigFile, CheckpointConfigText(config_)));
   COMET_RETURN_IF_ERROR(folder_->WriteFile(kTokenizerFile, VocabularyGguf(vocabulary)));
-  if (!chat_template.empty()) {
-    COMET_RETURN_IF_ERROR(folder_->WriteFile(kChatTemplateFile, chat_template));
+  for (const NamedTemplate& one : chat_templates) {
+    COMET_RETURN_IF_ERROR(folder_->WriteFile(TemplateFileOf(one.name), one.source));
   }
   return folder_->path();
 }
@@ -129,9 +129,10 @@ Status CheckpointWriter::Publish(std::string_view accuracy) {
   return folder_->Publish();
 }
 
-Status CheckpointWriter::Finish(const Vocabulary& vocabulary, const std::string& chat_template,
+Status CheckpointWriter::Finish(const Vocabulary& vocabulary,
+                                const std::vector<NamedTemplate>& chat_templates,
                                 std::string_view accuracy) {
-  COMET_RETURN_IF_ERROR(Seal(vocabulary, chat_template).status());
+  COMET_RETURN_IF_ERROR(Seal(vocabulary, chat_templates).status());
   return Publish(accuracy);
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/chat_template/named_templates.h"
 #include "engine/loader/checkpoint_format.h"
 #include "engine/loader/output_file.h"
 #include "engine/loader/safetensors_writer.h"
@@ -57,12 +58,13 @@ class CheckpointWriter {
   Status WriteEmbedding(const std::vector<Half>& table);  // Untied models only.
 
   // Completes all but the accuracy report, once every part is written: the folder returned, still
-  // under its temporary name, opens as a checkpoint. `chat_template` may be empty.
-  Result<std::string> Seal(const Vocabulary& vocabulary, const std::string& chat_template);
+  // under its temporary name, opens as a checkpoint. `chat_templates` may be empty.
+  Result<std::string> Seal(const Vocabulary& vocabulary,
+                           const std::vector<NamedTemplate>& chat_templates);
   // Adds the report, the JSON text of accuracy.json, and gives the folder its name.
   Status Publish(std::string_view accuracy);
   // Both.
-  Status Finish(const Vocabulary& vocabulary, const std::string& chat_template,
+  Status Finish(const Vocabulary& vocabulary, const std::vector<NamedTemplate>& chat_templates,
                 std::string_view accuracy);
 
  private:

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/chat_template/named_templates.h"
 #include "engine/model/model_config.h"
 #include "engine/tokenizer/vocabulary.h"
 #include "kernels/base/status.h"
@@ -34,7 +35,7 @@ class FloatSource {
 
   virtual const ModelConfig& config() const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
-  virtual const std::string& chat_template() const = 0;  // Empty: none.
+  virtual const std::vector<NamedTemplate>& chat_templates() const = 0;  // Empty: none.
 
   virtual Result<FloatLayer> ReadLayer(int layer_idx) = 0;
   virtual Result<std::vector<float>> ReadEmbedding() = 0;  // [vocab, hidden]

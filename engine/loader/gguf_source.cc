@@ -8,6 +8,7 @@
 #include "engine/loader/gguf_config.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_vocabulary.h"
+#include "engine/loader/text_files.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -21,7 +22,7 @@ class GgufSource final : public FloatSource {
 
   const ModelConfig& config() const override { return config_; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
-  const std::string& chat_template() const override { return chat_template_; }
+  const std::vector<NamedTemplate>& chat_templates() const override { return chat_templates_; }
 
   Result<FloatLayer> ReadLayer(int layer_idx) override;
   Result<std::vector<float>> ReadEmbedding() override;
@@ -44,7 +45,7 @@ class GgufSource final : public FloatSource {
   GgufFile file_;
   ModelConfig config_;
   Vocabulary vocabulary_;
-  std::string chat_template_;
+  std::vector<NamedTemplate> chat_templates_;
 };
 
 std::string LayerPrefix(int layer_idx) { return StrCat("blk.", layer_idx, "."); }
@@ -80,9 +81,7 @@ Result<std::unique_ptr<FloatSource>> GgufSource::Open(const std::string& path) {
     return DataLoss(StrCat(path, ": tokenizer.ggml.tokens: has ", source->vocabulary_.pieces.size(),
                            " entries, expected one a row of token_embd.weight, ", vocab_size));
   }
-  COMET_ASSIGN_OR_RETURN(std::optional<std::string> chat_template,
-                         source->file_.FindString("tokenizer.chat_template"));
-  source->chat_template_ = std::move(chat_template).value_or("");
+  COMET_ASSIGN_OR_RETURN(source->chat_templates_, ReadGgufTemplates(source->file_));
   return std::unique_ptr<FloatSource>(std::move(source));
 }
 

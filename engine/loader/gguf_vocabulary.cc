@@ -13,6 +13,21 @@ namespace {
 
 constexpr int64_t kNoId = std::numeric_limits<uint32_t>::max();  // How GGUF writes "none".
 
+// What GGUF has no keys for; our own, in the vocabulary of a checkpoint.
+constexpr std::string_view kJoinsByRankKey = "tokenizer.comet.joins_by_rank";
+constexpr std::string_view kIgnoresMergesKey = "tokenizer.comet.ignores_merges";
+constexpr std::string_view kNormalizesNfcKey = "tokenizer.comet.normalizes_nfc";
+constexpr std::string_view kSpacePrefixKey = "tokenizer.comet.space_prefix";
+constexpr std::string_view kRuleTokensKey = "tokenizer.comet.added_token_rules.token_ids";
+constexpr std::string_view kRuleFlagsKey = "tokenizer.comet.added_token_rules.flags";
+
+// Bits of an added token's rule.
+constexpr int64_t kStripsLeft = 1;
+constexpr int64_t kStripsRight = 2;
+constexpr int64_t kIsWholeWord = 4;
+constexpr int64_t kIsNormalized = 8;
+constexpr int64_t kRuleFlagsEnd = 16;
+
 Result<int> ReadTokenId(const GgufFile& file, std::string_view key, int default_id,
                         size_t vocab_size) {
   COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> id, file.FindInt(key));
@@ -46,7 +61,8 @@ Status ReadPieces(const GgufFile& file, Vocabulary& vocabulary) {
   vocabulary.pieces.assign(pieces.begin(), pieces.end());
   COMET_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges,
                          file.FindStrings("tokenizer.ggml.merges"));
-  if (vocabulary.kind == TokenizerKind::kByteLevelBpe) {
+  COMET_ASSIGN_OR_RETURN(const std::optional<bool> joins_by_rank, file.FindBool(kJoinsByRankKey));
+  if (vocabulary.kind == TokenizerKind::kByteLevelBpe || joins_by_rank.value_or(false)) {
     vocabulary.merges.assign(merges.begin(), merges.end());
   }
   return Status::Ok();
@@ -75,7 +91,9 @@ Status ReadTypes(const GgufFile& file, Vocabulary& vocabulary) {
 }
 
 Status ReadScores(const GgufFile& file, Vocabulary& vocabulary) {
-  if (vocabulary.kind != TokenizerKind::kSentencePiece) return Status::Ok();
+  const bool has_scores =
+      vocabulary.kind == TokenizerKind::kSentencePiece && vocabulary.merges.empty();
+  if (!has_scores) return Status::Ok();
   COMET_ASSIGN_OR_RETURN(vocabulary.scores, file.FindFloats("tokenizer.ggml.scores"));
   if (vocabulary.scores.size() != vocabulary.pieces.size()) {
     return DataLoss(StrCat(file.path(), ": tokenizer.ggml.scores: has ", vocabulary.scores.size(),
@@ -99,7 +117,52 @@ Status ReadFlags(const GgufFile& file, Vocabulary& vocabulary) {
   vocabulary.add_bos = add_bos.value_or(is_sentence_piece || is_listed);
   vocabulary.add_eos = add_eos.value_or(false);
   vocabulary.add_space_prefix = is_sentence_piece && add_space_prefix.value_or(true);
+  COMET_ASSIGN_OR_RETURN(const std::optional<bool> ignores_merges,
+                         file.FindBool(kIgnoresMergesKey));
+  COMET_ASSIGN_OR_RETURN(const std::optional<bool> normalizes_nfc,
+                         file.FindBool(kNormalizesNfcKey));
+  COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> space_prefix, file.FindInt(kSpacePrefixKey));
+  const bool is_llama3 = is_listed && vocabulary.pre_tokenizer != "tekken";
+  vocabulary.ignores_merges = ignores_merges.value_or(is_llama3);
+  vocabulary.normalizes_nfc = normalizes_nfc.value_or(false);
+  if (space_prefix.value_or(0) < 0 || space_prefix.value_or(0) > 2) {
+    return DataLoss(
+        StrCat(file.path(), ": ", kSpacePrefixKey, ": is ", *space_prefix, ", expected 0 to 2"));
+  }
+  vocabulary.space_prefix = static_cast<SpacePrefix>(space_prefix.value_or(0));
   return Status::Ok();
+}
+
+Status ReadAddedTokenRules(const GgufFile& file, Vocabulary& vocabulary) {
+  COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> ids, file.FindInts(kRuleTokensKey));
+  COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> flags, file.FindInts(kRuleFlagsKey));
+  if (ids.size() != flags.size()) {
+    return DataLoss(StrCat(file.path(), ": ", kRuleFlagsKey, ": has ", flags.size(),
+                           " entries, expected ", ids.size()));
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const bool is_token = ids[i] >= 0 && ids[i] < static_cast<int64_t>(vocabulary.pieces.size());
+    if (!is_token || flags[i] < 0 || flags[i] >= kRuleFlagsEnd) {
+      return DataLoss(StrCat(file.path(), ": ", kRuleTokensKey, ": entry ", i, " is ", ids[i],
+                             " with flags ", flags[i], ", expected a token and flags below ",
+                             kRuleFlagsEnd));
+    }
+    vocabulary.added_token_rules.push_back({.token_id = static_cast<int>(ids[i]),
+                                            .strips_left = (flags[i] & kStripsLeft) != 0,
+                                            .strips_right = (flags[i] & kStripsRight) != 0,
+                                            .is_whole_word = (flags[i] & kIsWholeWord) != 0,
+                                            .is_normalized = (flags[i] & kIsNormalized) != 0});
+  }
+  return Status::Ok();
+}
+
+int FlagsOf(const AddedTokenRule& rule) {
+  int64_t flags = 0;
+  if (rule.strips_left) flags |= kStripsLeft;
+  if (rule.strips_right) flags |= kStripsRight;
+  if (rule.is_whole_word) flags |= kIsWholeWord;
+  if (rule.is_normalized) flags |= kIsNormalized;
+  return static_cast<int>(flags);
 }
 
 // Appends a GGUF file front to back. Little-endian, as every host we build for.
@@ -164,6 +227,7 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   COMET_RETURN_IF_ERROR(ReadTypes(file, vocabulary));
   COMET_RETURN_IF_ERROR(ReadScores(file, vocabulary));
   COMET_RETURN_IF_ERROR(ReadFlags(file, vocabulary));
+  COMET_RETURN_IF_ERROR(ReadAddedTokenRules(file, vocabulary));
 
   const bool has_defaults = vocabulary.kind == TokenizerKind::kSentencePiece;
   const size_t size = vocabulary.pieces.size();
@@ -203,7 +267,7 @@ std::string VocabularyGguf(const Vocabulary& vocabulary) {
   bytes.Texts("tokenizer.ggml.tokens", vocabulary.pieces);
   bytes.ArrayKey("tokenizer.ggml.token_type", GgufValueType::kI32, vocabulary.types.size());
   for (const TokenType type : vocabulary.types) bytes.Number(static_cast<int32_t>(type));
-  if (is_sentence_piece) {
+  if (is_sentence_piece && vocabulary.merges.empty()) {
     bytes.ArrayKey("tokenizer.ggml.scores", GgufValueType::kF32, vocabulary.scores.size());
     for (const float score : vocabulary.scores) bytes.Number(score);
   } else {
@@ -216,6 +280,18 @@ std::string VocabularyGguf(const Vocabulary& vocabulary) {
   bytes.Flag("tokenizer.ggml.add_bos_token", vocabulary.add_bos);
   bytes.Flag("tokenizer.ggml.add_eos_token", vocabulary.add_eos);
   bytes.Flag("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
+  bytes.Flag(kJoinsByRankKey, is_sentence_piece && !vocabulary.merges.empty());
+  bytes.Flag(kIgnoresMergesKey, vocabulary.ignores_merges);
+  bytes.Flag(kNormalizesNfcKey, vocabulary.normalizes_nfc);
+  bytes.Key(kSpacePrefixKey, GgufValueType::kU32);
+  bytes.Number(static_cast<uint32_t>(vocabulary.space_prefix));
+  if (!vocabulary.added_token_rules.empty()) {
+    const std::vector<AddedTokenRule>& rules = vocabulary.added_token_rules;
+    bytes.ArrayKey(kRuleTokensKey, GgufValueType::kI32, rules.size());
+    for (const AddedTokenRule& rule : rules) bytes.Number(static_cast<int32_t>(rule.token_id));
+    bytes.ArrayKey(kRuleFlagsKey, GgufValueType::kI32, rules.size());
+    for (const AddedTokenRule& rule : rules) bytes.Number(static_cast<int32_t>(FlagsOf(rule)));
+  }
   return bytes.Finish();
 }
 

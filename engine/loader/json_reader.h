@@ -22,6 +22,8 @@ class JsonReader {
   JsonReader(std::string where, const nlohmann::json& object)
       : where_(std::move(where)), object_(object) {}
 
+  const std::string& where() const { return where_; }
+
   // Fails unless the value is an object.
   Status CheckObject() const;
   bool Has(std::string_view key) const;  // Present and not null.

@@ -41,8 +41,8 @@ const Vocabulary& ModelSource::vocabulary() const {
   return is_checkpoint() ? checkpoint_->vocabulary() : float_source_->vocabulary();
 }
 
-const std::string& ModelSource::chat_template() const {
-  return is_checkpoint() ? checkpoint_->chat_template() : float_source_->chat_template();
+const std::vector<NamedTemplate>& ModelSource::chat_templates() const {
+  return is_checkpoint() ? checkpoint_->chat_templates() : float_source_->chat_templates();
 }
 
 Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bits,

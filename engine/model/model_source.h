@@ -20,7 +20,7 @@ class ModelSource {
 
   const ModelConfig& config() const;
   const Vocabulary& vocabulary() const;
-  const std::string& chat_template() const;  // Empty: none.
+  const std::vector<NamedTemplate>& chat_templates() const;  // Empty: none.
   bool is_checkpoint() const { return checkpoint_ != nullptr; }
 
   // What the command line asks for, completed by what the source is: "auto" activations are 8 bits

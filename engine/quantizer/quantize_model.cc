@@ -115,7 +115,7 @@ Result<AccuracyReport> ModelQuantizer::Run() {
 // Measures what was written before it gets its name.
 Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
-                         writer_->Seal(source_.vocabulary(), source_.chat_template()));
+                         writer_->Seal(source_.vocabulary(), source_.chat_templates()));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
   COMET_ASSIGN_OR_RETURN(report_.held_out,
                          MeasureHeldOut(backend_, source_, *checkpoint, held_out,

@@ -32,7 +32,7 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
 Result<QuantizeRates> MeasureRates(Backend& backend, int num_threads);
 
 // The work at these rates. A model of times, not a promise: large matrices miss caches that small
-// ones fit, and reading the source is left out.
+// ones fit; reading the source and tuning scales, which large models do without, are left out.
 double EstimateSeconds(const QuantizeWork& work, const QuantizeRates& rates);
 
 }  // namespace comet

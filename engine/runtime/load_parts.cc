@@ -1,10 +1,10 @@
 #include "engine/runtime/load_parts.h"
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
+#include "engine/chat_template/named_templates.h"
+#include "engine/loader/mapped_file.h"
 #include "engine/model/model_source.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
@@ -13,20 +13,22 @@ namespace comet {
 namespace {
 
 constexpr double kMiB = 1024.0 * 1024.0;
+constexpr int64_t kChatTemplateBytesMax = 4 << 20;
 
 std::string Mebibytes(int64_t bytes) {
   return StrCat(static_cast<int64_t>(static_cast<double>(bytes) / kMiB) + 1, " MiB");
 }
 
 Result<std::string> ChatTemplateSource(const LoadOptions& options, const ModelSource& source) {
-  if (options.chat_template_file.empty()) return source.chat_template();
-  std::ifstream file(options.chat_template_file, std::ios::binary);
-  if (!file) {
-    return NotFound(StrCat("chat template: cannot read ", options.chat_template_file));
+  if (options.chat_template_file.empty()) {
+    return ChooseTemplate(source.chat_templates(), options.chat_template_name);
   }
-  std::ostringstream text;
-  text << file.rdbuf();
-  return std::move(text).str();
+  if (!options.chat_template_name.empty()) {
+    return InvalidArgument(StrCat("chat template: \"", options.chat_template_name,
+                                  "\" is asked for by name, expected none beside the file ",
+                                  options.chat_template_file));
+  }
+  return ReadTextFile(options.chat_template_file, kChatTemplateBytesMax);
 }
 
 // Pages of the pool: what the configuration grants, at most what running_sequences_max full

@@ -14,6 +14,7 @@ struct LoadOptions {
   std::string activation_bits = "auto";  // auto | mixed | 8 | float
   std::string kv_bits = "auto";          // auto, or as ParseKvFormat()
   std::string chat_template_file;        // Optional: instead of the model's own.
+  std::string chat_template_name;        // Optional: which of the model's own.
   BackendOptions backend;
   EngineConfig engine;
 };

@@ -1,6 +1,11 @@
 #include "engine/tokenizer/merge_table.h"
 
 #include <bit>
+#include <string>
+#include <string_view>
+
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
@@ -32,6 +37,29 @@ size_t MergeTable::SlotOf(uint64_t key) const {
   size_t i = (key * kGoldenRatio) >> shift_;
   while (slots_[i].merge.rank >= 0 && slots_[i].key != key) i = (i + 1) & (slots_.size() - 1);
   return i;
+}
+
+Status AddMerges(const Tokenizer& tokenizer, MergeTable& table) {
+  const std::vector<std::string>& merges = tokenizer.vocabulary().merges;
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    const std::string_view merge = merges[rank];
+    const size_t space = merge.find(' ');
+    if (space == std::string_view::npos) {
+      return InvalidArgument(
+          StrCat("tokenizer: merges[", rank, "] is '", merge, "', expected 'left right'"));
+    }
+    const std::string_view left = merge.substr(0, space);
+    const std::string_view right = merge.substr(space + 1);
+    const int left_id = tokenizer.FindToken(left);
+    const int right_id = tokenizer.FindToken(right);
+    const int joined_id = tokenizer.FindToken(StrCat(left, right));
+    if (left_id < 0 || right_id < 0 || joined_id < 0) {
+      return InvalidArgument(StrCat("tokenizer: merges[", rank, "] is '", merge,
+                                    "', expected both sides and their sum in the vocabulary"));
+    }
+    table.Add(left_id, right_id, {static_cast<int>(rank), joined_id});
+  }
+  return Status::Ok();
 }
 
 }  // namespace comet

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/base/status.h"
+
 namespace comet {
 
 struct Merge {
@@ -34,5 +36,25 @@ class MergeTable {
   std::vector<Slot> slots_;  // A power of two, at most half full.
   int shift_;
 };
+
+// How tokens join by rank: a Rule of SymbolMerger.
+struct RankRule {
+  using Priority = int;
+
+  bool Find(int left_id, int right_id, int& rank, int& joined_id) const {
+    const Merge merge = merges.Find(left_id, right_id);
+    rank = merge.rank;
+    joined_id = merge.token_id;
+    return merge.rank >= 0;
+  }
+
+  const MergeTable& merges;
+};
+
+class Tokenizer;
+
+// Fills `table` with the merges of the tokenizer's vocabulary. Errors: kInvalidArgument naming a
+// merge that is not "left right" of pieces whose sum is a piece.
+Status AddMerges(const Tokenizer& tokenizer, MergeTable& table);
 
 }  // namespace comet

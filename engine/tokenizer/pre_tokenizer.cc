@@ -47,13 +47,28 @@ constexpr char kQwen2[] =
 struct Spec {
   std::string_view name;
   const char* pattern;
-  bool ignores_merges;
 };
 
 constexpr Spec kSpecs[] = {
-    {"default", kGpt2, false},    {"gpt-2", kGpt2, false},   {"gpt2", kGpt2, false},
-    {"smollm", kSmolLm, false},   {"qwen2", kQwen2, false},  {"deepseek-r1-qwen", kQwen2, false},
-    {"llama-bpe", kLlama3, true}, {"llama3", kLlama3, true}, {"llama-v3", kLlama3, true},
+    {"default", kGpt2},     {"gpt-2", kGpt2},    {"gpt2", kGpt2},
+    {"smollm", kSmolLm},    {"qwen2", kQwen2},   {"deepseek-r1-qwen", kQwen2},
+    {"llama-bpe", kLlama3}, {"llama3", kLlama3}, {"llama-v3", kLlama3},
+};
+
+// The same patterns in Oniguruma's syntax, as published tokenizer.json files have them.
+struct SplitPattern {
+  std::string_view pattern;
+  std::string_view name;
+};
+
+constexpr SplitPattern kSplits[] = {
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
+     R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "llama-bpe"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})"
+     R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "qwen2"},
+    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "gpt-2"},
 };
 
 // Steps of one match. No pattern above backtracks more than once over a run of characters, so a run
@@ -138,10 +153,16 @@ class Matcher {
 
 }  // namespace
 
-PreTokenizer::PreTokenizer(std::unique_ptr<Pattern> pattern, bool ignores_merges)
-    : pattern_(std::move(pattern)), ignores_merges_(ignores_merges) {}
+PreTokenizer::PreTokenizer(std::unique_ptr<Pattern> pattern) : pattern_(std::move(pattern)) {}
 
 PreTokenizer::~PreTokenizer() = default;
+
+std::string PreTokenizer::NameOfSplit(std::string_view pattern) {
+  for (const SplitPattern& split : kSplits) {
+    if (split.pattern == pattern) return std::string(split.name);
+  }
+  return "";
+}
 
 Result<std::unique_ptr<PreTokenizer>> PreTokenizer::Create(const std::string& name) {
   const auto* spec = std::find_if(std::begin(kSpecs), std::end(kSpecs),
@@ -159,7 +180,7 @@ Result<std::unique_ptr<PreTokenizer>> PreTokenizer::Create(const std::string& na
   // Where the system forbids executable memory this fails, and matching interprets the pattern: the
   // result is the same, at about a tenth of the speed.
   (void)pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE);
-  return std::unique_ptr<PreTokenizer>(new PreTokenizer(std::move(pattern), spec->ignores_merges));
+  return std::unique_ptr<PreTokenizer>(new PreTokenizer(std::move(pattern)));
 }
 
 Status PreTokenizer::Split(std::string_view text,

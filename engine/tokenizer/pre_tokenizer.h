@@ -13,6 +13,11 @@ namespace comet {
 // the vocabulary was trained with. Immutable, so thread-safe.
 class PreTokenizer {
  public:
+  // The name of a pattern as tokenizer.json spells it (a Split's Regex), empty for one it does not
+  // know. Patterns are known as a whole: they come with a file, and matching a stranger's pattern
+  // may take exponential time.
+  static std::string NameOfSplit(std::string_view pattern);
+
   // Errors: kUnimplemented for a name it does not know.
   static Result<std::unique_ptr<PreTokenizer>> Create(const std::string& name);
   ~PreTokenizer();
@@ -22,16 +27,12 @@ class PreTokenizer {
   Status Split(std::string_view text,
                const std::function<void(std::string_view)>& on_stretch) const;
 
-  // A stretch that is itself in the vocabulary is one token, whatever the merges say.
-  bool ignores_merges() const { return ignores_merges_; }
-
  private:
   struct Pattern;
 
-  PreTokenizer(std::unique_ptr<Pattern> pattern, bool ignores_merges);
+  explicit PreTokenizer(std::unique_ptr<Pattern> pattern);
 
   std::unique_ptr<Pattern> pattern_;
-  bool ignores_merges_;
 };
 
 }  // namespace comet

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "engine/tokenizer/piece_trie.h"
 #include "engine/tokenizer/vocabulary.h"
@@ -14,8 +16,15 @@ namespace comet {
 // in Hugging Face's added vocabulary. Immutable.
 class SpecialTokens {
  public:
-  // `with_user_defined` is false where the tokenizer finds user-defined pieces itself.
-  SpecialTokens(const Vocabulary& vocabulary, bool with_user_defined);
+  enum class Stage {
+    kControl,     // Control tokens in the text as given.
+    kRaw,         // These and user-defined ones without is_normalized, in the text as given.
+    kNormalized,  // User-defined ones with is_normalized, in the normalised text.
+  };
+  // How a piece reads in the text that is searched.
+  using Spelling = std::function<std::string(std::string_view piece)>;
+
+  SpecialTokens(const Vocabulary& vocabulary, Stage stage, const Spelling& spelling);
 
   using OnText = std::function<Status(std::string_view)>;
   using OnToken = std::function<void(int)>;
@@ -25,8 +34,11 @@ class SpecialTokens {
                const OnToken& on_token) const;
 
  private:
+  const AddedTokenRule* FindRule(int token_id) const;
+
   PieceTrie always_;
   PieceTrie when_parsed_;  // Those of always_ too.
+  std::unordered_map<int, AddedTokenRule> rules_;
 };
 
 }  // namespace comet

@@ -48,6 +48,9 @@ Status CheckVocabulary(const Vocabulary& vocabulary) {
       return InvalidArgument(StrCat("tokenizer: types[", id, "] is ", type, ", expected 1 to 6"));
     }
   }
+  for (const AddedTokenRule& rule : vocabulary.added_token_rules) {
+    COMET_RETURN_IF_ERROR(CheckId("added_token_rules.token_id", rule.token_id, vocab_size, true));
+  }
   COMET_RETURN_IF_ERROR(CheckId("bos_id", vocabulary.bos_id, vocab_size, vocabulary.add_bos));
   COMET_RETURN_IF_ERROR(CheckId("eos_id", vocabulary.eos_id, vocab_size, vocabulary.add_eos));
   COMET_RETURN_IF_ERROR(CheckId("unknown_id", vocabulary.unknown_id, vocab_size, false));

@@ -99,7 +99,8 @@ Status LaunchGather(const GatherArgs& args, cudaStream_t stream) {
       num_channels % kChunk == 0 && HasAlignedRows(args.x, 16) && IsAligned(params.gather, 16);
   const int num_rows = args.x.dim(0);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  if (has_vectors && params.gather != nullptr && num_channels <= 2 * kHeldChannels) {
+  if (has_vectors && params.gather != nullptr &&
+      TakesHeld(num_rows, num_channels, limits.num_sms)) {
     const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, num_channels, limits.num_sms)),
                            .num_threads = kHeldThreads,
                            .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};

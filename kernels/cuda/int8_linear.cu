@@ -90,21 +90,48 @@ __device__ __forceinline__ int SwizzledOffset(int row, int chunk) {
   return row * kTileK + (chunk ^ (row % 8)) * kChunkBytes;
 }
 
-// Rows [first_row, first_row + kRows) x channels [k, k + kTileK); zeros past both ends.
+// A thread's part of copying tiles of kRows rows x kTileK channels from a matrix: one chunk of
+// every kThreads / kChunksPerRow-th row. Zeros past the matrix's rows and channels. What does not
+// change from tile to tile is worked out once, as addresses are as many instructions as multiplies.
 template <int kRows, int kThreads>
-__device__ __forceinline__ void StartTileCopy(int8_t* smem_tile, const int8_t* rows,
-                                              int64_t row_stride, int first_row, int num_rows,
-                                              int k, int num_inputs) {
-  for (int i = threadIdx.x; i < kRows * kChunksPerRow; i += kThreads) {
-    const int row = i / kChunksPerRow;
-    const int chunk = i % kChunksPerRow;
-    const int first_k = k + chunk * kChunkBytes;
-    const bool is_inside = first_row + row < num_rows && first_k < num_inputs;
-    const int num_bytes = is_inside ? min(kChunkBytes, num_inputs - first_k) : 0;
-    const int8_t* source = is_inside ? rows + (first_row + row) * row_stride + first_k : rows;
-    ptx::StartAsyncCopy16(smem_tile + SwizzledOffset(row, chunk), source, num_bytes);
+class TileCopy {
+ public:
+  __device__ __forceinline__ TileCopy(const int8_t* rows, int64_t row_stride, int first_row,
+                                      int num_rows, int num_inputs)
+      : rows_(rows), row_step_(kRowStep * row_stride) {
+    const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
+    source_ = rows + (first_row + row) * row_stride + chunk * kChunkBytes;
+    bytes_left_ = num_inputs - chunk * kChunkBytes;
+    rows_inside_ = num_rows - first_row - row;
+    smem_offset_ = SwizzledOffset(row, chunk);
   }
-}
+
+  // Channels [k, k + kTileK).
+  __device__ __forceinline__ void Start(int8_t* smem_tile, int k) const {
+    const int num_bytes = min(max(bytes_left_ - k, 0), kChunkBytes);
+    const int8_t* source = source_ + k;
+#pragma unroll
+    for (int i = 0; i < kRows / kRowStep; ++i) {
+      const bool is_inside = i * kRowStep < rows_inside_ && num_bytes > 0;
+      // Rows kRowStep apart are swizzled alike, as it is a multiple of 8.
+      ptx::StartAsyncCopy16(smem_tile + smem_offset_ + i * kRowStep * kTileK,
+                            is_inside ? source : rows_, is_inside ? num_bytes : 0);
+      source += row_step_;
+    }
+  }
+
+ private:
+  static constexpr int kRowStep = kThreads / kChunksPerRow;
+  static_assert(kRows % kRowStep == 0 && kRowStep % 8 == 0);
+
+  const int8_t* rows_;
+  const int8_t* source_;
+  int64_t row_step_;
+  int bytes_left_;
+  int rows_inside_;
+  int smem_offset_;
+};
 
 // The operands of one step of 32 channels: weights of 16 outputs an entry, codes of 16 tokens.
 template <typename S>
@@ -214,15 +241,15 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   const int m_offset = static_cast<int>(blockIdx.x) * S::kTileM;
   const int n_offset = static_cast<int>(blockIdx.y) * kTileN;
   const int num_steps = CeilDiv(params.num_inputs, kTileK);
+  const TileCopy<kTileN, S::kThreads> weights(params.weights, params.weights_row_stride, n_offset,
+                                              params.num_outputs, params.num_inputs);
+  const TileCopy<S::kTileM, S::kThreads> codes(params.codes, params.codes_row_stride, m_offset,
+                                               params.num_tokens, params.num_inputs);
   const auto start_weights = [&](int step_idx) {
-    StartTileCopy<kTileN, S::kThreads>(smem.weights[step_idx % kStages], params.weights,
-                                       params.weights_row_stride, n_offset, params.num_outputs,
-                                       step_idx * kTileK, params.num_inputs);
+    weights.Start(smem.weights[step_idx % kStages], step_idx * kTileK);
   };
   const auto start_codes = [&](int step_idx) {
-    StartTileCopy<S::kTileM, S::kThreads>(smem.codes[step_idx % kStages], params.codes,
-                                          params.codes_row_stride, m_offset, params.num_tokens,
-                                          step_idx * kTileK, params.num_inputs);
+    codes.Start(smem.codes[step_idx % kStages], step_idx * kTileK);
   };
 
   // Weights are no grid's output: their first stages need not wait for the grid before.

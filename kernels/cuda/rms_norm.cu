@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // The same for rows of up to kRounds * 1024 gathered channels. A CTA goes from row to row with the
-// order in registers and the weights in shared memory, read before the grid ahead has ended, and
-// has the next row's loads under way while it writes one.
+// weights and the order in registers, read before the grid ahead has ended, and has the next row's
+// loads under way while it writes one.
 template <typename T, int kRounds>
 __global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kRounds / 4))
     HeldRmsNormKernel(const __grid_constant__ RmsNormParams params, int num_rows) {
@@ -127,16 +127,14 @@ __global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kRounds / 4))
   __shared__ float smem_partial[kHeldThreads / 32];
   const int size = params.out.num_channels;
   float* const smem_x = reinterpret_cast<float*>(smem);
-  float* const smem_weight = smem_x + size;  // A thread reads what it stored: no barrier.
   const int first_h = kLanes * static_cast<int>(threadIdx.x);
 
   ReleaseNextGrids();
   const HeldGather<kHeldThreads, kChunks> gather(params.gather, size);
+  float weight[kRounds][kLanes];
 #pragma unroll
   for (int i = 0; i < kRounds; ++i) {
-    float weight[kLanes];
-    LoadFloats<true>(weight, params.weight, first_h + i * kSumLanes, size);
-    StoreFloats<true>(weight, smem_weight, first_h + i * kSumLanes, size);
+    LoadFloats<true>(weight[i], params.weight, first_h + i * kSumLanes, size);
   }
   Vec<T, kLanes> loaded[kRounds];
   const auto load_row = [&](int64_t row_idx) {
@@ -163,10 +161,8 @@ __global__ void __launch_bounds__(kHeldThreads, HeldCtasPerSm(kRounds / 4))
     const float inverse_rms = 1.0f / sqrtf(mean + params.epsilon);
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
-      float weight[kLanes];
-      LoadFloats<true>(weight, smem_weight, first_h + i * kSumLanes, size);
 #pragma unroll
-      for (int j = 0; j < kLanes; ++j) x[i][j] = (x[i][j] * inverse_rms) * weight[j];
+      for (int j = 0; j < kLanes; ++j) x[i][j] = (x[i][j] * inverse_rms) * weight[i][j];
       StoreFloats<true>(x[i], smem_x, first_h + i * kSumLanes, size);
     }
     if (row_idx + gridDim.x < num_rows) load_row(row_idx + gridDim.x);
@@ -191,12 +187,13 @@ Status LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
                            IsAligned(params.weight, 16) && IsAligned(params.gather, 16);
   const int num_rows = args.out.num_tokens();
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  if (has_vectors && params.gather != nullptr && num_channels <= 8 * kSumLanes) {
+  if (has_vectors && params.gather != nullptr &&
+      TakesHeld(num_rows, num_channels, limits.num_sms)) {
     const LaunchShape held{.grid = dim3(HeldGridSize(num_rows, num_channels, limits.num_sms)),
                            .num_threads = kHeldThreads,
-                           .smem_bytes = 2 * RowSmemBytes(num_channels, /*has_gather=*/false)};
+                           .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
     return Launch("rms_norm", limits, held, stream,
-                  num_channels <= 4 * kSumLanes ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
+                  num_channels <= kHeldChannels ? HeldRmsNormKernel<T, 4> : HeldRmsNormKernel<T, 8>,
                   params, num_rows);
   }
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows)),

@@ -52,9 +52,16 @@ int RowThreads(int num_rows, int num_sms);
 inline constexpr int kHeldThreads = 512;
 inline constexpr int kHeldChannels = kHeldThreads * kChunk;  // Of one chunk a thread.
 
-// Several CTAs share an SM, so that one's arithmetic covers another's barriers; registers for two
-// chunks a thread leave room for fewer.
-constexpr int HeldCtasPerSm(int num_chunks) { return num_chunks == 1 ? 3 : 1; }
+// Two CTAs share an SM, so that one's arithmetic covers another's barriers; registers for two
+// chunks a thread leave room for one.
+constexpr int HeldCtasPerSm(int num_chunks) { return num_chunks == 1 ? 2 : 1; }
+
+// Whether gathered rows are faster so than a CTA each. With one CTA an SM only while rows are few.
+inline bool TakesHeld(int num_rows, int num_channels, int num_sms) {
+  constexpr int kRowsPerSmMax = 16;
+  if (num_channels <= kHeldChannels) return true;
+  return num_channels <= 2 * kHeldChannels && num_rows <= kRowsPerSmMax * num_sms;
+}
 
 inline unsigned HeldGridSize(int num_rows, int num_channels, int num_sms) {
   const int ctas_per_sm = HeldCtasPerSm(CeilDiv(num_channels, kHeldChannels));

@@ -90,7 +90,7 @@ Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
   ordered_json json = {{"format", "comet"}};
   json.update(ConfigJson(checkpoint->config()));
   json["weights_bytes"] = checkpoint->num_bytes();
-  json["has_chat_template"] = !checkpoint->chat_template().empty();
+  json["has_chat_template"] = !checkpoint->chat_templates().empty();
   json["layers"] = std::move(layers);
   json["accuracy"] = std::move(accuracy);
   return json;
@@ -104,7 +104,7 @@ Result<ordered_json> DescribeGguf(const std::string& path) {
   ordered_json json = {{"format", "gguf"}};
   json.update(ConfigJson(source->config()));
   json["file_bytes"] = file.num_bytes();
-  json["has_chat_template"] = !source->chat_template().empty();
+  json["has_chat_template"] = !source->chat_templates().empty();
   json["tensor_types"] = num_tensors;
   return json;
 }

@@ -1,5 +1,6 @@
 #include "server/commands/quantize_plan.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -26,6 +27,7 @@ struct Plan {
   int64_t memory_free_bytes = 0;
   int64_t disk_bytes = 0;
   int64_t disk_free_bytes = -1;  // -1: no output was named.
+  bool is_tuned = false;
   QuantizeWork work;
   QuantizeRates rates;
   double seconds = 0.0;
@@ -74,6 +76,9 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
                       .num_sample_tokens = defaults.sample_tokens_max,
                       .num_held_out_tokens = defaults.calibration.held_out_tokens_max};
   plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
+  const int64_t tuning_bytes = TuningBytes(plan.shape.config, plan.calibration.window_tokens_max);
+  plan.is_tuned = tuning_bytes <= defaults.tuning_bytes_max;
+  if (plan.is_tuned) plan.memory_bytes = std::max(plan.memory_bytes, tuning_bytes);
   plan.memory_free_bytes = host.memory_free_bytes;
   plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
   plan.disk_free_bytes = FreeDiskBytes(options.output);
@@ -110,6 +115,10 @@ void PrintPlan(const Plan& plan) {
             "weights");
   PrintPart("error feedback", plan.work.feedback_ops, plan.rates.feedback_ops, "flop");
   PrintPart("inverses of Gram matrices", plan.work.factor_ops, plan.rates.factor_ops, "flop");
+  if (plan.is_tuned) {
+    std::printf(
+        "          This model is small enough for its scales to be tuned: that comes on top.\n");
+  }
   std::printf(
       "          Work is counted from the shape with %d calibration and %d held-out tokens; rates\n"
       "          were measured just now on this host with matrices of up to 1024 channels. "

@@ -106,6 +106,7 @@ Status Daemon::StartModel() {
   load.activation_bits = options_.activation_bits;
   load.kv_bits = options_.kv_bits;
   load.chat_template_file = options_.chat_template_file;
+  load.chat_template_name = options_.chat_template_name;
   load.backend = options_.backend;
   load.engine = options_.engine;
   COMET_ASSIGN_OR_RETURN(LoadedParts loaded, LoadParts(load));

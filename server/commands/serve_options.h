@@ -26,6 +26,7 @@ struct ServeOptions {
   std::string activation_bits = "auto";    // auto | mixed | 8 | float
   std::string kv_bits = "auto";            // auto, 4, 8, 16, 32 or K/V as in 8/4
   std::string chat_template_file;          // Empty: the model's own.
+  std::string chat_template_name;          // Empty: "default".
   std::string accuracy_check = "enforce";  // enforce | warn: of the checkpoint's own report.
   double perplexity_ratio_max = 2.0;       // Held-out perplexity over float; broken beyond.
   std::string host = "127.0.0.1";          // Of both listeners.

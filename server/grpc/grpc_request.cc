@@ -13,7 +13,9 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 
-// A later client's field would otherwise be dropped in silence. The messages nest three deep.
+}  // namespace
+
+// The messages nest three deep.
 Status CheckNoUnknownFields(const Message& message) {
   const Reflection& reflection = *message.GetReflection();
   const auto& unknown = reflection.GetUnknownFields(message);
@@ -35,6 +37,8 @@ Status CheckNoUnknownFields(const Message& message) {
   return Status::Ok();
 }
 
+namespace {
+
 SamplingParams ReadSampling(const v1::SamplingParams& message) {
   SamplingParams sampling;
   if (message.has_temperature()) sampling.temperature = message.temperature();
@@ -51,8 +55,11 @@ SamplingParams ReadSampling(const v1::SamplingParams& message) {
   return sampling;
 }
 
+}  // namespace
+
 Result<std::vector<int>> ReadConversation(const v1::Conversation& conversation,
-                                          const PromptBuilder& prompts) {
+                                          const PromptBuilder& prompts,
+                                          const PromptOptions& options) {
   std::vector<ChatMessage> messages;
   for (const v1::ChatMessage& message : conversation.messages()) {
     const std::string role = message.role() == "developer" ? "system" : message.role();
@@ -66,8 +73,10 @@ Result<std::vector<int>> ReadConversation(const v1::Conversation& conversation,
   if (messages.empty()) {
     return InvalidArgument("chat.messages: length is 0, expected at least 1");
   }
-  return prompts.FromMessages(messages);
+  return prompts.FromMessages(messages, options);
 }
+
+namespace {
 
 Result<std::vector<int>> ReadPrompt(const v1::GenerateRequest& message,
                                     const PromptBuilder& prompts) {

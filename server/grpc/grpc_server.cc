@@ -12,6 +12,7 @@
 #include "kernels/base/str_cat.h"
 #include "server/api/version.h"
 #include "server/grpc/generate_call.h"
+#include "server/grpc/tokenize_call.h"
 #include "server/http/http_message.h"
 
 namespace comet {
@@ -30,17 +31,28 @@ class CometService final : public v1::Comet::CallbackService {
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* call, const v1::GenerateRequest* message) override {
-    const auto sent = call->client_metadata().find("x-request-id");
-    const bool was_sent = sent != call->client_metadata().end();
-    const std::string sent_id =
-        was_sent ? std::string(sent->second.data(), sent->second.size()) : std::string();
-    const bool is_valid = IsRequestId(sent_id);
-    const auto reactor = std::make_shared<GenerateCall>(
-        context_, writers_, is_valid ? sent_id : request_ids_.Next(), *call, *message);
-    reactor->Start(was_sent && !is_valid
-                       ? InvalidArgument("x-request-id: expected 1 to 128 of A-Z a-z 0-9 . _ : -")
-                       : Status::Ok());
+    Status verdict;
+    std::string request_id = RequestIdOf(*call, verdict);
+    const auto reactor =
+        std::make_shared<GenerateCall>(context_, writers_, std::move(request_id), *call, *message);
+    reactor->Start(verdict);
     return reactor.get();
+  }
+
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call,
+                                     const v1::TokenizeRequest* message,
+                                     v1::TokenizeResponse* response) override {
+    Status verdict;
+    const std::string request_id = RequestIdOf(*call, verdict);
+    return StartTokenize(context_, request_id, verdict, *call, *message, *response);
+  }
+
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
+                                       const v1::DetokenizeRequest* message,
+                                       v1::DetokenizeResponse* response) override {
+    Status verdict;
+    const std::string request_id = RequestIdOf(*call, verdict);
+    return StartDetokenize(context_, request_id, verdict, *call, *message, *response);
   }
 
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* call,
@@ -61,6 +73,16 @@ class CometService final : public v1::Comet::CallbackService {
   }
 
  private:
+  // The client's, or one of ours; `verdict` says what is wrong with the client's.
+  std::string RequestIdOf(const grpc::CallbackServerContext& call, Status& verdict) {
+    const auto sent = call.client_metadata().find("x-request-id");
+    if (sent == call.client_metadata().end()) return request_ids_.Next();
+    std::string id(sent->second.data(), sent->second.size());
+    if (IsRequestId(id)) return id;
+    verdict = InvalidArgument("x-request-id: expected 1 to 128 of A-Z a-z 0-9 . _ : -");
+    return request_ids_.Next();
+  }
+
   const GrpcContext context_;
   WorkerPool writers_;
   RequestIds request_ids_;

@@ -90,7 +90,9 @@ ApiStatus ReadMessage(Field field, ChatMessage& out) {
   return {};
 }
 
-ApiStatus ReadMessages(Field field, ChatRequest& out) {
+}  // namespace
+
+ApiStatus ReadMessages(const FieldValue& field, std::vector<ChatMessage>& out) {
   if (!field.json.is_array()) {
     return FieldFault(field.param, StrCat("value is ", KindOf(field.json), ", expected an array"));
   }
@@ -103,10 +105,12 @@ ApiStatus ReadMessages(Field field, ChatRequest& out) {
     ChatMessage message;
     const FieldValue item{field.json[i], StrCat(field.param, "[", i, "]"), field.limits};
     if (ApiStatus outcome = ReadMessage(item, message); !outcome.ok()) return outcome;
-    out.messages.push_back(std::move(message));
+    out.push_back(std::move(message));
   }
   return {};
 }
+
+namespace {
 
 // {"type": "text"} is what happens anyway.
 ApiStatus ReadResponseFormat(Field field, ChatRequest&) {
@@ -127,7 +131,8 @@ ApiStatus AcceptAnyText(Field field, ChatRequest&) { return AcceptText(field); }
 using Rule = FieldRule<ChatRequest>;
 
 constexpr std::array kChatRules = {
-    Rule{"messages", ReadMessages},
+    Rule{"messages",
+         [](Field field, ChatRequest& out) { return ReadMessages(field, out.messages); }},
     Rule{"max_completion_tokens",
          [](Field field, ChatRequest& out) { return ReadOutputTokensMax(field, out); }},
     Rule{"logprobs",

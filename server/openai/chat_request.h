@@ -16,6 +16,9 @@ struct ChatRequest : GenerateFields {
   int num_top_logprobs = -1;  // -1: not given.
 };
 
+// An array of messages. Errors: as below.
+ApiStatus ReadMessages(const FieldValue& field, std::vector<ChatMessage>& out);
+
 // Errors: every field that is wrong, unknown, or of OpenAI's schema but not supported, by name.
 ApiStatus ParseChatRequest(const nlohmann::json& body, const ApiLimits& limits, ChatRequest& out);
 

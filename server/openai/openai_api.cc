@@ -30,6 +30,8 @@ void AddOpenAiRoutes(const OpenAiContext& context, Router& router) {
   };
   add("POST", "/v1/chat/completions", HandleChatCompletions);
   add("POST", "/v1/completions", HandleCompletions);
+  add("POST", "/tokenize", HandleTokenize);
+  add("POST", "/detokenize", HandleDetokenize);
   add("GET", "/v1/models", HandleListModels);
   add("GET", "/v1/models/*", HandleGetModel);
 }

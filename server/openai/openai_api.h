@@ -27,14 +27,16 @@ struct OpenAiContext {
   int64_t created = 0;  // When the model was loaded, in Unix seconds.
 };
 
-// Adds /v1/chat/completions, /v1/completions, /v1/models and /v1/models/{id}. `context` outlives
-// the router.
+// Adds /v1/chat/completions, /v1/completions, /v1/models, /v1/models/{id}, and vLLM's /tokenize and
+// /detokenize. `context` outlives the router.
 void AddOpenAiRoutes(const OpenAiContext& context, Router& router);
 
 // Endpoints. Coroutines of the connection's strand; bodies, templates and tokenizing go to the
 // workers.
 Task<ApiStatus> HandleChatCompletions(const OpenAiContext& context, HttpExchange& exchange);
 Task<ApiStatus> HandleCompletions(const OpenAiContext& context, HttpExchange& exchange);
+Task<ApiStatus> HandleTokenize(const OpenAiContext& context, HttpExchange& exchange);
+Task<ApiStatus> HandleDetokenize(const OpenAiContext& context, HttpExchange& exchange);
 Task<ApiStatus> HandleListModels(const OpenAiContext& context, HttpExchange& exchange);
 Task<ApiStatus> HandleGetModel(const OpenAiContext& context, HttpExchange& exchange);
 

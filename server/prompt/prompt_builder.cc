@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 namespace comet {
 namespace {
 
@@ -21,12 +19,12 @@ PromptBuilder::PromptBuilder(const Engine& engine)
       bos_token_(engine.tokenizer().TokenBytes(engine.tokenizer().vocabulary().bos_id, true)),
       eos_token_(engine.tokenizer().TokenBytes(engine.tokenizer().vocabulary().eos_id, true)) {}
 
-Result<std::vector<int>> PromptBuilder::FromText(std::string_view text) const {
-  return engine_.tokenizer().Encode(text, {.add_special = true, .parse_special = true});
+Result<std::vector<int>> PromptBuilder::FromText(std::string_view text, bool add_special) const {
+  return engine_.tokenizer().Encode(text, {.add_special = add_special, .parse_special = true});
 }
 
-Result<std::vector<int>> PromptBuilder::FromMessages(
-    const std::vector<ChatMessage>& messages) const {
+Result<std::vector<int>> PromptBuilder::FromMessages(const std::vector<ChatMessage>& messages,
+                                                     const PromptOptions& options) const {
   const ChatTemplate* chat_template = engine_.chat_template();
   if (chat_template == nullptr) {
     return FailedPrecondition("messages: the model has no chat template, expected a prompt");
@@ -38,7 +36,8 @@ Result<std::vector<int>> PromptBuilder::FromMessages(
     if (!message.name.empty()) entry["name"] = message.name;
     list.push_back(std::move(entry));
   }
-  values["add_generation_prompt"] = true;
+  values["tools"] = options.tools;
+  values["add_generation_prompt"] = options.add_generation_prompt;
   values["bos_token"] = bos_token_;
   values["eos_token"] = eos_token_;
   Result<std::string> rendered = chat_template->Render(values);
@@ -47,8 +46,8 @@ Result<std::vector<int>> PromptBuilder::FromMessages(
     return InvalidArgument(rendered.status().message());
   }
   COMET_ASSIGN_OR_RETURN(const std::string text, std::move(rendered));
-  // The template writes BOS itself where the model was trained with one.
-  return engine_.tokenizer().Encode(text, {.add_special = false, .parse_special = true});
+  return engine_.tokenizer().Encode(text,
+                                    {.add_special = options.add_special, .parse_special = true});
 }
 
 }  // namespace comet

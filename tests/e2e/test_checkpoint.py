@@ -29,7 +29,7 @@ def calibration(tmp_path_factory):
 
 def quantize_command(source, output, calibration):
     return [binary_path(), "quantize", str(source), "--output", str(output), "--calibration",
-            str(calibration), "--threads", "1", "--tuning-steps", "2"]
+            str(calibration), "--threads", "1", "--tuning-steps", "0"]
 
 
 @pytest.fixture(scope="module")

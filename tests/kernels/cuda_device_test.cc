@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/make_backend.h"
 
 namespace comet {
@@ -55,6 +56,52 @@ TEST_F(CudaDeviceTest, TooLargeAnAllocationNamesBothSizes) {
   EXPECT_NE(status.message().find(std::to_string(num_bytes)), std::string::npos);
   EXPECT_NE(status.message().find("bytes free"), std::string::npos);
   EXPECT_TRUE(backend_.device->Allocate(1024).ok());
+}
+
+TEST_F(CudaDeviceTest, AGraphReplaysWhatItCaptured) {
+  const std::unique_ptr<CudaDevice> device = CudaDevice::Create(/*device_idx=*/0).value();
+  std::vector<uint8_t> bytes(1000, 7);
+  const DeviceBuffer buffer = device->Allocate(1000).value();
+
+  const CudaGraph graph = CudaGraph::Capture(device->stream(), [&] {
+                            return device->FillZero(buffer.data(), 1000);
+                          }).value();
+  ASSERT_EQ(device->CopyToDevice(buffer.data(), bytes.data(), 1000), Status::Ok());
+  ASSERT_EQ(graph.Launch(device->stream()), Status::Ok());
+  ASSERT_EQ(device->CopyToHost(bytes.data(), buffer.data(), 1000), Status::Ok());
+
+  EXPECT_EQ(bytes, std::vector<uint8_t>(1000, 0));
+}
+
+TEST_F(CudaDeviceTest, AFailedCaptureLeavesTheStreamUsable) {
+  const std::unique_ptr<CudaDevice> device = CudaDevice::Create(/*device_idx=*/0).value();
+  const DeviceBuffer buffer = device->Allocate(1000).value();
+
+  const Status refused =
+      CudaGraph::Capture(device->stream(), [] { return InvalidArgument("not this"); }).status();
+  const Status waited =
+      CudaGraph::Capture(device->stream(), [&] { return device->Synchronize(); }).status();
+
+  EXPECT_EQ(refused, InvalidArgument("not this"));
+  EXPECT_EQ(waited.code(), StatusCode::kInternal) << waited;
+  EXPECT_EQ(device->FillZero(buffer.data(), 1000), Status::Ok());
+  EXPECT_EQ(device->Synchronize(), Status::Ok());
+}
+
+TEST_F(CudaDeviceTest, EventsMeasureWhatLiesBetweenThem) {
+  const std::unique_ptr<CudaDevice> device = CudaDevice::Create(/*device_idx=*/0).value();
+  constexpr int64_t kNumBytes = 256 << 20;
+  const DeviceBuffer buffer = device->Allocate(kNumBytes).value();
+  const CudaEvent begin = CudaEvent::Create().value();
+  const CudaEvent end = CudaEvent::Create().value();
+
+  ASSERT_EQ(begin.Record(device->stream()), Status::Ok());
+  ASSERT_EQ(device->FillZero(buffer.data(), kNumBytes), Status::Ok());
+  ASSERT_EQ(end.Record(device->stream()), Status::Ok());
+
+  const double us = end.MicrosecondsSince(begin).value();
+  EXPECT_GT(us, 20.0);  // No card writes 13 TB/s.
+  EXPECT_LT(us, 1e6);
 }
 
 TEST_F(CudaDeviceTest, AnOpWithoutAKernelNamesOpShapeAndDevice) {

@@ -48,7 +48,10 @@ std::vector<Case> Cases() {
                                                    {65, 4096},
                                                    {300, 1536},
                                                    {2, 8192},
-                                                   {600, 72}}) {
+                                                   {600, 72},
+                                                   {140, 4104},
+                                                   {3, 18432},
+                                                   {20, 16392}}) {
       cases.push_back({mode, num_tokens, num_channels, num_channels / 256 * 128, true});
     }
     for (const int num_tokens : {0, 1, 7, 8, 9, 40}) cases.push_back({mode, num_tokens, 172, 128});

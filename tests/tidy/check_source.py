@@ -19,7 +19,8 @@ TOP_LEVEL = {
 UNTRACKED = {"build", "models"}  # What the scripts make; ignored by git.
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
-PROJECT_PREFIXES = ("kernels/", "engine/", "server/", "proto/", "tests/", "comet/v1/")
+PROJECT_PREFIXES = ("kernels/", "engine/", "server/", "proto/", "tests/", "comet/v1/",
+                    "sentencepiece/")
 LINE_RULES = (
     # (what, pattern, prefixes where it is allowed)
     ("a CUDA header outside kernels/cuda", re.compile(r'#\s*include\s+<(cuda|cublas|nccl)'),

@@ -7,6 +7,8 @@
 #include <limits>
 
 #include "engine/loader/checkpoint_writer.h"
+#include "engine/loader/gguf_file.h"
+#include "engine/loader/text_files.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/test_files.h"
@@ -81,7 +83,7 @@ struct WriteOptions {
   bool tied = true;
   bool has_bias = false;
   bool may_replace = false;
-  std::string chat_template = "{{ messages }}";
+  std::vector<NamedTemplate> chat_templates = {{"default", "{{ messages }}"}};
   int layers_written = 2;
   int8_t bad_step = 0;     // Replaces a step of layer 1 when not 0.
   int32_t bad_gather = 0;  // Replaces an entry of layer 1's o_proj gather when not 0.
@@ -109,7 +111,7 @@ Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = 
   if (!options.tied) {
     COMET_RETURN_IF_ERROR(writer->WriteEmbedding(std::vector<Half>(10 * 192, Half{0x3c00})));
   }
-  return writer->Finish(SmallVocabulary(), options.chat_template, "{}\n");
+  return writer->Finish(SmallVocabulary(), options.chat_templates, "{}\n");
 }
 
 void ExpectDataLoss(const std::string& folder, const std::string& in_message) {
@@ -144,7 +146,8 @@ TEST(Checkpoint, OpensWhatWasWritten) {
   EXPECT_EQ(config.rope.factor, 8.0);
   EXPECT_EQ(config.eos_ids, expected.eos_ids);
   EXPECT_EQ((*checkpoint)->vocabulary().pieces, SmallVocabulary().pieces);
-  EXPECT_EQ((*checkpoint)->chat_template(), "{{ messages }}");
+  EXPECT_EQ((*checkpoint)->chat_templates(),
+            (std::vector<NamedTemplate>{{"default", "{{ messages }}"}}));
   EXPECT_EQ((*checkpoint)->lm_head().codes.as<int8_t>()[5], 3);
   EXPECT_TRUE((*checkpoint)->embedding().is_present());
   EXPECT_EQ((*checkpoint)->final_norm().as<float>()[0], 1.0f);
@@ -203,12 +206,13 @@ TEST(Checkpoint, ReplacesOnlyWhenAsked) {
   const std::string folder = temp.PathOf("model");
   ASSERT_TRUE(WriteCheckpoint(folder).ok());
 
-  const Status refused = WriteCheckpoint(folder, {.chat_template = "second"});
-  const Status replaced = WriteCheckpoint(folder, {.may_replace = true, .chat_template = "third"});
+  const Status refused = WriteCheckpoint(folder, {.chat_templates = {{"default", "second"}}});
+  const Status replaced =
+      WriteCheckpoint(folder, {.may_replace = true, .chat_templates = {{"default", "third"}}});
 
   EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition);
   EXPECT_TRUE(replaced.ok()) << replaced;
-  EXPECT_EQ((*Checkpoint::Open(folder))->chat_template(), "third");
+  EXPECT_EQ((*Checkpoint::Open(folder))->chat_templates().at(0).source, "third");
   EXPECT_EQ(std::distance(fs::directory_iterator(temp.PathOf("")), fs::directory_iterator()), 1);
 }
 
@@ -240,12 +244,44 @@ TEST(Checkpoint, MissingFilesAreNotFound) {
 
 TEST(Checkpoint, MayLackAChatTemplate) {
   const TempFolder temp;
-  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_template = ""}).ok());
+  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_templates = {}}).ok());
 
   const auto checkpoint = Checkpoint::Open(temp.PathOf("model"));
 
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  EXPECT_EQ((*checkpoint)->chat_template(), "");
+  EXPECT_TRUE((*checkpoint)->chat_templates().empty());
+}
+
+TEST(Checkpoint, KeepsNamedTemplatesDefaultFirst) {
+  const TempFolder temp;
+  const std::vector<NamedTemplate> templates = {{"default", "d"}, {"rag", "r"}, {"tool_use", "t"}};
+  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.chat_templates = templates}).ok());
+
+  const auto checkpoint = Checkpoint::Open(temp.PathOf("model"));
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->chat_templates(), templates);
+}
+
+TEST(GgufTemplates, AreReadByName) {
+  const TempFolder temp;
+  GgufBuilder builder;
+  builder.Head(0, 3)
+      .String("tokenizer.chat_template.tool_use", "t")
+      .String("tokenizer.chat_templates", "not one")
+      .String("tokenizer.chat_template", "d");
+  WriteBytes(temp.PathOf("f.gguf"), builder.bytes());
+  WriteBytes(temp.PathOf("bad.gguf"),
+             GgufBuilder().Head(0, 1).String("tokenizer.chat_template.a/b", "t").bytes());
+
+  const auto file = GgufFile::Open(temp.PathOf("f.gguf"));
+  const auto bad = GgufFile::Open(temp.PathOf("bad.gguf"));
+
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(ReadGgufTemplates(*file).value(),
+            (std::vector<NamedTemplate>{{"default", "d"}, {"tool_use", "t"}}));
+  ASSERT_TRUE(bad.ok()) << bad.status();
+  EXPECT_EQ(ReadGgufTemplates(*bad).status().code(), StatusCode::kDataLoss);
 }
 
 TEST(Checkpoint, RefusesWeightsThatKernelsCannotTake) {

@@ -99,7 +99,7 @@ TEST_F(SmolLm2, HasItsVocabularyAndTemplate) {
   EXPECT_EQ(vocabulary.eos_id, 2);
   EXPECT_EQ(vocabulary.unknown_id, 0);
   EXPECT_FALSE(vocabulary.add_bos);
-  EXPECT_NE(source_->chat_template().find("<|im_start|>"), std::string::npos);
+  EXPECT_NE(source_->chat_templates().at(0).source.find("<|im_start|>"), std::string::npos);
 }
 
 TEST_F(SmolLm2, LayerEqualsPythonsReading) {

@@ -54,7 +54,7 @@ class PlantedSource final : public FloatSource {
 
   const ModelConfig& config() const override { return config_; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
-  const std::string& chat_template() const override { return chat_template_; }
+  const std::vector<NamedTemplate>& chat_templates() const override { return chat_templates_; }
 
   Result<FloatLayer> ReadLayer(int layer_idx) override {
     Random random(options_.seed * 100 + static_cast<uint64_t>(layer_idx));
@@ -145,7 +145,7 @@ class PlantedSource final : public FloatSource {
   PlantedOptions options_;
   ModelConfig config_;
   Vocabulary vocabulary_;
-  std::string chat_template_;
+  std::vector<NamedTemplate> chat_templates_;
 };
 
 }  // namespace

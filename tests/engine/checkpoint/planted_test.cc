@@ -72,7 +72,7 @@ class PlantedTest : public testing::Test {
                           .calibration = {.window_tokens = 128, .tokens_max = 256},
                           .int4_share = kInt4Share,
                           .sample_tokens_max = 64,
-                          .tuning = {.num_steps = 2},
+                          .tuning = {.num_steps = 0},
                           .num_threads = 2},
                          {});
   }

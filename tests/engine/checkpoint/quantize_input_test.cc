@@ -33,7 +33,9 @@ class DamagedSource final : public FloatSource {
 
   const ModelConfig& config() const override { return config_; }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
-  const std::string& chat_template() const override { return source_.chat_template(); }
+  const std::vector<NamedTemplate>& chat_templates() const override {
+    return source_.chat_templates();
+  }
   Result<FloatLayer> ReadLayer(int layer_idx) override {
     Result<FloatLayer> layer = source_.ReadLayer(layer_idx);
     if (layer.ok() && damage_layer) damage_layer(layer_idx, *layer);
@@ -97,7 +99,8 @@ class QuantizeInputTest : public testing::Test {
     return QuantizeModel(*source_, backend_,
                          {.output = temp_.PathOf("model"),
                           .calibration_text = text,
-                          .calibration = {.window_tokens = 32, .tokens_max = 64}},
+                          .calibration = {.window_tokens = 32, .tokens_max = 64},
+                          .tuning = {.num_steps = 0}},
                          {})
         .status();
   }

@@ -57,12 +57,12 @@ void ExpectSurvivesRandomBytes(Vocabulary vocabulary) {
 
 TEST(TokenizerHostile, ByteLevelSurvivesRandomBytes) {
   COMET_NEED_TEST_DATA(kSmolLm2);
-  ExpectSurvivesRandomBytes(ReadTokenizerJson(TestDataPath(kSmolLm2), "smollm"));
+  ExpectSurvivesRandomBytes(LoadSmolLm2());
 }
 
 TEST(TokenizerHostile, SentencePieceSurvivesRandomBytes) {
   COMET_NEED_TEST_DATA(kLlama2);
-  ExpectSurvivesRandomBytes(ReadSentencePieceModel(TestDataPath(kLlama2)));
+  ExpectSurvivesRandomBytes(LoadLlama2Model());
 }
 
 TEST(TokenizerHostile, RandomVocabulariesAreRefusedOrWork) {
@@ -82,6 +82,17 @@ TEST(TokenizerHostile, RandomVocabulariesAreRefusedOrWork) {
       vocabulary.merges.push_back(vocabulary.pieces[random() % vocab_size] + " " +
                                   vocabulary.pieces[random() % vocab_size]);
     }
+    if (!vocabulary.merges.empty()) vocabulary.scores.clear();
+    if (vocab_size > 0 && i % 3 == 0) {
+      vocabulary.added_token_rules.push_back({.token_id = static_cast<int>(random() % vocab_size),
+                                              .strips_left = random() % 2 == 0,
+                                              .strips_right = random() % 2 == 0,
+                                              .is_whole_word = random() % 2 == 0,
+                                              .is_normalized = random() % 2 == 0});
+    }
+    vocabulary.normalizes_nfc = random() % 2 == 0;
+    vocabulary.add_space_prefix = random() % 2 == 0;
+    vocabulary.space_prefix = static_cast<SpacePrefix>(random() % 3);
     vocabulary.unknown_id = static_cast<int>(random() % 6) - 1;
 
     const auto tokenizer = Tokenizer::Create(vocabulary);

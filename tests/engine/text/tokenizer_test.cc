@@ -124,7 +124,7 @@ TEST(ByteLevelBpe, RoundTripsEveryByteSequence) {
 // The expected ids are those of Hugging Face's tokenizers 0.23, Digits before ByteLevel.
 TEST(ByteLevelBpe, DropsBytesWithoutTokenAndJoinsTheirNeighbours) {
   COMET_NEED_TEST_DATA(kSmolLm2);
-  const auto tokenizer = Make(ReadTokenizerJson(TestDataPath(kSmolLm2), "smollm"));
+  const auto tokenizer = Make(LoadSmolLm2());
 
   EXPECT_EQ(EncodePlain(*tokenizer, "\x04"), Ids{});
   EXPECT_EQ(EncodePlain(*tokenizer, "!\x04!"), Ids{10095});
@@ -135,7 +135,7 @@ TEST(ByteLevelBpe, DropsBytesWithoutTokenAndJoinsTheirNeighbours) {
 
 TEST(ByteLevelBpe, SmolLmCutsDigitsAndKeepsSpacesBeforeThemTogether) {
   COMET_NEED_TEST_DATA(kSmolLm2);
-  const auto tokenizer = Make(ReadTokenizerJson(TestDataPath(kSmolLm2), "smollm"));
+  const auto tokenizer = Make(LoadSmolLm2());
 
   EXPECT_EQ(EncodePlain(*tokenizer, "a   b  1 c\u180e d\u3000 e\u0085f"),
             (Ids{81, 256, 278, 256, 33, 265, 172, 250, 232, 287, 12109, 218, 297, 141, 223, 86}));
@@ -145,7 +145,7 @@ TEST(ByteLevelBpe, SmolLmCutsDigitsAndKeepsSpacesBeforeThemTogether) {
 
 TEST(ByteLevelBpe, EncodesAMegabyteWithoutBreaks) {
   COMET_NEED_TEST_DATA(kSmolLm2);
-  const auto tokenizer = Make(ReadTokenizerJson(TestDataPath(kSmolLm2), "smollm"));
+  const auto tokenizer = Make(LoadSmolLm2());
 
   for (const char c : {'a', ' ', '!', '\n'}) {
     const std::string text(1'000'000, c);
@@ -223,7 +223,7 @@ TEST(SentencePiece, JoinsAcrossWordsWhereAPieceDoes) {
 
 TEST(SentencePiece, ReadsEachInvalidByteAsReplacementCharacter) {
   COMET_NEED_TEST_DATA(kLlama2);
-  const auto tokenizer = Make(ReadSentencePieceModel(TestDataPath(kLlama2)));
+  const auto tokenizer = Make(LoadLlama2Model());
 
   // As Python's sentencepiece 0.2.3.
   EXPECT_EQ(EncodePlain(*tokenizer,
@@ -287,8 +287,8 @@ std::string Stream(const Tokenizer& tokenizer, const Ids& ids, bool continues_te
 
 TEST(StreamingDetokenizer, EqualsWholeDecodingOfRandomText) {
   COMET_NEED_TEST_DATA(kSmolLm2);
-  const auto smollm2 = Make(ReadTokenizerJson(TestDataPath(kSmolLm2), "smollm"));
-  const auto llama2 = Make(ReadSentencePieceModel(TestDataPath(kLlama2)));
+  const auto smollm2 = Make(LoadSmolLm2());
+  const auto llama2 = Make(LoadLlama2Model());
   std::mt19937 random(11);
 
   for (const Tokenizer* tokenizer : {smollm2.get(), llama2.get()}) {
@@ -305,7 +305,7 @@ TEST(StreamingDetokenizer, EqualsWholeDecodingOfRandomText) {
 
 TEST(StreamingDetokenizer, EqualsDecodingOfRandomTokensWithInvalidBytesReplaced) {
   COMET_NEED_TEST_DATA(kLlama2);
-  const auto tokenizer = Make(ReadSentencePieceModel(TestDataPath(kLlama2)));
+  const auto tokenizer = Make(LoadLlama2Model());
   std::mt19937 random(13);
 
   for (int i = 0; i < 500; ++i) {

@@ -6,17 +6,18 @@
 
 namespace comet {
 
-// Small readers that turn published tokenizer files into vocabularies for tests. They trust their
-// files and abort on a surprise.
+// The published vocabularies of the test data, each from each of its files. They abort on an error.
+// Files that were damaged on their way into the test data are repaired; see the .cc.
+Vocabulary LoadSmolLm2();
+Vocabulary LoadLlama2Json();
+Vocabulary LoadLlama2Model();
+Vocabulary LoadLlama3Tiktoken();
+Vocabulary LoadMistralV1();
+Vocabulary LoadMistralV3();
 
-// A byte-level `tokenizer.json`: vocabulary, merges, special tokens.
-Vocabulary ReadTokenizerJson(const std::string& path, const std::string& pre_tokenizer);
-
-// A SentencePiece `tokenizer.model`: pieces, scores, types.
-Vocabulary ReadSentencePieceModel(const std::string& path);
-
-// LLaMA-3's tiktoken text: a line a token, base64 and rank. The merges are found by encoding each
-// token with the tokens before it.
-Vocabulary ReadTiktoken(const std::string& path, const std::string& pre_tokenizer);
+inline constexpr char kSmolLm2File[] = "tokenizers/smollm2/tokenizer.json";
+inline constexpr char kLlama2JsonFile[] = "tokenizers/llama2/tokenizer.json";
+inline constexpr char kLlama2ModelFile[] = "tokenizers/llama2/tokenizer.model";
+inline constexpr char kLlama3File[] = "tokenizers/llama3/tokenizer.model";
 
 }  // namespace comet
