@@ -36,7 +36,9 @@ class RescaledSource final : public FloatSource {
 
   const ModelConfig& config() const override { return source_->config(); }
   const Vocabulary& vocabulary() const override { return source_->vocabulary(); }
-  const std::string& chat_template() const override { return source_->chat_template(); }
+  const std::vector<NamedTemplate>& chat_templates() const override {
+    return source_->chat_templates();
+  }
   Result<FloatLayer> ReadLayer(int layer_idx) override;
   Result<std::vector<float>> ReadEmbedding() override { return source_->ReadEmbedding(); }
   Result<std::vector<float>> ReadFinalNorm() override { return source_->ReadFinalNorm(); }
