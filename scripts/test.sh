@@ -37,7 +37,9 @@ scripts/build.sh --cpu release
 say "default model"
 gguf=$(scripts/fetch_model.sh)
 checkpoint=models/SmolLM2-135M-Instruct-comet
-[ -d "$checkpoint" ] || build/release/bin/comet quantize "$gguf" --output "$checkpoint"
+# Few tokens and steps: the tests judge what serves the checkpoint, not its quality.
+[ -d "$checkpoint" ] || build/release/bin/comet quantize "$gguf" --output "$checkpoint" \
+  --calibration-tokens 4096 --tuning-steps 2
 
 say "parsers, text and scheduler under ASan and UBSan"
 asan_targets=(comet_base_test comet_text_test comet_fuzz_corpus_test comet_checkpoint_test
