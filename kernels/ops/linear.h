@@ -60,6 +60,7 @@ class PackedLinear {
 // DTypes    y and residual f32 or f16, the same; float x f32 or f16.
 // Aliasing  y may be exactly residual; no other overlap.
 // Errors    kInvalidArgument: a shape, dtype or the pairing of input and weights is not as above.
+//           kUnimplemented (cuda): rows of x.codes are not at multiples of 16 bytes.
 // Source    QServe (arXiv:2405.04532) and COMET (arXiv:2410.12168) for the two-level weights.
 struct LinearArgs {
   TensorView y;
