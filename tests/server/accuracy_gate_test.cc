@@ -67,6 +67,15 @@ TEST_F(AccuracyGateTest, RefusesAPerplexityThatIsNoNumber) {
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
 }
 
+TEST_F(AccuracyGateTest, RefusesAPerplexityBelowOne) {
+  for (const char* perplexity : {"0", "-5", "0.99"}) {
+    const Status status = Judge(Report(Linear("0.05", "0.1"), HeldOut(perplexity, "12"))).status;
+
+    EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+    EXPECT_NE(status.message().find("perplexity_8"), std::string::npos) << status;
+  }
+}
+
 TEST_F(AccuracyGateTest, RefusesALayerWhoseOutputsWereNoNumbers) {
   const std::string report = Report(Linear("null", "0.1"), HeldOut("11", "12"));
 
