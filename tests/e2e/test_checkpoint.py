@@ -118,6 +118,7 @@ def test_serve_refuses_a_checkpoint_that_its_report_calls_broken(checkpoint, tmp
 
 def test_the_threshold_of_what_is_broken_is_an_option(checkpoint, tmp_path):
     def worsen(report):
+        report["held_out"]["predictions"] = 1000
         report["held_out"]["perplexity_8"] = 2.5 * report["held_out"]["perplexity_float"]
 
     model = damaged(checkpoint, tmp_path / "worse", worsen)
