@@ -88,6 +88,8 @@ def test_a_dry_run_tells_what_a_70b_takes_from_its_config_alone(tmp_path):
     plan = json.loads(done.stdout)
     assert plan["disk_bytes"] == pytest.approx(38e9, rel=0.02)
     assert 15e9 < plan["memory_bytes"] < 60e9
+    assert plan["memory_suffices"] == (plan["memory_bytes"] <= plan["memory_free_bytes"])
+    assert plan["disk_free_bytes"] is None and plan["disk_suffices"] is None  # No output was named.
     assert plan["seconds"] > 3600
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
