@@ -65,7 +65,8 @@ Result<std::vector<BenchShapes>> LoadShapes(const BenchOpsOptions& options) {
     groups.push_back(std::move(shapes));
   }
   if (!options.num_tokens.empty()) {
-    COMET_ASSIGN_OR_RETURN(const std::vector<int> num_tokens, ParseTokenCounts(options.num_tokens));
+    COMET_ASSIGN_OR_RETURN(const std::vector<int> num_tokens,
+                           ParseCounts(options.num_tokens, "a number of tokens"));
     for (BenchShapes& group : groups) group.num_tokens = num_tokens;
   }
   return groups;
@@ -120,12 +121,13 @@ Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOption
     return InvalidArgument(StrCat("bench: dtype is '", options.dtype, "', expected f16 or f32"));
   }
   const std::string default_channels = op == RowOp::kSiluMul ? "14336" : "4096";
-  COMET_ASSIGN_OR_RETURN(
-      const std::vector<int> channels,
-      ParseTokenCounts(options.shape.empty() ? default_channels : options.shape));
+  COMET_ASSIGN_OR_RETURN(const std::vector<int> channels,
+                         ParseCounts(options.shape.empty() ? default_channels : options.shape,
+                                     StrCat("a number of channels of ", options.op)));
   COMET_ASSIGN_OR_RETURN(
       const std::vector<int> num_tokens,
-      ParseTokenCounts(options.num_tokens.empty() ? kDefaultRowTokens : options.num_tokens));
+      ParseCounts(options.num_tokens.empty() ? kDefaultRowTokens : options.num_tokens,
+                  "a number of tokens"));
   BenchGroup group{.name = StrCat(options.op, ", ", options.dtype, ", ", options.policy),
                    .num_tokens = num_tokens,
                    .rows = {}};
