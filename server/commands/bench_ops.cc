@@ -115,11 +115,19 @@ Result<std::vector<BenchGroup>> MeasureProducts(OpBench& bench, WeightKind kind,
   return results;
 }
 
-Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOptions& options,
-                                            RowOp op) {
+Status CheckRowOptions(const BenchOpsOptions& options) {
+  if (!options.shapes.empty()) {
+    return InvalidArgument(StrCat("bench: shapes is '", options.shapes.front(), "', which ",
+                                  options.op, " has no use for, expected --shape CHANNELS"));
+  }
   if (options.dtype != "f16" && options.dtype != "f32") {
     return InvalidArgument(StrCat("bench: dtype is '", options.dtype, "', expected f16 or f32"));
   }
+  return Status::Ok();
+}
+
+Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOptions& options,
+                                            RowOp op) {
   const std::string default_channels = op == RowOp::kSiluMul ? "14336" : "4096";
   COMET_ASSIGN_OR_RETURN(const std::vector<int> channels,
                          ParseCounts(options.shape.empty() ? default_channels : options.shape,
@@ -184,6 +192,8 @@ Status RunBenchOps(const BenchOpsOptions& options) {
   std::vector<BenchShapes> shapes;
   if (kind.has_value()) {
     COMET_ASSIGN_OR_RETURN(shapes, LoadShapes(options));
+  } else {
+    COMET_RETURN_IF_ERROR(CheckRowOptions(options));
   }
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<OpBench> bench, MakeOpBench(bench_options));
   COMET_ASSIGN_OR_RETURN(const std::vector<BenchGroup> groups,

@@ -359,6 +359,10 @@ def test_a_port_in_use_is_told(daemon, flag, kind):
     (["serve", "--model", "/nowhere", "--port", "0"], 1, "/nowhere"),
     (["serve", "--config", "/nowhere.json"], 2, "/nowhere.json"),
     (["inspect", "/nowhere"], 1, "/nowhere"),
+    (["quantize", "x.gguf", "--output", "y", "--json"], 2, "--dry-run"),
+    (["bench", "ops", "--op", "gather", "--shapes", "x.json"], 2, "x.json"),
+    (["eval", "perplexity", "--model", "x", "--text", "y", "--windows", "-1"], 2, "--windows"),
+    (["eval", "choice", "--model", "x", "--limit", "-1", "y"], 2, "--limit"),
 ])
 def test_command_line_exit_codes(arguments, code, word):
     done = subprocess.run([binary_path(), *arguments], capture_output=True, text=True, timeout=60)
