@@ -1,13 +1,13 @@
 #include "server/commands/bench_ops.h"
 
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "engine/loader/output_file.h"
 #include "kernels/base/str_cat.h"
 #include "server/commands/bench_report.h"
 #include "server/commands/bench_shapes.h"
@@ -154,13 +154,6 @@ Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOption
   return std::vector<BenchGroup>{std::move(group)};
 }
 
-Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? Status::Ok() : InvalidArgument(StrCat("bench: cannot write ", path));
-}
-
 Status Report(const BenchOpsOptions& options, const BenchDevice& device,
               const std::vector<BenchGroup>& groups) {
   nlohmann::ordered_json json = {
@@ -169,12 +162,12 @@ Status Report(const BenchOpsOptions& options, const BenchDevice& device,
   const std::string text = json.dump(2) + "\n";
   std::printf("%s", (options.json == "-" ? text : BenchTable(device, groups)).c_str());
   if (!options.json.empty() && options.json != "-") {
-    COMET_RETURN_IF_ERROR(WriteFile(options.json, text));
+    COMET_RETURN_IF_ERROR(WriteTextFile(options.json, text));
   }
   if (options.svg.empty()) return Status::Ok();
   const std::string svg = BenchSvg(groups, "cublaslt_fp16");
   if (svg.empty()) return InvalidArgument("bench: nothing to draw, as no baseline was measured");
-  return WriteFile(options.svg, svg);
+  return WriteTextFile(options.svg, svg);
 }
 
 }  // namespace
