@@ -11,7 +11,12 @@ cp "$binary" "$folder/lib/comet"
 strip "$folder/lib/comet"
 # These belong to the host's C library: two of them in one process do not get along.
 host_libraries='^(ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libresolv)\.so'
-ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | while read -r library; do
+libraries=$(ldd "$binary")
+if grep 'not found' <<<"$libraries" >&2; then
+  echo "bundle: $binary needs the libraries above, which this host does not have" >&2
+  exit 1
+fi
+awk '$2 == "=>" && $3 ~ /^\// {print $3}' <<<"$libraries" | while read -r library; do
   [[ $(basename "$library") =~ $host_libraries ]] || cp -L "$library" "$folder/lib/"
 done
 cat > "$folder/comet" <<'START'

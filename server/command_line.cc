@@ -1,6 +1,7 @@
 #include "server/command_line.h"
 
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -82,10 +83,12 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       ->required();
   CLI::Option_group& job = *command.add_option_group("What to do");
   job.add_option("--output", options.output, "Checkpoint folder to write");
-  job.add_flag("--dry-run", options.dry_run,
-               "Print the memory, time and disk it would take, and write nothing");
+  CLI::Option* dry_run =
+      job.add_flag("--dry-run", options.dry_run,
+                   "Print the memory, time and disk it would take, and write nothing");
   job.require_option(1, 2);
-  command.add_flag("--json", options.json, "Of a dry run: one JSON object instead of the text");
+  command.add_flag("--json", options.json, "Of a dry run: one JSON object instead of the text")
+      ->needs(dry_run);
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
   command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
       ->capture_default_str();
@@ -180,6 +183,7 @@ void AddEvalPerplexity(CLI::App& eval, EvalPerplexityOptions& options) {
   command.add_option("--text", options.text, "Text file")->required();
   command.add_option("--context", options.context, "Tokens of a window")->capture_default_str();
   command.add_option("--windows", options.windows, "0: all that the text fills")
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()))
       ->capture_default_str();
   command.add_option("--svg", options.svg,
                      "Draw the checkpoint's error by layer into this file (as comet inspect does)");
@@ -203,6 +207,7 @@ void AddEvalChoice(CLI::App& eval, EvalChoiceOptions& options) {
           "    --setting A8/KV4 --setting Amixed/KV4 piqa.jsonl arc_easy.jsonl winogrande.jsonl")));
   command.add_option("files", options.files, "Files of items, one JSON object a line")->required();
   command.add_option("--limit", options.limit, "First items of each file; 0: all")
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()))
       ->capture_default_str();
   command
       .add_option("--normalise", options.normalisation,

@@ -15,22 +15,23 @@ namespace {
 constexpr int64_t kAccuracyBytesMax = 64 << 20;
 constexpr int kAccuracyDepth = 8;
 constexpr size_t kLayersMax = 4096;
+constexpr double kPerplexityMin = 1.0;  // Every prediction certain and right.
 
 // JSON has no NaN: a number that was none is written as null. A missing key is a fault.
-Result<double> NumberOrNan(const JsonReader& reader, std::string_view key) {
+Result<double> NumberOrNan(const JsonReader& reader, std::string_view key, double smallest) {
   constexpr double kLargest = std::numeric_limits<double>::max();
   for (const std::string& present : reader.Keys()) {
     if (present == key && !reader.Has(key)) return std::numeric_limits<double>::quiet_NaN();
   }
-  return reader.Number(key, -kLargest, kLargest);
+  return reader.Number(key, smallest, kLargest);
 }
 
 Result<LinearErrors> ParseLinear(const JsonReader& layer, std::string_view name) {
   COMET_ASSIGN_OR_RETURN(const JsonReader reader, layer.Object(name));
   LinearErrors errors;
-  COMET_ASSIGN_OR_RETURN(errors.weight, NumberOrNan(reader, "weight_error"));
-  COMET_ASSIGN_OR_RETURN(errors.output_8, NumberOrNan(reader, "output_error_8"));
-  COMET_ASSIGN_OR_RETURN(errors.output_mixed, NumberOrNan(reader, "output_error_mixed"));
+  COMET_ASSIGN_OR_RETURN(errors.weight, NumberOrNan(reader, "weight_error", 0.0));
+  COMET_ASSIGN_OR_RETURN(errors.output_8, NumberOrNan(reader, "output_error_8", 0.0));
+  COMET_ASSIGN_OR_RETURN(errors.output_mixed, NumberOrNan(reader, "output_error_mixed", 0.0));
   COMET_ASSIGN_OR_RETURN(errors.int4_share, reader.Number("int4_share", 0.0, 1.0));
   return errors;
 }
@@ -40,9 +41,9 @@ Result<HeldOutPerplexity> ParseHeldOut(const JsonReader& root) {
   HeldOutPerplexity held_out;
   COMET_ASSIGN_OR_RETURN(held_out.num_predictions,
                          reader.Int("predictions", 1, std::numeric_limits<int64_t>::max()));
-  COMET_ASSIGN_OR_RETURN(held_out.source, NumberOrNan(reader, "perplexity_float"));
-  COMET_ASSIGN_OR_RETURN(held_out.int8, NumberOrNan(reader, "perplexity_8"));
-  COMET_ASSIGN_OR_RETURN(held_out.mixed, NumberOrNan(reader, "perplexity_mixed"));
+  COMET_ASSIGN_OR_RETURN(held_out.source, NumberOrNan(reader, "perplexity_float", kPerplexityMin));
+  COMET_ASSIGN_OR_RETURN(held_out.int8, NumberOrNan(reader, "perplexity_8", kPerplexityMin));
+  COMET_ASSIGN_OR_RETURN(held_out.mixed, NumberOrNan(reader, "perplexity_mixed", kPerplexityMin));
   return held_out;
 }
 

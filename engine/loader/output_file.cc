@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "kernels/base/str_cat.h"
 
@@ -70,6 +71,13 @@ Status OutputFile::SyncAndClose() {
   if (sync_error != 0) return SystemError(path_, "fsync", sync_error);
   if (close_error != 0) return SystemError(path_, "close", close_error);
   return Status::Ok();
+}
+
+Status WriteTextFile(const std::string& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  return file ? Status::Ok() : Internal(StrCat(path, ": cannot be written"));
 }
 
 Result<std::unique_ptr<PartialFolder>> PartialFolder::Create(const std::string& folder,

@@ -38,6 +38,9 @@ class OutputFile {
   int descriptor_ = -1;
 };
 
+// A text file as a whole, in place of what is there. Errors: kInternal naming it.
+Status WriteTextFile(const std::string& path, std::string_view text);
+
 // A folder that appears under its name whole or not at all: files are written into a sibling
 // "<folder>.partial-XXXXXX", which Publish() makes durable and renames. Destroyed before that, it
 // removes what it wrote. Confined to one thread.

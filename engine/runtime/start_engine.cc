@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <thread>
 #include <utility>
@@ -14,7 +15,9 @@
 #include "engine/runtime/output_stream.h"
 #include "engine/runtime/request_check.h"
 #include "engine/runtime/step_loop.h"
+#include "engine/sampling/sample_rows.h"
 #include "engine/sampling/sampler.h"
+#include "engine/sampling/sequence_sampling.h"
 #include "kernels/base/check.h"
 #include "kernels/base/random.h"
 #include "kernels/base/str_cat.h"
@@ -64,6 +67,29 @@ std::vector<int> EndOfGenerationIds(const Tokenizer& tokenizer, const ModelConfi
 uint64_t RandomBits() {
   std::random_device device;
   return uint64_t{device()} << 32 | device();
+}
+
+// Runs one step of one token and samples from it, so that a kernel that is missing is found at the
+// start and not by the first request. The token goes into page 0, which no sequence holds yet; what
+// is in a free page is never read.
+Status WarmUp(Model& model, Sampler& sampler, const ModelLimits& limits) {
+  const std::vector<int> token_ids = {0};
+  const std::vector<int> query_start = {0, 1};
+  const std::vector<int> context_length = {1};
+  const std::vector<int> page_table(static_cast<size_t>(limits.pages_per_sequence_max), 0);
+  const std::vector<int> logits_rows = {0};
+  const StepInput step{.token_ids = token_ids,
+                       .query_start = query_start,
+                       .context_length = context_length,
+                       .page_table = page_table,
+                       .logits_rows = logits_rows};
+  SampleRows rows;
+  rows.Reserve(1);
+  rows.Add(SequenceSampling(std::make_shared<const SamplingParams>(), /*seed=*/0, /*choice_idx=*/0,
+                            /*num_top_logprobs=*/-1, token_ids));
+  COMET_ASSIGN_OR_RETURN(const TensorView logits, model.Forward(step));
+  // What it samples is not looked at: logits that are not finite are an answer's fault.
+  return sampler.Run(rows, logits).status();
 }
 
 // The engine of one model on one device of this process.
@@ -176,6 +202,10 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
                       {.rows_max = resolved.scheduler.running_sequences_max,
                        .vocab_size = parts.model->config().vocab_size,
                        .history_tokens_max = HistoryTokensMax(resolved, model, limits)}));
+  const Status warm_up = WarmUp(*parts.model, *sampler, limits);
+  if (!warm_up.ok()) {
+    return Status(warm_up.code(), StrCat("engine: its first step failed: ", warm_up.message()));
+  }
   return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(std::move(parts), limits, resolved,
                                                                std::move(sampler), observer));
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
 #include <optional>
 #include <sstream>
 #include <string_view>
@@ -12,8 +11,6 @@
 
 namespace comet {
 namespace {
-
-constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 
 std::optional<int64_t> ReadNumber(const std::string& path) {
   std::ifstream file(path);
@@ -110,8 +107,8 @@ HostLimits ReadHostLimits(const std::string& root) {
   const std::optional<int64_t> total = ReadField(meminfo, "MemTotal:");
   const std::optional<int64_t> available = ReadField(meminfo, "MemAvailable:");
   HostLimits limits;
-  limits.memory_total_bytes = total ? *total * kKib : kUnlimited;
-  limits.memory_free_bytes = available ? *available * kKib : kUnlimited;
+  limits.memory_total_bytes = total ? *total * kKib : kMemoryUnlimited;
+  limits.memory_free_bytes = available ? *available * kKib : kMemoryUnlimited;
   for (const MemoryFiles& files : kMemoryFiles) LimitMemory(root, files, limits);
   limits.num_cpus = std::max(1, std::min(AffinityCpus(), QuotaCpus(root)));
   return limits;

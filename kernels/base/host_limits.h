@@ -1,9 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace comet {
+
+// Of memory: nothing that can be read limits it, so how much there is is unknown.
+inline constexpr int64_t kMemoryUnlimited = std::numeric_limits<int64_t>::max();
 
 // What this process may use of its host: the smallest of the machine, the affinity mask and every
 // control group above the process. Thread-safe.

@@ -5,10 +5,11 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 
+#include "engine/loader/output_file.h"
 #include "kernels/base/str_cat.h"
+#include "server/commands/svg_text.h"
 
 namespace comet {
 namespace {
@@ -30,24 +31,6 @@ std::string Number(double value) {
   return text;
 }
 
-std::string Escape(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '&') {
-      escaped += "&amp;";
-    } else if (c == '<') {
-      escaped += "&lt;";
-    } else if (c == '>') {
-      escaped += "&gt;";
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      escaped += ' ';
-    } else {
-      escaped += c;
-    }
-  }
-  return escaped;
-}
-
 // Draws shapes at pixel positions.
 class Canvas {
  public:
@@ -60,7 +43,7 @@ class Canvas {
 
   void Text(double x, double y, std::string_view anchor, std::string_view text, int size = 13) {
     svg_ += StrCat("<text x=\"", Number(x), "\" y=\"", Number(y), "\" text-anchor=\"", anchor,
-                   "\" font-size=\"", size, "\" fill=\"#222\">", Escape(text), "</text>\n");
+                   "\" font-size=\"", size, "\" fill=\"#222\">", EscapeSvg(text), "</text>\n");
   }
   void Line(double x0, double y0, double x1, double y1, std::string_view colour, double width) {
     svg_ += StrCat("<line x1=\"", Number(x0), "\" y1=\"", Number(y0), "\" x2=\"", Number(x1),
@@ -214,10 +197,7 @@ Status WriteAccuracyChart(const std::string& folder, const std::string& file) {
   const std::filesystem::path path(folder);
   const std::string title =
       (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out << AccuracyChart(accuracy, title);
-  out.close();
-  return out ? Status::Ok() : Internal(StrCat("svg: cannot write ", file));
+  return WriteTextFile(file, AccuracyChart(accuracy, title));
 }
 
 }  // namespace comet

@@ -36,6 +36,7 @@ AccuracyVerdict JudgeReport(const std::string& model, const AccuracyFile& accura
                                                 "), expected finite numbers")),
             .perplexity_ratio = std::nullopt};
   }
+  if (accuracy.held_out->num_predictions < kJudgedPredictionsMin) return {};
   if (ratio > ratio_max) {
     return {.status = FailedPrecondition(StrCat(model, ": held-out perplexity is ", perplexity,
                                                 ", ", ratio, " times the float model's ",

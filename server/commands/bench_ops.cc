@@ -1,13 +1,13 @@
 #include "server/commands/bench_ops.h"
 
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "engine/loader/output_file.h"
 #include "kernels/base/str_cat.h"
 #include "server/commands/bench_report.h"
 #include "server/commands/bench_shapes.h"
@@ -65,7 +65,8 @@ Result<std::vector<BenchShapes>> LoadShapes(const BenchOpsOptions& options) {
     groups.push_back(std::move(shapes));
   }
   if (!options.num_tokens.empty()) {
-    COMET_ASSIGN_OR_RETURN(const std::vector<int> num_tokens, ParseTokenCounts(options.num_tokens));
+    COMET_ASSIGN_OR_RETURN(const std::vector<int> num_tokens,
+                           ParseCounts(options.num_tokens, "a number of tokens"));
     for (BenchShapes& group : groups) group.num_tokens = num_tokens;
   }
   return groups;
@@ -114,18 +115,27 @@ Result<std::vector<BenchGroup>> MeasureProducts(OpBench& bench, WeightKind kind,
   return results;
 }
 
-Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOptions& options,
-                                            RowOp op) {
+Status CheckRowOptions(const BenchOpsOptions& options) {
+  if (!options.shapes.empty()) {
+    return InvalidArgument(StrCat("bench: shapes is '", options.shapes.front(), "', which ",
+                                  options.op, " has no use for, expected --shape CHANNELS"));
+  }
   if (options.dtype != "f16" && options.dtype != "f32") {
     return InvalidArgument(StrCat("bench: dtype is '", options.dtype, "', expected f16 or f32"));
   }
+  return Status::Ok();
+}
+
+Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOptions& options,
+                                            RowOp op) {
   const std::string default_channels = op == RowOp::kSiluMul ? "14336" : "4096";
-  COMET_ASSIGN_OR_RETURN(
-      const std::vector<int> channels,
-      ParseTokenCounts(options.shape.empty() ? default_channels : options.shape));
+  COMET_ASSIGN_OR_RETURN(const std::vector<int> channels,
+                         ParseCounts(options.shape.empty() ? default_channels : options.shape,
+                                     StrCat("a number of channels of ", options.op)));
   COMET_ASSIGN_OR_RETURN(
       const std::vector<int> num_tokens,
-      ParseTokenCounts(options.num_tokens.empty() ? kDefaultRowTokens : options.num_tokens));
+      ParseCounts(options.num_tokens.empty() ? kDefaultRowTokens : options.num_tokens,
+                  "a number of tokens"));
   BenchGroup group{.name = StrCat(options.op, ", ", options.dtype, ", ", options.policy),
                    .num_tokens = num_tokens,
                    .rows = {}};
@@ -144,13 +154,6 @@ Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOption
   return std::vector<BenchGroup>{std::move(group)};
 }
 
-Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file ? Status::Ok() : InvalidArgument(StrCat("bench: cannot write ", path));
-}
-
 Status Report(const BenchOpsOptions& options, const BenchDevice& device,
               const std::vector<BenchGroup>& groups) {
   nlohmann::ordered_json json = {
@@ -159,12 +162,12 @@ Status Report(const BenchOpsOptions& options, const BenchDevice& device,
   const std::string text = json.dump(2) + "\n";
   std::printf("%s", (options.json == "-" ? text : BenchTable(device, groups)).c_str());
   if (!options.json.empty() && options.json != "-") {
-    COMET_RETURN_IF_ERROR(WriteFile(options.json, text));
+    COMET_RETURN_IF_ERROR(WriteTextFile(options.json, text));
   }
   if (options.svg.empty()) return Status::Ok();
   const std::string svg = BenchSvg(groups, "cublaslt_fp16");
   if (svg.empty()) return InvalidArgument("bench: nothing to draw, as no baseline was measured");
-  return WriteFile(options.svg, svg);
+  return WriteTextFile(options.svg, svg);
 }
 
 }  // namespace
@@ -182,6 +185,8 @@ Status RunBenchOps(const BenchOpsOptions& options) {
   std::vector<BenchShapes> shapes;
   if (kind.has_value()) {
     COMET_ASSIGN_OR_RETURN(shapes, LoadShapes(options));
+  } else {
+    COMET_RETURN_IF_ERROR(CheckRowOptions(options));
   }
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<OpBench> bench, MakeOpBench(bench_options));
   COMET_ASSIGN_OR_RETURN(const std::vector<BenchGroup> groups,

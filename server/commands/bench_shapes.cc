@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kFileBytesMax = 1 << 20;
 constexpr int kChannelsMax = 1 << 20;
-constexpr int kTokensMax = 1 << 20;
+constexpr int kCountMax = 1 << 20;  // Of tokens, or of a row op's channels.
 constexpr size_t kShapesMax = 1000;
 constexpr size_t kTokenCountsMax = 64;
 
@@ -57,7 +57,7 @@ Result<BenchShapes> ParseBenchShapes(const std::string& source, const std::strin
   BenchShapes shapes;
   COMET_ASSIGN_OR_RETURN(shapes.name, AsArgument(reader.String("name")));
   COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> counts,
-                         AsArgument(reader.Ints("num_tokens", 1, kTokensMax, kTokenCountsMax)));
+                         AsArgument(reader.Ints("num_tokens", 1, kCountMax, kTokenCountsMax)));
   for (const int64_t count : counts) shapes.num_tokens.push_back(static_cast<int>(count));
   COMET_ASSIGN_OR_RETURN(const std::vector<JsonReader> rows,
                          AsArgument(reader.Objects("shapes", kShapesMax)));
@@ -91,13 +91,12 @@ Result<BenchShape> ParseBenchShape(const std::string& text) {
   return shape;
 }
 
-Result<std::vector<int>> ParseTokenCounts(const std::string& text) {
+Result<std::vector<int>> ParseCounts(const std::string& text, std::string_view what) {
   std::vector<int> counts;
   std::string_view rest = text;
   while (true) {
     const size_t comma = rest.find(',');
-    COMET_ASSIGN_OR_RETURN(const int count,
-                           ParseCount(rest.substr(0, comma), kTokensMax, "a number of tokens"));
+    COMET_ASSIGN_OR_RETURN(const int count, ParseCount(rest.substr(0, comma), kCountMax, what));
     counts.push_back(count);
     if (comma == std::string_view::npos) return counts;
     rest.remove_prefix(comma + 1);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/base/status.h"
@@ -28,7 +29,7 @@ Result<BenchShapes> ParseBenchShapes(const std::string& source, const std::strin
 
 // "28672x4096": outputs x inputs.
 Result<BenchShape> ParseBenchShape(const std::string& text);
-// "1,16,256", ascending order not needed.
-Result<std::vector<int>> ParseTokenCounts(const std::string& text);
+// "1,16,256", ascending order not needed; `what` names one of them in the message.
+Result<std::vector<int>> ParseCounts(const std::string& text, std::string_view what);
 
 }  // namespace comet

@@ -9,6 +9,7 @@
 
 #include "kernels/base/str_cat.h"
 #include "server/commands/bench_report.h"
+#include "server/commands/svg_text.h"
 
 namespace comet {
 namespace {
@@ -43,19 +44,6 @@ struct Line {
   std::vsnprintf(text, sizeof(text), format, arguments);
   va_end(arguments);
   return text;
-}
-
-std::string Escape(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    switch (c) {
-      case '&': escaped += "&amp;"; break;
-      case '<': escaped += "&lt;"; break;
-      case '>': escaped += "&gt;"; break;
-      default: escaped += c;
-    }
-  }
-  return escaped;
 }
 
 // Equal shapes of several models are one line.
@@ -124,7 +112,7 @@ class Panel {
 
 std::string Axes(const Panel& panel, const BenchGroup& group, double top, std::string_view title) {
   std::string svg = Format("<text x=\"%.0f\" y=\"%.0f\" font-size=\"16\">%s</text>\n", kLeft,
-                           top + 28, Escape(title).c_str());
+                           top + 28, EscapeSvg(title).c_str());
   for (double speedup = 0; speedup <= panel.speedup_max() + 1e-9; speedup += 0.5) {
     const bool is_one = std::fabs(speedup - 1) < 1e-9;
     const double y = panel.Y(speedup);
@@ -157,7 +145,7 @@ std::string DrawPanel(const BenchGroup& group, std::string_view kernel, double t
         Format("<line x1=\"%.0f\" y1=\"%.1f\" x2=\"%.0f\" y2=\"%.1f\" %s/>\n", kWidth - kRight + 16,
                legend_y - 4, kWidth - kRight + 40, legend_y - 4, style.c_str());
     svg += Format("<text x=\"%.0f\" y=\"%.1f\" font-size=\"10\">%s</text>\n", kWidth - kRight + 46,
-                  legend_y, Escape(name).c_str());
+                  legend_y, EscapeSvg(name).c_str());
     legend_y += kLegendLine;
   };
   for (size_t i = 0; i < lines.size(); ++i) {

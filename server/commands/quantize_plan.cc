@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -24,14 +25,20 @@ struct Plan {
   CalibrationSize calibration;
   int num_threads = 1;
   int64_t memory_bytes = 0;
-  int64_t memory_free_bytes = 0;
+  std::optional<int64_t> memory_free_bytes;  // Absent: the host doesn't tell.
   int64_t disk_bytes = 0;
-  int64_t disk_free_bytes = -1;  // -1: no output was named.
+  std::optional<int64_t> disk_free_bytes;  // Absent: no output was named, or its disk doesn't tell.
   bool is_tuned = false;
   QuantizeWork work;
   QuantizeRates rates;
   double seconds = 0.0;
 };
+
+// Whether what is needed fits into what is free, where that is known.
+std::optional<bool> Suffices(int64_t needed_bytes, std::optional<int64_t> free_bytes) {
+  if (!free_bytes) return std::nullopt;
+  return needed_bytes <= *free_bytes;
+}
 
 std::string Gigabytes(int64_t bytes) {
   char text[32];
@@ -52,16 +59,17 @@ std::string Duration(double seconds) {
 }
 
 // Of the folder that the output would appear in, or of what exists above it.
-int64_t FreeDiskBytes(const std::string& output) {
+std::optional<int64_t> FreeDiskBytes(const std::string& output) {
   namespace fs = std::filesystem;
-  if (output.empty()) return -1;
+  if (output.empty()) return std::nullopt;
   std::error_code error;
   fs::path folder = fs::absolute(output, error).parent_path();
   while (!folder.empty() && folder != folder.root_path() && !fs::exists(folder, error)) {
     folder = folder.parent_path();
   }
   const fs::space_info space = fs::space(folder, error);
-  return error ? -1 : static_cast<int64_t>(space.available);
+  if (error) return std::nullopt;
+  return static_cast<int64_t>(space.available);
 }
 
 Result<Plan> MakePlan(const QuantizeOptions& options) {
@@ -79,7 +87,7 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
   const int64_t tuning_bytes = TuningBytes(plan.shape.config, plan.calibration.window_tokens_max);
   plan.is_tuned = tuning_bytes <= defaults.tuning_bytes_max;
   if (plan.is_tuned) plan.memory_bytes = std::max(plan.memory_bytes, tuning_bytes);
-  plan.memory_free_bytes = host.memory_free_bytes;
+  if (host.memory_free_bytes != kMemoryUnlimited) plan.memory_free_bytes = host.memory_free_bytes;
   plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
   plan.disk_free_bytes = FreeDiskBytes(options.output);
 
@@ -100,13 +108,16 @@ void PrintPlan(const Plan& plan) {
   std::printf("model     %s, %d layers, hidden %d, FFN %d, %d heads, %d KV heads, vocabulary %d\n",
               config.name.c_str(), config.num_layers, config.hidden_size, config.ffn_size,
               config.num_heads, config.num_kv_heads, config.vocab_size);
-  std::printf("memory    %s at the peak; this host has %s free%s\n",
-              Gigabytes(plan.memory_bytes).c_str(), Gigabytes(plan.memory_free_bytes).c_str(),
-              plan.memory_bytes > plan.memory_free_bytes ? ": it would be refused" : "");
+  std::printf("memory    %s at the peak; this host's free memory is %s%s\n",
+              Gigabytes(plan.memory_bytes).c_str(),
+              plan.memory_free_bytes ? Gigabytes(*plan.memory_free_bytes).c_str() : "unknown",
+              Suffices(plan.memory_bytes, plan.memory_free_bytes).value_or(true)
+                  ? ""
+                  : ": it would be refused");
   std::printf("disk      %s", Gigabytes(plan.disk_bytes).c_str());
-  if (plan.disk_free_bytes >= 0) {
-    std::printf("; %s are free%s", Gigabytes(plan.disk_free_bytes).c_str(),
-                plan.disk_bytes > plan.disk_free_bytes ? ": not enough" : "");
+  if (plan.disk_free_bytes) {
+    std::printf("; %s are free%s", Gigabytes(*plan.disk_free_bytes).c_str(),
+                plan.disk_bytes > *plan.disk_free_bytes ? ": not enough" : "");
   }
   std::printf("\ntime      about %s on %d threads, of\n", Duration(plan.seconds).c_str(),
               plan.num_threads);
@@ -127,6 +138,12 @@ void PrintPlan(const Plan& plan) {
       plan.calibration.num_tokens, plan.calibration.num_held_out_tokens);
 }
 
+// What is unknown is null.
+template <typename T>
+nlohmann::ordered_json OrNull(const std::optional<T>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
 void PrintJson(const Plan& plan) {
   const auto part = [](double work, double rate) {
     return nlohmann::ordered_json({{"work", work}, {"per_second", rate}, {"seconds", work / rate}});
@@ -135,8 +152,11 @@ void PrintJson(const Plan& plan) {
       {"num_layers", plan.shape.config.num_layers},
       {"hidden_size", plan.shape.config.hidden_size},
       {"memory_bytes", plan.memory_bytes},
-      {"memory_free_bytes", plan.memory_free_bytes},
+      {"memory_free_bytes", OrNull(plan.memory_free_bytes)},
+      {"memory_suffices", OrNull(Suffices(plan.memory_bytes, plan.memory_free_bytes))},
       {"disk_bytes", plan.disk_bytes},
+      {"disk_free_bytes", OrNull(plan.disk_free_bytes)},
+      {"disk_suffices", OrNull(Suffices(plan.disk_bytes, plan.disk_free_bytes))},
       {"threads", plan.num_threads},
       {"seconds", plan.seconds},
       {"float_ops", part(plan.work.float_ops, plan.rates.float_ops)},

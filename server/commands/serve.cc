@@ -94,7 +94,8 @@ Status Daemon::CheckAccuracy() const {
     COMET_LOG(kInfo, "accuracy_checked", {"perplexity_ratio", *verdict.perplexity_ratio});
   } else if (std::filesystem::is_directory(options_.model)) {
     COMET_LOG(kWarn, "accuracy_unknown",
-              {"reason", "the report has no held-out perplexity: quantise again to measure it"});
+              {"reason", StrCat("the report has no held-out perplexity of ", kJudgedPredictionsMin,
+                                " predictions or more: quantise again, with a longer text")});
   }
   return Status::Ok();
 }

@@ -118,7 +118,8 @@ class BeastConnection final : public Connection,
   bool has_begun_ = false;
   bool is_stream_ = false;
 
-  bool is_idle_ = true;
+  // A request has been read, or refused, and its answer isn't out yet.
+  bool is_answering_ = false;
   bool is_draining_ = false;
   bool is_closing_ = false;
   bool is_client_gone_ = false;
@@ -129,8 +130,10 @@ class BeastConnection final : public Connection,
 
 Task<void> BeastConnection::Run() {
   while (!is_client_gone_) {
+    is_answering_ = false;
     const ReadOutcome outcome = co_await ReadRequest();
     if (outcome == ReadOutcome::kClosed) break;
+    is_answering_ = true;
     if (outcome == ReadOutcome::kRefused) {
       keeps_alive_ = false;
       if (!(co_await WriteFailure(refusal_)).ok()) break;
@@ -156,8 +159,11 @@ void BeastConnection::Close() {
   asio::post(strand(), [self = shared_from_this()] {
     self->is_draining_ = true;
     self->is_closing_ = true;
+    if (self->is_answering_) return;
+    // The read under way ends, and should it just have, the next one finds the end of the stream.
     boost::system::error_code ignored;
-    if (self->is_idle_) self->socket_.cancel(ignored);
+    self->socket_.shutdown(tcp::socket::shutdown_receive, ignored);
+    self->socket_.cancel(ignored);
   });
 }
 
@@ -197,16 +203,14 @@ void BeastConnection::Abort() {
   });
 }
 
-// Waits, as idle, for the client to ask something. False when it left, was silent too long, or the
+// Waits for the client to ask something. False when it left, was silent too long, or the
 // server closes.
 Task<bool> BeastConnection::ReadFirstByte() {
   if (buffer_.size() > 0) co_return true;
   if (is_closing_) co_return false;
-  is_idle_ = true;
   watchdog_->Start(std::chrono::milliseconds(config_.idle_ms_max));
   auto [error, num_bytes] = co_await socket_.async_read_some(buffer_.prepare(kReadBytes), kAwait);
   watchdog_->Stop();
-  is_idle_ = false;
   if (error) co_return false;
   buffer_.commit(num_bytes);
   co_return true;
@@ -365,6 +369,8 @@ Task<void> BeastConnection::Linger() {
 // than fits is not watched further.
 void BeastConnection::WatchClient() {
   if (buffer_.size() >= kPipelinedBytesMax) return;
+  // Close() may have ended the reading, which says nothing of the client.
+  if (is_closing_) return;
   watch_is_pending_ = true;
   socket_.async_read_some(
       buffer_.prepare(kReadBytes),

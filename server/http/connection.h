@@ -39,7 +39,8 @@ class Connection {
 
   // Closes after the present or next request. Callable from any thread.
   virtual void BeginDrain() = 0;
-  // Closes when idle, else after the present request. Callable from any thread.
+  // Closes after the request that is being answered, else at once: what has not come whole by then
+  // is dropped. Callable from any thread.
   virtual void Close() = 0;
   // Closes at once; a running handler sees its client gone. Callable from any thread.
   virtual void Abort() = 0;

@@ -44,8 +44,8 @@ class HttpServer {
   // Serves on, but every answer is its connection's last: probes and clients are told of the drain
   // rather than refused.
   virtual void BeginDrain() = 0;
-  // Closes the listening socket and idle connections; a running request becomes its connection's
-  // last.
+  // Closes the listening socket and every connection that isn't answering a request, also one that
+  // has sent half of it; the request being answered becomes its connection's last.
   virtual void Close() = 0;
   // Waits until no connection is left. False when `timeout` passed first.
   virtual bool WaitDrained(std::chrono::milliseconds timeout) = 0;

@@ -158,7 +158,7 @@ constexpr std::array kSharedRules = {
 }  // namespace
 
 ApiStatus ReadOutputTokensMax(const FieldValue& field, GenerateFields& out) {
-  out.has_output_tokens_max = true;
+  out.output_tokens_param = field.param;
   return ReadInt(field, 1, kIntMax, out.request.output_tokens_max);
 }
 

@@ -14,8 +14,9 @@ struct GenerateFields {
   bool is_stream = false;
   bool has_stream_options = false;
   bool has_usage_in_stream = false;
-  // The client named output_tokens_max; else it is a default, which ends where the context does.
-  bool has_output_tokens_max = false;
+  // The name under which the client gave output_tokens_max. Empty: it is a default, which ends
+  // where the context does.
+  std::string output_tokens_param;
   Request request;  // All but request_id and prompt_ids.
 };
 

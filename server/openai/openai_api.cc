@@ -55,12 +55,13 @@ ApiStatus CheckPromptFits(const OpenAiContext& context, const std::vector<int>& 
   if (num_tokens >= context_max) {
     outcome = FieldFault(param, StrCat("length is ", num_tokens,
                                        " tokens, expected less than the context of ", context_max));
-  } else if (fields.has_output_tokens_max &&
+  } else if (!fields.output_tokens_param.empty() &&
              fields.request.output_tokens_max > context_max - num_tokens) {
-    outcome = FieldFault(
-        "max_tokens", StrCat("value is ", fields.request.output_tokens_max, ", expected at most ",
-                             context_max - num_tokens, ": the context is ", context_max,
-                             ", the prompt ", num_tokens, " tokens"));
+    outcome =
+        FieldFault(fields.output_tokens_param,
+                   StrCat("value is ", fields.request.output_tokens_max, ", expected at most ",
+                          context_max - num_tokens, ": the context is ", context_max,
+                          ", the prompt ", num_tokens, " tokens"));
   }
   if (!outcome.ok()) outcome.code = "context_length_exceeded";
   return outcome;

@@ -75,10 +75,15 @@ def test_prompt_longer_than_the_context_is_refused(http, prompt):
     assert "2048" in error["message"]
 
 
-def test_prompt_and_output_beyond_the_context_are_refused(http):
-    body = {"model": "smollm2", "prompt": "hi", "max_tokens": 2048}
+@pytest.mark.parametrize("path, prompt, param", [
+    (COMPLETIONS, {"prompt": "hi"}, "max_tokens"),
+    (CHAT, {"messages": [{"role": "user", "content": "hi"}]}, "max_tokens"),
+    (CHAT, {"messages": [{"role": "user", "content": "hi"}]}, "max_completion_tokens"),
+])
+def test_prompt_and_output_beyond_the_context_are_refused(http, path, prompt, param):
+    error = error_of(http.post(path, json={"model": "smollm2", **prompt, param: 2048}))
 
-    assert error_of(http.post(COMPLETIONS, json=body))["code"] == "context_length_exceeded"
+    assert (error["code"], error["param"]) == ("context_length_exceeded", param)
 
 
 def test_the_default_length_ends_with_the_context(http):

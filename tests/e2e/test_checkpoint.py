@@ -88,6 +88,8 @@ def test_a_dry_run_tells_what_a_70b_takes_from_its_config_alone(tmp_path):
     plan = json.loads(done.stdout)
     assert plan["disk_bytes"] == pytest.approx(38e9, rel=0.02)
     assert 15e9 < plan["memory_bytes"] < 60e9
+    assert plan["memory_suffices"] == (plan["memory_bytes"] <= plan["memory_free_bytes"])
+    assert plan["disk_free_bytes"] is None and plan["disk_suffices"] is None  # No output was named.
     assert plan["seconds"] > 3600
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -118,6 +120,7 @@ def test_serve_refuses_a_checkpoint_that_its_report_calls_broken(checkpoint, tmp
 
 def test_the_threshold_of_what_is_broken_is_an_option(checkpoint, tmp_path):
     def worsen(report):
+        report["held_out"]["predictions"] = 1000
         report["held_out"]["perplexity_8"] = 2.5 * report["held_out"]["perplexity_float"]
 
     model = damaged(checkpoint, tmp_path / "worse", worsen)

@@ -305,6 +305,19 @@ def test_a_drain_with_nothing_to_wait_for_is_short():
         assert daemon.log_lines()[-1]["event"] == "drained"
 
 
+def test_a_drain_does_not_wait_for_half_a_request():
+    with Daemon() as daemon, \
+            socket.create_connection(("127.0.0.1", daemon.http_port)) as upload:
+        upload.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                       b"Expect: 100-continue\r\n\r\n{")
+        assert b"100 Continue" in upload.recv(1000)
+
+        code = daemon.stop()
+
+        assert code == 0
+        assert daemon.log_lines()[-1]["event"] == "drained"
+
+
 def test_the_drain_time_cuts_streams_off_with_an_error():
     daemon = Daemon("--drain-seconds", "1").wait_ready()
     stream = LongStream(daemon)
@@ -359,6 +372,10 @@ def test_a_port_in_use_is_told(daemon, flag, kind):
     (["serve", "--model", "/nowhere", "--port", "0"], 1, "/nowhere"),
     (["serve", "--config", "/nowhere.json"], 2, "/nowhere.json"),
     (["inspect", "/nowhere"], 1, "/nowhere"),
+    (["quantize", "x.gguf", "--output", "y", "--json"], 2, "--dry-run"),
+    (["bench", "ops", "--op", "gather", "--shapes", "x.json"], 2, "x.json"),
+    (["eval", "perplexity", "--model", "x", "--text", "y", "--windows", "-1"], 2, "--windows"),
+    (["eval", "choice", "--model", "x", "--limit", "-1", "y"], 2, "--limit"),
 ])
 def test_command_line_exit_codes(arguments, code, word):
     done = subprocess.run([binary_path(), *arguments], capture_output=True, text=True, timeout=60)

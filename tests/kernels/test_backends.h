@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,7 +12,8 @@
 namespace comet {
 
 // Every back end this build has but the reference: the host's with each instruction set this
-// machine can run, with one and with two threads, and cuda, whose tests skip where no GPU answers.
+// machine can run, with one and with two threads, and cuda, whose tests skip where no GPU answers
+// (COMET_END_WITHOUT_GPU).
 std::vector<BackendOptions> TestedBackends();
 
 // "cpu_avx2_2_threads", "cuda"
@@ -19,6 +21,14 @@ std::string NameOf(const ::testing::TestParamInfo<BackendOptions>& info);
 
 // The ops all others are held to.
 Ops& reference_ops();
+
+// Ends a test or SetUp() that found no GPU: by a skip, or where COMET_REQUIRE_GPU is set, as
+// scripts/test_gpu.sh does, by a failure.
+#define COMET_END_WITHOUT_GPU(status)                                                          \
+  do {                                                                                         \
+    if (std::getenv("COMET_REQUIRE_GPU") != nullptr) FAIL() << "no GPU answers: " << (status); \
+    GTEST_SKIP() << "no GPU answers: " << (status);                                            \
+  } while (false)
 
 // Instantiates the tests of `suite` for every tested back end.
 #define COMET_INSTANTIATE_FOR_BACKENDS(suite) \

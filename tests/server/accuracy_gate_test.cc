@@ -23,8 +23,10 @@ std::string Report(const std::string& down, const std::string& held_out) {
          (held_out.empty() ? "" : ", \"held_out\": " + held_out) + "}";
 }
 
-std::string HeldOut(const std::string& int8, const std::string& mixed) {
-  return "{\"predictions\": 100, \"perplexity_float\": 10.0, \"perplexity_8\": " + int8 +
+std::string HeldOut(const std::string& int8, const std::string& mixed,
+                    int64_t num_predictions = kJudgedPredictionsMin) {
+  return "{\"predictions\": " + std::to_string(num_predictions) +
+         ", \"perplexity_float\": 10.0, \"perplexity_8\": " + int8 +
          ", \"perplexity_mixed\": " + mixed + "}";
 }
 
@@ -65,6 +67,27 @@ TEST_F(AccuracyGateTest, RefusesAPerplexityThatIsNoNumber) {
   const Status status = Judge(Report(Linear("0.05", "0.1"), HeldOut("null", "12"))).status;
 
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
+}
+
+TEST_F(AccuracyGateTest, AHandfulOfPredictionsGivesNoRatio) {
+  const auto judge = [&](const std::string& int8, int64_t num_predictions) {
+    return Judge(Report(Linear("0.05", "0.1"), HeldOut(int8, "12", num_predictions)));
+  };
+
+  EXPECT_FALSE(judge("30", kJudgedPredictionsMin).status.ok());
+  const AccuracyVerdict few = judge("30", kJudgedPredictionsMin - 1);
+  EXPECT_TRUE(few.status.ok()) << few.status;
+  EXPECT_FALSE(few.perplexity_ratio.has_value());
+  EXPECT_FALSE(judge("null", kJudgedPredictionsMin - 1).status.ok());
+}
+
+TEST_F(AccuracyGateTest, RefusesAPerplexityBelowOne) {
+  for (const char* perplexity : {"0", "-5", "0.99"}) {
+    const Status status = Judge(Report(Linear("0.05", "0.1"), HeldOut(perplexity, "12"))).status;
+
+    EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+    EXPECT_NE(status.message().find("perplexity_8"), std::string::npos) << status;
+  }
 }
 
 TEST_F(AccuracyGateTest, RefusesALayerWhoseOutputsWereNoNumbers) {

@@ -42,13 +42,13 @@ TEST(CompletionRequest, HasOpenAisDefaults) {
 
   EXPECT_EQ(completion.prompts, std::vector<Prompt>{std::string("hello")});
   EXPECT_EQ(completion.request.output_tokens_max, 16);
-  EXPECT_FALSE(completion.has_output_tokens_max);
+  EXPECT_EQ(completion.output_tokens_param, "");
   EXPECT_EQ(completion.request.num_top_logprobs, -1);
 }
 
 TEST(CompletionRequest, TellsAnAskedLengthFromTheDefault) {
-  EXPECT_TRUE(ParseGood(With("max_tokens", 16)).has_output_tokens_max);
-  EXPECT_FALSE(ParseGood(With("max_tokens", nullptr)).has_output_tokens_max);
+  EXPECT_EQ(ParseGood(With("max_tokens", 16)).output_tokens_param, "max_tokens");
+  EXPECT_EQ(ParseGood(With("max_tokens", nullptr)).output_tokens_param, "");
 }
 
 TEST(CompletionRequest, ReadsEveryFormOfPrompt) {

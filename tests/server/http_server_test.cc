@@ -350,6 +350,27 @@ TEST_F(HttpServerTest, CloseEndsIdleConnectionsAndTheListener) {
   EXPECT_FALSE(RawClient(port).is_connected());
 }
 
+TEST_F(HttpServerTest, CloseDropsRequestsThatAreHalfSent) {
+  StartServer();
+  RawClient header(server_->port());
+  header.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Le");
+  RawClient body(server_->port());
+  const std::string request = Post("/echo", std::string(1000, 'x'), "Expect: 100-continue\r\n");
+  body.Send(request.substr(0, request.size() - 500));
+  // So the body is being read.
+  ASSERT_EQ(StatusOf(body.ReadUntil("\r\n\r\n")), 100);
+  RawClient second(server_->port());
+  second.Send(Post("/echo", "[1]", "")).ReadUntil("[1]");
+  second.Send("POST /echo HTTP/1.1\r\n");
+  while (server_->num_connections() < 3) std::this_thread::yield();
+
+  server_->BeginDrain();
+  server_->Close();
+
+  EXPECT_TRUE(server_->WaitDrained(kSoon));
+  for (RawClient* client : {&header, &body, &second}) EXPECT_EQ(client->ReadAll(), "");
+}
+
 TEST_F(HttpServerTest, CloseLetsARunningRequestFinish) {
   StartServer();
   RawClient client(server_->port());

@@ -60,22 +60,22 @@ class DeviceFaultTest : public testing::Test {
   // A test that failed half-way must not leave the step thread held.
   ~DeviceFaultTest() override { gate_.Open(); }
 
-  void SetUp() override {
+  Result<std::unique_ptr<Engine>> Start() {
     const std::unique_ptr<FloatSource> source = MakeRandomSource();
-    Result<Backend> backend = MakeBackend({.device = "reference"});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend->ops =
-        std::make_unique<FaultyOps>(std::move(backend->ops), attention_fails_, sample_fails_);
-    Result<std::unique_ptr<Engine>> engine =
-        StartServing(*source, std::move(backend).value(),
-                     {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
-                      .observer = &gate_});
-    ASSERT_TRUE(engine.ok()) << engine.status();
-    engine_ = std::move(engine).value();
+    COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "reference"}));
+    backend.ops =
+        std::make_unique<FaultyOps>(std::move(backend.ops), attention_fails_, sample_fails_);
+    return StartServing(
+        *source, std::move(backend),
+        {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
+         .observer = &gate_});
   }
 
   // One request runs and one waits when the fault comes.
   void FailInFlight(std::atomic<bool>& fault) {
+    Result<std::unique_ptr<Engine>> engine = Start();
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = std::move(engine).value();
     gate_.Shut();
     auto running = engine_->Submit(GreedyRequest({1, 10, 20}, 200));
     ASSERT_TRUE(gate_.WaitUntilHeld());
@@ -102,6 +102,32 @@ class DeviceFaultTest : public testing::Test {
 TEST_F(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
 
 TEST_F(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
+
+TEST_F(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
+  for (std::atomic<bool>* fault : {&attention_fails_, &sample_fails_}) {
+    *fault = true;
+
+    const Status status = Start().status();
+
+    EXPECT_EQ(status.code(), StatusCode::kInternal);
+    EXPECT_NE(status.message().find("fell off the bus"), std::string::npos) << status;
+    *fault = false;
+  }
+}
+
+TEST_F(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
+  gate_.Shut();  // A step that is reported would wait here.
+
+  const Result<std::unique_ptr<Engine>> engine = Start();
+
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const EngineStats stats = (*engine)->stats();
+  EXPECT_EQ(stats.steps_total, 0);
+  EXPECT_EQ(stats.prompt_tokens_total, 0);
+  EXPECT_EQ(stats.generation_tokens_total, 0);
+  EXPECT_EQ(stats.num_pages_used, 0);
+  EXPECT_TRUE((*engine)->CheckReady().ok());
+}
 
 TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   FailInFlight(attention_fails_);
