@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the default model's quality as the bars state it: perplexity of the float source and of
+# Measures the default model's quality: perplexity of the float source and of
 # W4A8 with KV 16, W4A8 with KV 4 and the checkpoint's mix with KV 4 over the WikiText-2 validation text;
 # then the zero-shot mean of PIQA, ARC-easy and WinoGrande in float, W4A8KV4 and the mix.
 #   COMET_TEST_DATA=DIR scripts/eval_quality.sh                  everything: hours on two cores
