@@ -35,7 +35,7 @@ Status Launch(std::string_view op, const DeviceLimits& limits, const LaunchShape
               cudaStream_t stream, void (*kernel)(Params...), const Params&... params) {
   constexpr int64_t kSmemBytesWithoutOptIn = 48 << 10;
   if (shape.smem_bytes > limits.smem_bytes_max) {
-    return Unimplemented(StrCat(op, ": a row needs ", shape.smem_bytes,
+    return Unimplemented(StrCat(op, ": a CTA needs ", shape.smem_bytes,
                                 " bytes of shared memory, expected at most ",
                                 limits.smem_bytes_max));
   }
@@ -58,7 +58,9 @@ Status Launch(std::string_view op, const DeviceLimits& limits, const LaunchShape
   config.dynamicSmemBytes = static_cast<size_t>(shape.smem_bytes);
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = limits.compute_major < 9 ? 0 : shape.cluster_ctas > 1 ? 2 : 1;
+  // Only sm_90a code holds the wait; later cards run what was compiled for sm_80, without it.
+  const bool may_overlap = limits.compute_major == 9;
+  config.numAttrs = !may_overlap ? 0 : shape.cluster_ctas > 1 ? 2 : 1;
   return StatusOf(cudaLaunchKernelEx(&config, kernel, params...), StrCat("the launch of ", op));
 }
 
