@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -25,9 +26,9 @@ constexpr int kNumTokens = 5;
 class TextFilesTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = testing::TempDir() + "comet_text_files";
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directory(folder_);
+    // Of its own: tests run side by side, each in a process.
+    folder_ = testing::TempDir() + "comet_text_files_XXXXXX";
+    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     Write("tokenizer.json", kTokenizerJson);
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
