@@ -24,7 +24,9 @@ constexpr int kNumVectors = 461;
 
 // The vocabulary as a checkpoint keeps it.
 Vocabulary ThroughGguf(const Vocabulary& vocabulary) {
-  const std::string path = testing::TempDir() + "comet_vocabulary.gguf";
+  // Of its test: tests run side by side, each in a process.
+  const std::string path = testing::TempDir() + "comet_vocabulary_" +
+                           testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf";
   std::ofstream(path, std::ios::binary) << VocabularyGguf(vocabulary);
   const Result<GgufFile> file = GgufFile::Open(path);
   std::remove(path.c_str());
