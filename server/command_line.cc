@@ -90,7 +90,9 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
   command.add_flag("--json", options.json, "Of a dry run: one JSON object instead of the text")
       ->needs(dry_run);
   command.add_option("--calibration", options.calibration, "Text file; empty: the built-in text");
-  command.add_option("--int4-share", options.int4_share, "Wanted share of INT4 channels")
+  command
+      .add_option("--int4-share", options.int4_share,
+                  "Wanted share of multiply-adds on INT4 channels")
       ->capture_default_str();
   command
       .add_option("--calibration-tokens", options.calibration_tokens,
@@ -104,6 +106,12 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       .add_option("--refinement-rounds", options.refinement_rounds,
                   "Rounds of steps and codes in turn; 0: none")
       ->capture_default_str();
+  command.add_flag("--no-rotation", options.no_rotation,
+                   "leave the residual stream and values in their own bases");
+  command.add_flag("--no-down-hadamard", options.no_down_hadamard,
+                   "no Hadamard ahead of down_proj");
+  command.add_flag("--float-calibration", options.float_calibration,
+                   "calibrate on the float model alone, not on what is quantised so far");
   command.add_flag("--no-key-smoothing", options.no_key_smoothing,
                    "Leave keys unbalanced (for ablation)");
   command.add_option("--tuning-steps", options.tuning_steps, "Of scales and norms; 0: none")

@@ -167,6 +167,7 @@ Status MappedCheckpoint::ReadLayer(int layer_idx, CheckpointLayer& layer) {
                                    precision.down, layer.down));
   layer.kv = precision.kv;
   layer.qk_hadamard = precision.qk_hadamard;
+  layer.down_hadamard = precision.down_hadamard;
   return Status::Ok();
 }
 

@@ -32,6 +32,7 @@ struct CheckpointLayer {
   CheckpointLinear down;
   KvFormat kv;
   bool qk_hadamard = false;
+  bool down_hadamard = false;  // See LayerPrecision.
 };
 
 // A comet checkpoint: config.json, model.safetensors, tokenizer.gguf (metadata only),

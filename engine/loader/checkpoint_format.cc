@@ -29,7 +29,8 @@ ordered_json LayerJson(const LayerPrecision& layer) {
           {"down", LinearJson(layer.down)},
           {"k_bits", layer.kv.k_bits},
           {"v_bits", layer.kv.v_bits},
-          {"qk_hadamard", layer.qk_hadamard}};
+          {"qk_hadamard", layer.qk_hadamard},
+          {"down_hadamard", layer.down_hadamard}};
 }
 
 ordered_json RopeScalingJson(const RopeConfig& rope) {
@@ -129,6 +130,10 @@ Status ParseLayer(const JsonReader& reader, const ModelConfig& model, LayerPreci
     }
   }
   COMET_ASSIGN_OR_RETURN(layer.qk_hadamard, reader.Bool("qk_hadamard"));
+  // Checkpoints from before it have none.
+  if (reader.Has("down_hadamard")) {
+    COMET_ASSIGN_OR_RETURN(layer.down_hadamard, reader.Bool("down_hadamard"));
+  }
   return Status::Ok();
 }
 

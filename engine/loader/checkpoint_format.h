@@ -41,7 +41,8 @@ struct LayerPrecision {
   LinearPrecision gate_up;
   LinearPrecision down;
   KvFormat kv;
-  bool qk_hadamard = false;
+  bool qk_hadamard = false;    // Of queries and keys, after their rotation by position.
+  bool down_hadamard = false;  // Of each block of down_proj's INT4 region (SiluMulArgs).
 };
 
 // Everything config.json says.

@@ -84,7 +84,8 @@ Status CheckpointWriter::WriteLayer(int layer_idx, const QuantizedLayer& layer) 
   COMET_RETURN_IF_ERROR(WriteLinear(StrCat(name, kDownName), layer.down));
   config_.layers[static_cast<size_t>(layer_idx)] = {
       layer.qkv.precision,  layer.o.precision, layer.gate_up.precision,
-      layer.down.precision, layer.kv,          layer.qk_hadamard};
+      layer.down.precision, layer.kv,          layer.qk_hadamard,
+      layer.down_hadamard};
   return Status::Ok();
 }
 

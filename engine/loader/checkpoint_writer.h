@@ -37,6 +37,7 @@ struct QuantizedLayer {
   QuantizedLinear down;
   KvFormat kv;
   bool qk_hadamard = false;
+  bool down_hadamard = false;  // See LayerPrecision.
 };
 
 // Bytes of all tensors of a checkpoint of that shape: its weights file but for the header.

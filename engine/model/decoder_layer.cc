@@ -104,6 +104,7 @@ Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig& con
   }
   // A Hadamard only spreads K's quantisation error; unquantised keys need none.
   made.qk_hadamard_ = layer.qk_hadamard && made.kv_.k_bits <= 8;
+  if (layer.down_hadamard) made.num_down_hadamard_ = layer.down.weights.num_int4_channels;
   return made;
 }
 
@@ -131,20 +132,12 @@ Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig& con
 Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerStep& step) const {
   const StepWorkspace& work = step.workspace;
   const TensorView& hidden = step.hidden;
-  const auto observe = [&](LinearKind kind, const LinearInput& input) {
-    if (step.observer != nullptr) step.observer->OnLinearInput(kind, input);
-  };
-  const auto observe_residual = [&](LinearKind kind) {
-    if (step.observer != nullptr) step.observer->OnResidual(kind, hidden);
-  };
-
   const LinearInput qkv_in = work.Input(qkv_.format, config.hidden_size);
   COMET_RETURN_IF_ERROR(ops.RmsNorm({.out = qkv_in,
                                      .x = hidden,
                                      .weight = input_norm_.view(),
                                      .gather = qkv_.gather.view(),
                                      .epsilon = config.rms_norm_epsilon}));
-  observe(LinearKind::kQkv, qkv_in);
   COMET_RETURN_IF_ERROR(ops.Linear(
       {.y = work.qkv(), .x = qkv_in, .weights = qkv_.weights.get(), .bias = qkv_.bias.view()}));
   COMET_RETURN_IF_ERROR(ops.RopeAppend({.q_out = work.queries(),
@@ -166,13 +159,11 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
   const LinearInput o_in = work.Input(o_.format, config.q_size());
   COMET_RETURN_IF_ERROR(
       ops.Gather({.out = o_in, .x = work.attention(), .gather = o_.gather.view()}));
-  observe(LinearKind::kO, o_in);
   COMET_RETURN_IF_ERROR(ops.Linear({.y = hidden,
                                     .x = o_in,
                                     .weights = o_.weights.get(),
                                     .bias = o_.bias.view(),
                                     .residual = hidden}));
-  observe_residual(LinearKind::kO);
 
   const LinearInput gate_up_in = work.Input(gate_up_.format, config.hidden_size);
   COMET_RETURN_IF_ERROR(ops.RmsNorm({.out = gate_up_in,
@@ -180,20 +171,18 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
                                      .weight = post_attention_norm_.view(),
                                      .gather = gate_up_.gather.view(),
                                      .epsilon = config.rms_norm_epsilon}));
-  observe(LinearKind::kGateUp, gate_up_in);
   COMET_RETURN_IF_ERROR(ops.Linear({.y = work.gate_up(),
                                     .x = gate_up_in,
                                     .weights = gate_up_.weights.get(),
                                     .bias = gate_up_.bias.view()}));
   const LinearInput down_in = work.Input(down_.format, config.ffn_size);
-  COMET_RETURN_IF_ERROR(ops.SiluMul({.out = down_in, .gate_up = work.gate_up()}));
-  observe(LinearKind::kDown, down_in);
+  COMET_RETURN_IF_ERROR(ops.SiluMul(
+      {.out = down_in, .gate_up = work.gate_up(), .num_hadamard_channels = num_down_hadamard_}));
   COMET_RETURN_IF_ERROR(ops.Linear({.y = hidden,
                                     .x = down_in,
                                     .weights = down_.weights.get(),
                                     .bias = down_.bias.view(),
                                     .residual = hidden}));
-  observe_residual(LinearKind::kDown);
   return Status::Ok();
 }
 

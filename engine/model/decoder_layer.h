@@ -17,16 +17,6 @@ namespace comet {
 enum class LinearKind { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumLinearKinds = 4;
 
-// Sees the input of every linear layer, and the residual stream after the two that add to it; for
-// calibration. Views are device memory, an input's in the layer's own channel order, valid during
-// the call.
-class LayerObserver {
- public:
-  virtual ~LayerObserver() = default;
-  virtual void OnLinearInput(LinearKind kind, const LinearInput& input) = 0;
-  virtual void OnResidual(LinearKind /*kind*/, const TensorView& /*hidden*/) {}
-};
-
 // What a layer reads of a step beside its own weights.
 struct LayerStep {
   TensorView hidden;  // [num_tokens, hidden_size], read and replaced
@@ -34,7 +24,6 @@ struct LayerStep {
   KvCacheView cache;
   ConstTensorView cos;
   ConstTensorView sin;
-  LayerObserver* observer = nullptr;
 };
 
 // One linear layer's weights on the device, and the form its input takes.
@@ -69,6 +58,7 @@ class DecoderLayer {
   LinearLayer down_;
   KvFormat kv_;
   bool qk_hadamard_ = false;
+  int num_down_hadamard_ = 0;  // Of down's input channels.
 };
 
 // Rows dequantised to fp32, in the layer's permuted channel order.

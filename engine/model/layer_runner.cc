@@ -31,7 +31,7 @@ Result<LayerRunner> LayerRunner::Create(Backend& backend, const ModelConfig& con
   return runner;
 }
 
-Status LayerRunner::Run(const DecoderLayer& layer, TensorView hidden, LayerObserver* observer) {
+Status LayerRunner::Run(const DecoderLayer& layer, TensorView hidden) {
   Device& device = *backend_->device;
   if (!pages_.view().is_present() || pages_format_ != layer.kv_format()) {
     pages_format_ = layer.kv_format();
@@ -56,8 +56,7 @@ Status LayerRunner::Run(const DecoderLayer& layer, TensorView hidden, LayerObser
                                   .num_kv_heads = config_.num_kv_heads,
                                   .head_dim = config_.head_dim},
                         .cos = cos_.view(),
-                        .sin = sin_.view(),
-                        .observer = observer});
+                        .sin = sin_.view()});
 }
 
 }  // namespace comet

@@ -22,8 +22,8 @@ class LayerRunner {
                                     const Precision& precision, int window_tokens_max);
 
   // hidden [num_tokens, hidden_size], contiguous device memory in the workspace's dtype (f32 for
-  // float activations, f16 otherwise), is replaced by the layer's output. `observer` may be null.
-  Status Run(const DecoderLayer& layer, TensorView hidden, LayerObserver* observer);
+  // float activations, f16 otherwise), is replaced by the layer's output.
+  Status Run(const DecoderLayer& layer, TensorView hidden);
 
  private:
   Backend* backend_ = nullptr;

@@ -25,9 +25,14 @@ LinearAccuracy AccuracyReport::Mean() const {
       mean.weight_error += weight * linear->weight_error;
       mean.output_error_8 += weight * linear->output_error_8;
       mean.output_error_mixed += weight * linear->output_error_mixed;
-      mean.int4_share += weight * linear->int4_share;
-      mean.bits += weight * linear->bits;
+      mean.num_weights += linear->num_weights;
+      mean.int4_share += linear->num_weights * linear->int4_share;
+      mean.bits += linear->num_weights * linear->bits;
     }
+  }
+  if (mean.num_weights > 0.0) {
+    mean.int4_share /= mean.num_weights;
+    mean.bits /= mean.num_weights;
   }
   return mean;
 }

@@ -30,7 +30,7 @@ struct AccuracyReport {
   TuningResult tuning;  // After which weight and output errors were not measured again.
   HeldOutPerplexity held_out;
 
-  // Means over the layers, every linear counting the same.
+  // Errors: means over the layers, every linear counting the same; share and bits: every weight.
   LinearAccuracy Mean() const;
   std::string ToJson() const;
 };

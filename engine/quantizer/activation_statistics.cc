@@ -4,8 +4,7 @@
 #include <cmath>
 #include <memory>
 
-#include "engine/model/device_tensor.h"
-#include "kernels/base/check.h"
+#include "engine/quantizer/float_product.h"
 
 namespace comet {
 namespace {
@@ -18,15 +17,49 @@ float InverseRootMeanSquare(std::span<const float> row) {
                    : 0.0f;
 }
 
+// Multiplies each row by its factor.
+void ScaleRows(std::span<const float> factors, std::vector<float>& rows) {
+  const size_t width = rows.size() / factors.size();
+  for (size_t t = 0; t < factors.size(); ++t) {
+    for (size_t k = 0; k < width; ++k) rows[t * width + k] *= factors[t];
+  }
+}
+
+void AddTo(std::span<const float> values, std::vector<float>& sum) {
+  sum.resize(values.size());
+  for (size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
+}
+
+void AddRange(std::span<const float> rows, size_t width, int sample_stride,
+              ActivationStatistics& statistics) {
+  statistics.abs_max.resize(width);
+  for (size_t first = 0; first < rows.size(); first += width) {
+    const std::span<const float> row = rows.subspan(first, width);
+    for (size_t k = 0; k < width; ++k) {
+      statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
+    }
+    if (statistics.num_tokens % sample_stride == 0) {
+      statistics.sample.insert(statistics.sample.end(), row.begin(), row.end());
+      ++statistics.num_sample_tokens;
+    }
+    ++statistics.num_tokens;
+  }
+}
+
 }  // namespace
 
-std::vector<float> ActivationStatistics::DampedGram(float damping) const {
+float ActivationStatistics::GramFactor() const {
   const size_t n = static_cast<size_t>(num_channels);
   double trace = 0.0;
   for (size_t k = 0; k < n; ++k) trace += double{gram[k * (n + 1)]};
-  std::vector<float> damped(gram.size());
   // All inputs zero: every channel counts the same.
-  const float factor = trace > 0.0 ? static_cast<float>(static_cast<double>(n) / trace) : 0.0f;
+  return trace > 0.0 ? static_cast<float>(static_cast<double>(n) / trace) : 0.0f;
+}
+
+std::vector<float> ActivationStatistics::DampedGram(float damping) const {
+  const size_t n = static_cast<size_t>(num_channels);
+  const float factor = GramFactor();
+  std::vector<float> damped(gram.size());
   for (size_t i = 0; i < gram.size(); ++i) damped[i] = factor * gram[i];
   for (size_t k = 0; k < n; ++k) damped[k * (n + 1)] += damping;
   return damped;
@@ -40,79 +73,44 @@ std::vector<float> ActivationStatistics::Activity() const {
   return activity;
 }
 
-void StatisticsObserver::OnLinearInput(LinearKind kind, const LinearInput& input) {
-  COMET_CHECK(input.format.mode == ActivationMode::kFloat && input.values.dtype() == DType::kF32 &&
-              input.values.shape().is_contiguous());
-  if (status_.ok()) status_ = Observe(kind, input);
-}
-
-void StatisticsObserver::OnResidual(LinearKind kind, const TensorView& hidden) {
-  if (status_.ok()) status_ = Download(hidden, host_residual_);
-  if (status_.ok()) {
-    status_ = AddGram(host_rows_, host_residual_, statistics_[static_cast<size_t>(kind)]);
-  }
-}
-
-Status StatisticsObserver::Observe(LinearKind kind, const LinearInput& input) {
-  ActivationStatistics& statistics = statistics_[static_cast<size_t>(kind)];
-  COMET_RETURN_IF_ERROR(Download(input.values, host_rows_));
-  statistics.num_channels = input.num_channels();
-  Add(host_rows_, statistics);
-  // The others wait for the residual stream.
-  if (kind == LinearKind::kO || kind == LinearKind::kDown) return Status::Ok();
-  return AddGram(host_rows_, host_rows_, statistics);
-}
-
-Status StatisticsObserver::Download(const TensorView& tensor, std::vector<float>& values) {
-  values.resize(static_cast<size_t>(tensor.shape().num_elements()));
-  return backend_.device->CopyToHost(values.data(), tensor.data(),
-                                     static_cast<int64_t>(values.size() * sizeof(float)));
-}
-
-void StatisticsObserver::Add(std::span<const float> rows, ActivationStatistics& statistics) {
-  const size_t width = static_cast<size_t>(statistics.num_channels);
-  statistics.abs_max.resize(width);
-  for (size_t first = 0; first < rows.size(); first += width) {
-    const std::span<const float> row = rows.subspan(first, width);
-    for (size_t k = 0; k < width; ++k) {
-      statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
-    }
-    if (statistics.num_tokens % sample_stride_ == 0) {
-      statistics.sample.insert(statistics.sample.end(), row.begin(), row.end());
-      ++statistics.num_sample_tokens;
-    }
-    ++statistics.num_tokens;
-  }
-}
-
-// The product of the transposed rows with themselves is a linear op whose weights are its input.
-Status StatisticsObserver::AddGram(std::span<const float> rows, std::span<const float> weighting,
-                                   ActivationStatistics& statistics) {
-  const int num_channels = statistics.num_channels;
+Status AddWindow(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+                 ActivationStatistics& statistics) {
   const size_t width = static_cast<size_t>(num_channels);
-  const size_t num_tokens = rows.size() / width;
-  const size_t weighting_width = weighting.size() / num_tokens;
-  std::vector<float> transposed(rows.size());
+  const size_t num_tokens = rows.inputs.size() / width;
+  statistics.num_channels = num_channels;
+  AddRange(rows.inputs, width, sample_stride, statistics);
+
+  std::vector<float> factors;
+  const size_t weighting_width = rows.weighting.size() / num_tokens;
   for (size_t t = 0; t < num_tokens; ++t) {
-    const float scale =
-        InverseRootMeanSquare(weighting.subspan(t * weighting_width, weighting_width));
-    for (size_t k = 0; k < width; ++k) transposed[k * num_tokens + t] = scale * rows[t * width + k];
+    factors.push_back(
+        InverseRootMeanSquare(rows.weighting.subspan(t * weighting_width, weighting_width)));
   }
-  const ConstTensorView host(transposed.data(), DType::kF32,
-                             {num_channels, static_cast<int>(num_tokens)});
-  Device& device = *backend_.device;
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor input, DeviceTensor::Upload(device, host));
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> weights,
-                         backend_.ops->PackLinear(FloatWeights{host}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor product,
-                         DeviceTensor::Allocate(device, DType::kF32, {num_channels, num_channels}));
-  COMET_RETURN_IF_ERROR(backend_.ops->Linear(
-      {.y = product.view(), .x = {.values = input.view()}, .weights = weights.get()}));
-  std::vector<float> gram(width * width);
-  COMET_RETURN_IF_ERROR(device.CopyToHost(gram.data(), product.view().data(),
-                                          static_cast<int64_t>(gram.size() * sizeof(float))));
-  statistics.gram.resize(gram.size());
-  for (size_t i = 0; i < gram.size(); ++i) statistics.gram[i] += gram[i];
+  std::vector<float> inputs(rows.inputs.begin(), rows.inputs.end());
+  ScaleRows(factors, inputs);
+  const std::vector<float> transposed = Transposed(inputs, num_channels);
+  COMET_ASSIGN_OR_RETURN(
+      const std::unique_ptr<PackedLinear> packed,
+      PackMatrix(backend, transposed, num_channels, static_cast<int>(num_tokens)));
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> gram,
+                         MultiplyByTransposed(backend, transposed, *packed));
+  AddTo(gram, statistics.gram);
+  if (!rows.float_inputs.empty()) {
+    std::vector<float> drift(rows.float_inputs.begin(), rows.float_inputs.end());
+    ScaleRows(factors, drift);
+    for (size_t i = 0; i < drift.size(); ++i) drift[i] -= inputs[i];
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> product,
+                           MultiplyByTransposed(backend, Transposed(drift, num_channels), *packed));
+    AddTo(product, statistics.drift);
+  }
+  if (!rows.gap.empty()) {
+    std::vector<float> gap(rows.gap.begin(), rows.gap.end());
+    ScaleRows(factors, gap);
+    const int gap_width = static_cast<int>(gap.size() / num_tokens);
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> product,
+                           MultiplyByTransposed(backend, Transposed(gap, gap_width), *packed));
+    AddTo(product, statistics.gap);
+  }
   return Status::Ok();
 }
 

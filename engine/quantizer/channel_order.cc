@@ -16,10 +16,9 @@ int NumInt4Channels(int num_channels, double int4_share) {
 }
 
 ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float> activity,
-                           double int4_share) {
-  const int num_channels = static_cast<int>(abs_max.size());
+                           int num_int4_channels) {
   ChannelOrder order;
-  order.num_int4_channels = NumInt4Channels(num_channels, int4_share);
+  order.num_int4_channels = num_int4_channels;
   order.gather.resize(abs_max.size());
   std::iota(order.gather.begin(), order.gather.end(), 0);
   const auto magnitude = [&](int32_t channel) { return abs_max[static_cast<size_t>(channel)]; };

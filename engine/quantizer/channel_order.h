@@ -17,10 +17,11 @@ struct ChannelOrder {
 // `int4_share`, or all whole blocks when none does.
 int NumInt4Channels(int num_channels, double int4_share);
 
-// Sends the channels of the largest calibrated magnitude to the INT8 region. Inside each region
+// Sends the channels of the largest calibrated magnitude to the INT8 region, all but
+// `num_int4_channels`, which are whole blocks. Inside each region
 // channels run by falling activity, so that those of one block need the same precision.
 ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float> activity,
-                           double int4_share);
+                           int num_int4_channels);
 
 // Columns of a row-major [num_rows, K] matrix in that order, and rows of one.
 std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather);

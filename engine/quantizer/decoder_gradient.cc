@@ -5,109 +5,18 @@
 
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "kernels/base/exact_math.h"
 
 namespace comet {
 namespace {
-
-// Dequantised rows with their channels in the producer's order.
-std::vector<float> WeightsOf(const QuantizedLinear& linear) {
-  std::vector<float> permuted = Dequantize(ViewOf(linear));
-  if (linear.gather.empty()) return permuted;
-  const size_t width = linear.gather.size();
-  std::vector<float> weights(permuted.size());
-  for (size_t first = 0; first < permuted.size(); first += width) {
-    for (size_t j = 0; j < width; ++j) {
-      weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
-    }
-  }
-  return weights;
-}
-
-float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
-
-// silu(gate) * up of rows [2 ffn].
-std::vector<float> SiluMulRows(std::span<const float> gate_up, size_t ffn, int num_threads) {
-  const size_t num_tokens = gate_up.size() / (2 * ffn);
-  std::vector<float> out(num_tokens * ffn);
-  ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
-    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      const float* gate = gate_up.data() + t * 2 * ffn;
-      const float* up = gate + ffn;
-      for (size_t j = 0; j < ffn; ++j) out[t * ffn + j] = gate[j] * Sigmoid(gate[j]) * up[j];
-    }
-  });
-  return out;
-}
-
-std::vector<float> SiluMulRowsGradient(std::span<const float> gate_up, size_t ffn,
-                                       std::span<const float> d_out, int num_threads) {
-  const size_t num_tokens = gate_up.size() / (2 * ffn);
-  std::vector<float> gradient(gate_up.size());
-  ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
-    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      const float* gate = gate_up.data() + t * 2 * ffn;
-      const float* up = gate + ffn;
-      float* d_gate = gradient.data() + t * 2 * ffn;
-      float* d_up = d_gate + ffn;
-      for (size_t j = 0; j < ffn; ++j) {
-        const float sigmoid = Sigmoid(gate[j]);
-        const float d = d_out[t * ffn + j];
-        d_up[j] = d * gate[j] * sigmoid;
-        d_gate[j] = d * up[j] * sigmoid * (1.0f + gate[j] * (1.0f - sigmoid));
-      }
-    }
-  });
-  return gradient;
-}
-
-float InverseRms(const float* row, size_t width, float epsilon) {
-  double sum = 0.0;
-  for (size_t k = 0; k < width; ++k) sum += double{row[k]} * double{row[k]};
-  return static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(width) + double{epsilon}));
-}
 
 void AddRows(std::span<const float> values, std::vector<float>& sum) {
   for (size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
 }
 
 }  // namespace
-
-std::vector<float> NormRows(std::span<const float> hidden, std::span<const float> weight,
-                            std::span<const float> factor, float epsilon) {
-  const size_t width = weight.size();
-  std::vector<float> normed(hidden.size());
-  for (size_t first = 0; first < hidden.size(); first += width) {
-    const float inverse = InverseRms(hidden.data() + first, width, epsilon);
-    for (size_t k = 0; k < width; ++k) {
-      normed[first + k] = hidden[first + k] * inverse * (weight[k] * factor[k]);
-    }
-  }
-  return normed;
-}
-
-void AddNormRowsGradient(std::span<const float> hidden, std::span<const float> weight,
-                         std::span<const float> factor, float epsilon,
-                         std::span<const float> d_normed, std::vector<float>& d_hidden,
-                         std::vector<float>& d_factor) {
-  const size_t width = weight.size();
-  for (size_t first = 0; first < hidden.size(); first += width) {
-    const float* x = hidden.data() + first;
-    const float* d = d_normed.data() + first;
-    const float inverse = InverseRms(x, width, epsilon);
-    double along = 0.0;  // Of the gradient on the row itself: the norm takes that part away.
-    for (size_t k = 0; k < width; ++k) {
-      d_factor[k] += d[k] * x[k] * inverse * weight[k];
-      along += double{d[k] * (weight[k] * factor[k])} * double{x[k]};
-    }
-    const float shared = static_cast<float>(along) * inverse * inverse / static_cast<float>(width);
-    for (size_t k = 0; k < width; ++k) {
-      d_hidden[first + k] += inverse * (d[k] * (weight[k] * factor[k]) - x[k] * shared);
-    }
-  }
-}
 
 Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const ModelConfig& config,
                                                       const QuantizedLayer& layer,
@@ -127,7 +36,9 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
     const int num_outputs = linears[i]->num_outputs;
     const int num_inputs = linears[i]->num_inputs;
     Matrix& matrix = made.matrices_[i];
-    const std::vector<float> weights = WeightsOf(*linears[i]);
+    const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
+    const std::vector<float> weights = DequantizeInOrder(*linears[i], hadamard);
+    matrix.rounding.emplace(*linears[i], hadamard);
     COMET_ASSIGN_OR_RETURN(matrix.forward, PackMatrix(backend, weights, num_outputs, num_inputs));
     COMET_ASSIGN_OR_RETURN(matrix.backward, PackMatrix(backend, Transposed(weights, num_inputs),
                                                        num_inputs, num_outputs));
@@ -146,32 +57,32 @@ LayerFactors DifferentiableLayer::UnitFactors() const {
   return factors;
 }
 
-Status DifferentiableLayer::Forward(const LayerFactors& factors, std::vector<float>& hidden,
-                                    LayerTape& tape) const {
+Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode mode,
+                                    std::vector<float>& hidden, LayerTape& tape) const {
   tape.hidden = hidden;
   std::vector<float> output;
   COMET_RETURN_IF_ERROR(
-      Apply(LinearKind::kQkv, factors,
+      Apply(LinearKind::kQkv, factors, mode,
             NormRows(hidden, input_norm_, factors.input_norm, config_.rms_norm_epsilon), tape.qkv,
             output));
   const size_t num_tokens = hidden.size() / input_norm_.size();
-  tape.attention = SplitHeads(output);
-  Rotate(tape.attention.q, num_tokens, 1.0f);
-  Rotate(tape.attention.k, num_tokens, 1.0f);
+  tape.attention = SplitHeads(config_, output);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, tape.attention.q);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, tape.attention.k);
   RoundKeysAndValues(tape.attention);
-  const AttentionShape shape = ShapeOf(num_tokens);
+  const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
   COMET_ASSIGN_OR_RETURN(const std::vector<float> attended,
                          CausalAttention(*backend_, shape, tape.attention, num_threads_));
-  COMET_RETURN_IF_ERROR(Apply(LinearKind::kO, factors, attended, tape.o, output));
+  COMET_RETURN_IF_ERROR(Apply(LinearKind::kO, factors, mode, attended, tape.o, output));
   AddRows(output, hidden);
 
   tape.mid_hidden = hidden;
   COMET_RETURN_IF_ERROR(Apply(
-      LinearKind::kGateUp, factors,
+      LinearKind::kGateUp, factors, mode,
       NormRows(hidden, post_attention_norm_, factors.post_attention_norm, config_.rms_norm_epsilon),
       tape.gate_up, output));
   COMET_RETURN_IF_ERROR(Apply(
-      LinearKind::kDown, factors,
+      LinearKind::kDown, factors, mode,
       SiluMulRows(output, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down, output));
   AddRows(output, hidden);
   return Status::Ok();
@@ -196,30 +107,24 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
   COMET_ASSIGN_OR_RETURN(const std::vector<float> d_attended,
                          ApplyBackward(LinearKind::kO, factors, tape.o, d_hidden, gradient));
   const size_t num_tokens = tape.hidden.size() / input_norm_.size();
-  const AttentionShape shape = ShapeOf(num_tokens);
+  const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
   COMET_ASSIGN_OR_RETURN(
       AttentionRows d_rows,
       CausalAttentionGradient(*backend_, shape, tape.attention, d_attended, num_threads_));
-  Rotate(d_rows.q, num_tokens, -1.0f);
-  Rotate(d_rows.k, num_tokens, -1.0f);
+  RotateHeads(config_, rope_, num_tokens, -1.0f, d_rows.q);
+  RotateHeads(config_, rope_, num_tokens, -1.0f, d_rows.k);
   COMET_ASSIGN_OR_RETURN(
       const std::vector<float> d_qkv_input,
-      ApplyBackward(LinearKind::kQkv, factors, tape.qkv, JoinHeads(d_rows), gradient));
+      ApplyBackward(LinearKind::kQkv, factors, tape.qkv, JoinHeads(config_, d_rows), gradient));
   AddNormRowsGradient(tape.hidden, input_norm_, factors.input_norm, config_.rms_norm_epsilon,
                       d_qkv_input, d_hidden, gradient.input_norm);
   return Status::Ok();
 }
 
-AttentionShape DifferentiableLayer::ShapeOf(size_t num_tokens) const {
-  return {.num_tokens = static_cast<int>(num_tokens),
-          .num_heads = config_.num_heads,
-          .num_kv_heads = config_.num_kv_heads,
-          .head_dim = config_.head_dim};
-}
-
-Status DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
-                                  std::span<const float> input, std::vector<float>& product,
+Status DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
+                                  std::vector<float> input, std::vector<float>& product,
                                   std::vector<float>& output) const {
+  COMET_RETURN_IF_ERROR(of(kind).rounding->Round(*backend_, mode, input));
   COMET_ASSIGN_OR_RETURN(product, MultiplyByTransposed(*backend_, input, *of(kind).forward));
   output = product;
   Finish(kind, factors, output);
@@ -234,9 +139,8 @@ void DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factors,
   const size_t width = scale.size();
   for (size_t first = 0; first < rows.size(); first += width) {
     for (size_t n = 0; n < width; ++n) rows[first + n] *= scale[n];
-    if (bias.empty()) continue;
-    for (size_t n = 0; n < width; ++n) rows[first + n] += bias[n];
   }
+  AddToRows(bias, rows);
 }
 
 Result<std::vector<float>> DifferentiableLayer::ApplyBackward(LinearKind kind,
@@ -257,39 +161,6 @@ Result<std::vector<float>> DifferentiableLayer::ApplyBackward(LinearKind kind,
   return MultiplyByTransposed(*backend_, d_product, *of(kind).backward);
 }
 
-AttentionRows DifferentiableLayer::SplitHeads(std::span<const float> qkv) const {
-  const size_t q_size = static_cast<size_t>(config_.q_size());
-  const size_t kv_size = static_cast<size_t>(config_.kv_size());
-  AttentionRows rows;
-  for (size_t first = 0; first < qkv.size(); first += q_size + 2 * kv_size) {
-    const std::span<const float> row = qkv.subspan(first, q_size + 2 * kv_size);
-    rows.q.insert(rows.q.end(), row.begin(), row.begin() + static_cast<std::ptrdiff_t>(q_size));
-    const std::span<const float> k = row.subspan(q_size, kv_size);
-    rows.k.insert(rows.k.end(), k.begin(), k.end());
-    const std::span<const float> v = row.last(kv_size);
-    rows.v.insert(rows.v.end(), v.begin(), v.end());
-  }
-  return rows;
-}
-
-std::vector<float> DifferentiableLayer::JoinHeads(const AttentionRows& rows) const {
-  const size_t q_size = static_cast<size_t>(config_.q_size());
-  const size_t kv_size = static_cast<size_t>(config_.kv_size());
-  const size_t num_tokens = rows.q.size() / q_size;
-  std::vector<float> qkv;
-  qkv.reserve(rows.q.size() + rows.k.size() + rows.v.size());
-  const auto append = [&](const std::vector<float>& values, size_t token, size_t width) {
-    const std::span<const float> row = std::span(values).subspan(token * width, width);
-    qkv.insert(qkv.end(), row.begin(), row.end());
-  };
-  for (size_t t = 0; t < num_tokens; ++t) {
-    append(rows.q, t, q_size);
-    append(rows.k, t, kv_size);
-    append(rows.v, t, kv_size);
-  }
-  return qkv;
-}
-
 // A Hadamard of queries and keys leaves logits as they are: only the keys' rounding sees it.
 void DifferentiableLayer::RoundKeysAndValues(AttentionRows& rows) const {
   const size_t dim = static_cast<size_t>(config_.head_dim);
@@ -299,26 +170,6 @@ void DifferentiableLayer::RoundKeysAndValues(AttentionRows& rows) const {
     RoundThroughCache(key, kv_.k_bits);
     if (qk_hadamard_) HadamardRow(key);
     RoundThroughCache(std::span(rows.v).subspan(first, dim), kv_.v_bits);
-  }
-}
-
-// Split-half rotary pairs; direction -1 is the transpose.
-void DifferentiableLayer::Rotate(std::vector<float>& rows, size_t num_tokens,
-                                 float direction) const {
-  const size_t dim = static_cast<size_t>(config_.head_dim);
-  const size_t half = static_cast<size_t>(config_.rotary_dim) / 2;
-  const size_t width = rows.size() / num_tokens;
-  for (size_t t = 0; t < num_tokens; ++t) {
-    const float* cos = rope_.cos.data() + t * half;
-    const float* sin = rope_.sin.data() + t * half;
-    for (size_t head = t * width; head < (t + 1) * width; head += dim) {
-      for (size_t i = 0; i < half; ++i) {
-        const float a = rows[head + i];
-        const float b = rows[head + half + i];
-        rows[head + i] = a * cos[i] - direction * b * sin[i];
-        rows[head + half + i] = b * cos[i] + direction * a * sin[i];
-      }
-    }
   }
 }
 

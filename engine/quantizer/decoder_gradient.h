@@ -2,6 +2,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "engine/model/decoder_layer.h"
 #include "engine/model/model_config.h"
 #include "engine/model/rope.h"
+#include "engine/quantizer/activation_rounding.h"
 #include "engine/quantizer/attention_gradient.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
@@ -35,8 +37,8 @@ struct LayerTape {
 };
 
 // One quantised layer in fp32, forward and backward, for tuning its factors: weights as the codes
-// give them, keys and values rounded as the layer's cache does (the gradient passes through
-// unchanged: a straight-through estimate), other activations not rounded. Linear products go
+// give them, keys and values rounded as the layer's cache does and the linears' inputs as a mode
+// does; the gradient passes through unchanged (a straight-through estimate). Linear products go
 // through the back end; everything else is computed on the host. Immutable after making.
 class DifferentiableLayer {
  public:
@@ -49,7 +51,8 @@ class DifferentiableLayer {
   LayerFactors UnitFactors() const;
 
   // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced.
-  Status Forward(const LayerFactors& factors, std::vector<float>& hidden, LayerTape& tape) const;
+  Status Forward(const LayerFactors& factors, ActivationMode mode, std::vector<float>& hidden,
+                 LayerTape& tape) const;
 
   // Replaces the gradient of the layer's output by that of its input, and adds to `gradient`.
   Status Backward(const LayerFactors& factors, const LayerTape& tape, std::vector<float>& d_hidden,
@@ -60,20 +63,18 @@ class DifferentiableLayer {
     std::unique_ptr<PackedLinear> forward;   // [N, K], channels in the producer's order
     std::unique_ptr<PackedLinear> backward;  // [K, N]
     std::vector<float> bias;
+    std::optional<ActivationRounding> rounding;
   };
 
   const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
-  AttentionShape ShapeOf(size_t num_tokens) const;
-  Status Apply(LinearKind kind, const LayerFactors& factors, std::span<const float> input,
-               std::vector<float>& product, std::vector<float>& output) const;
+  Status Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
+               std::vector<float> input, std::vector<float>& product,
+               std::vector<float>& output) const;
   void Finish(LinearKind kind, const LayerFactors& factors, std::vector<float>& rows) const;
   Result<std::vector<float>> ApplyBackward(LinearKind kind, const LayerFactors& factors,
                                            std::span<const float> product,
                                            std::span<const float> d_output,
                                            LayerFactors& gradient) const;
-  AttentionRows SplitHeads(std::span<const float> qkv) const;
-  std::vector<float> JoinHeads(const AttentionRows& rows) const;
-  void Rotate(std::vector<float>& rows, size_t num_tokens, float direction) const;
   void RoundKeysAndValues(AttentionRows& rows) const;
 
   Backend* backend_ = nullptr;
@@ -86,13 +87,5 @@ class DifferentiableLayer {
   std::vector<float> input_norm_;
   std::vector<float> post_attention_norm_;
 };
-
-// Root-mean-square norm of rows, and its gradient: the parts a model's last norm shares.
-std::vector<float> NormRows(std::span<const float> hidden, std::span<const float> weight,
-                            std::span<const float> factor, float epsilon);
-void AddNormRowsGradient(std::span<const float> hidden, std::span<const float> weight,
-                         std::span<const float> factor, float epsilon,
-                         std::span<const float> d_normed, std::vector<float>& d_hidden,
-                         std::vector<float>& d_factor);
 
 }  // namespace comet

@@ -171,7 +171,7 @@ Status HeldOutRun::RunLayers() {
   for (int i = 0; i < config_.num_layers; ++i) {
     COMET_ASSIGN_OR_RETURN(const DecoderLayer layer, model_.MakeLayer(i));
     for (const DeviceTensor& hidden : hidden_) {
-      COMET_RETURN_IF_ERROR(runner.Run(layer, hidden.view(), /*observer=*/nullptr));
+      COMET_RETURN_IF_ERROR(runner.Run(layer, hidden.view()));
     }
     COMET_RETURN_IF_ERROR(backend_.device->Synchronize());  // The layer's weights go.
   }

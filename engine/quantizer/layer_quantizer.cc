@@ -1,82 +1,141 @@
 #include "engine/quantizer/layer_quantizer.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/quantizer/channel_order.h"
+#include "engine/quantizer/float_product.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/weight_target.h"
 
 namespace comet {
 namespace {
 
-// The order of a linear layer's channels goes into its weights' columns and what calibration saw.
-Result<LinearResult> QuantizeOrdered(Backend& backend, int num_outputs,
-                                     std::span<const float> weights,
-                                     const ActivationStatistics& statistics,
-                                     const ChannelOrder& order,
-                                     const LayerQuantizerOptions& options) {
-  const std::vector<float> ordered = PermuteColumns(weights, order.gather);
-  const std::vector<float> sample = PermuteColumns(statistics.sample, order.gather);
-  const std::vector<float> gram = PermuteRows(
-      PermuteColumns(statistics.DampedGram(options.damping), order.gather), order.gather);
-  return QuantizeLinear(backend,
-                        {.num_outputs = num_outputs,
-                         .num_inputs = statistics.num_channels,
-                         .weights = ordered,
-                         .sample = sample,
-                         .gram = gram,
-                         .num_int4_channels = order.num_int4_channels},
-                        options.search);
+// Rows of a matrix of whole bytes or floats in another order.
+template <typename T>
+std::vector<T> Reorder(const std::vector<T>& rows, std::span<const int32_t> order) {
+  const size_t width = rows.size() / order.size();
+  std::vector<T> reordered;
+  reordered.reserve(rows.size());
+  for (const int32_t row : order) {
+    const auto first = rows.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(row) * width);
+    reordered.insert(reordered.end(), first, first + static_cast<std::ptrdiff_t>(width));
+  }
+  return reordered;
 }
 
 // Rows of gate and of up in the order that down_proj wants its channels.
-std::vector<float> FoldDownOrder(std::span<const float> gate_up, const ChannelOrder& down_order) {
-  std::vector<float> gate = PermuteRows(gate_up.first(gate_up.size() / 2), down_order.gather);
-  const std::vector<float> up = PermuteRows(gate_up.last(gate_up.size() / 2), down_order.gather);
-  gate.insert(gate.end(), up.begin(), up.end());
-  return gate;
+void FoldDownOrder(const std::vector<int32_t>& down_gather, QuantizedLinear& gate_up) {
+  std::vector<int32_t> order = down_gather;
+  const int32_t ffn = static_cast<int32_t>(down_gather.size());
+  for (const int32_t row : down_gather) order.push_back(ffn + row);
+  gate_up.codes = Reorder(gate_up.codes, order);
+  gate_up.steps = Reorder(gate_up.steps, order);
+  gate_up.scale = Reorder(gate_up.scale, order);
+}
+
+class Quantizer {
+ public:
+  Quantizer(Backend& backend, const FloatLayer& layer, CalibrationStreams& streams,
+            const LayerQuantizerOptions& options)
+      : backend_(backend), layer_(layer), streams_(streams), options_(options) {}
+
+  // Leaves the streams behind the linear. `bias` may be empty.
+  Status Quantize(LinearKind kind, const ActivationStatistics& seen, std::span<const float> weights,
+                  const std::vector<float>& bias, QuantizedLinear& linear,
+                  LinearAccuracy& accuracy);
+  Result<ActivationStatistics> See(LinearKind kind) {
+    return streams_.See(kind, layer_, options_.sample_stride);
+  }
+
+ private:
+  int NumInt4ChannelsOf(LinearKind kind) const;
+
+  Backend& backend_;
+  const FloatLayer& layer_;
+  CalibrationStreams& streams_;
+  const LayerQuantizerOptions& options_;
+};
+
+int Quantizer::NumInt4ChannelsOf(LinearKind kind) const {
+  const LayerInt4Channels& channels = options_.int4_channels;
+  switch (kind) {
+    case LinearKind::kQkv: return channels.qkv;
+    case LinearKind::kO: return channels.o;
+    case LinearKind::kGateUp: return channels.gate_up;
+    case LinearKind::kDown: return channels.down;
+  }
+  return 0;
+}
+
+Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
+                           std::span<const float> weights, const std::vector<float>& bias,
+                           QuantizedLinear& linear, LinearAccuracy& accuracy) {
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> target,
+                         WeightTarget(backend_, weights, seen,
+                                      {.damping = options_.damping,
+                                       .gap_share = options_.gap_share,
+                                       .num_threads = options_.search.num_threads}));
+  // The order goes into the weights' columns and what calibration saw.
+  ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), NumInt4ChannelsOf(kind));
+  std::vector<float> ordered = PermuteColumns(target, order.gather);
+  std::vector<float> sample = PermuteColumns(seen.sample, order.gather);
+  std::vector<float> gram =
+      PermuteRows(PermuteColumns(seen.DampedGram(options_.damping), order.gather), order.gather);
+  const bool hadamard = kind == LinearKind::kDown && options_.down_hadamard;
+  if (hadamard) {
+    const auto rotate = [&](std::vector<float>& rows) {
+      HadamardBlocks(rows, seen.num_channels, order.num_int4_channels);
+    };
+    rotate(ordered);
+    rotate(sample);
+    rotate(gram);
+    gram = Transposed(gram, seen.num_channels);
+    rotate(gram);
+  }
+  COMET_ASSIGN_OR_RETURN(
+      LinearResult quantized,
+      QuantizeLinear(backend_,
+                     {.num_outputs = static_cast<int>(weights.size() / order.gather.size()),
+                      .num_inputs = seen.num_channels,
+                      .weights = ordered,
+                      .sample = sample,
+                      .gram = gram,
+                      .num_int4_channels = order.num_int4_channels},
+                     options_.search));
+  linear = std::move(quantized.linear);
+  linear.gather = std::move(order.gather);
+  linear.bias = bias;
+  accuracy = quantized.accuracy;
+  return streams_.Follow(kind, layer_, DequantizeInOrder(linear, hadamard));
 }
 
 }  // namespace
 
-Result<LayerResult> QuantizeLayer(Backend& backend, const ModelConfig& config,
-                                  const FloatLayer& layer, const StatisticsObserver& statistics,
+Result<LayerResult> QuantizeLayer(Backend& backend, const FloatLayer& layer,
+                                  const ActivationStatistics& qkv, CalibrationStreams& streams,
                                   const LayerQuantizerOptions& options) {
-  const auto order_of = [&](LinearKind kind) {
-    const ActivationStatistics& seen = statistics.of(kind);
-    return OrderChannels(seen.abs_max, seen.Activity(), options.int4_share);
-  };
+  Quantizer quantizer(backend, layer, streams, options);
   LayerResult result;
-  // With a gather; `bias` may be empty.
-  const auto quantize = [&](LinearKind kind, int num_outputs, std::span<const float> weights,
-                            const std::vector<float>& bias, QuantizedLinear& linear,
-                            LinearAccuracy& accuracy) -> Status {
-    ChannelOrder order = order_of(kind);
-    COMET_ASSIGN_OR_RETURN(
-        LinearResult quantized,
-        QuantizeOrdered(backend, num_outputs, weights, statistics.of(kind), order, options));
-    linear = std::move(quantized.linear);
-    linear.gather = std::move(order.gather);
-    linear.bias = bias;
-    accuracy = quantized.accuracy;
-    return Status::Ok();
-  };
   QuantizedLayer& out = result.layer;
   LayerAccuracy& accuracy = result.accuracy;
   out.input_norm = layer.input_norm;
   out.post_attention_norm = layer.post_attention_norm;
-  COMET_RETURN_IF_ERROR(quantize(LinearKind::kQkv, config.qkv_size(), layer.qkv, layer.qkv_bias,
-                                 out.qkv, accuracy.qkv));
   COMET_RETURN_IF_ERROR(
-      quantize(LinearKind::kO, config.hidden_size, layer.o, {}, out.o, accuracy.o));
-  const ChannelOrder down_order = order_of(LinearKind::kDown);
-  COMET_RETURN_IF_ERROR(quantize(LinearKind::kGateUp, 2 * config.ffn_size,
-                                 FoldDownOrder(layer.gate_up, down_order), {}, out.gate_up,
-                                 accuracy.gate_up));
+      quantizer.Quantize(LinearKind::kQkv, qkv, layer.qkv, layer.qkv_bias, out.qkv, accuracy.qkv));
+  COMET_ASSIGN_OR_RETURN(const ActivationStatistics o, quantizer.See(LinearKind::kO));
+  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kO, o, layer.o, {}, out.o, accuracy.o));
+  COMET_ASSIGN_OR_RETURN(const ActivationStatistics gate_up, quantizer.See(LinearKind::kGateUp));
+  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kGateUp, gate_up, layer.gate_up, {},
+                                           out.gate_up, accuracy.gate_up));
+  COMET_ASSIGN_OR_RETURN(const ActivationStatistics down, quantizer.See(LinearKind::kDown));
   COMET_RETURN_IF_ERROR(
-      quantize(LinearKind::kDown, config.hidden_size, layer.down, {}, out.down, accuracy.down));
-  out.down.gather.clear();  // Folded into gate and up.
+      quantizer.Quantize(LinearKind::kDown, down, layer.down, {}, out.down, accuracy.down));
+  out.down_hadamard = options.down_hadamard;
+  FoldDownOrder(out.down.gather, out.gate_up);
+  out.down.gather.clear();
   return result;
 }
 

@@ -4,6 +4,7 @@
 
 #include "engine/model/decoder_layer.h"
 #include "engine/model/device_tensor.h"
+#include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/error_feedback.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
@@ -153,6 +154,8 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
   result.accuracy.weight_error = RelativeError(Dequantize(ViewOf(linear)), task.weights);
   result.accuracy.int4_share =
       static_cast<double>(task.num_int4_channels) / static_cast<double>(linear.num_inputs);
+  result.accuracy.num_weights =
+      static_cast<double>(linear.num_outputs) * static_cast<double>(linear.num_inputs);
   result.accuracy.bits = BitsPerWeight(linear);
   COMET_RETURN_IF_ERROR(MeasureOutputs(backend, task, result));
   return result;
@@ -165,6 +168,28 @@ W4axWeights ViewOf(const QuantizedLinear& linear) {
           .steps = {linear.steps.data(), DType::kI8, {n, CeilDiv(k, kBlockChannels)}},
           .scale = {linear.scale.data(), DType::kF32, {n}},
           .num_int4_channels = linear.precision.num_int4_channels};
+}
+
+void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels) {
+  for (size_t first = 0; first < rows.size(); first += static_cast<size_t>(num_inputs)) {
+    for (int k = 0; k < num_channels; k += kBlockChannels) {
+      HadamardRow(rows.subspan(first + static_cast<size_t>(k), kBlockChannels));
+    }
+  }
+}
+
+std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard) {
+  std::vector<float> permuted = Dequantize(ViewOf(linear));
+  if (hadamard) HadamardBlocks(permuted, linear.num_inputs, linear.precision.num_int4_channels);
+  if (linear.gather.empty()) return permuted;
+  const size_t width = linear.gather.size();
+  std::vector<float> weights(permuted.size());
+  for (size_t first = 0; first < permuted.size(); first += width) {
+    for (size_t j = 0; j < width; ++j) {
+      weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
+    }
+  }
+  return weights;
 }
 
 }  // namespace comet

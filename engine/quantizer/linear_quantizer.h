@@ -19,6 +19,7 @@ struct LinearAccuracy {
   double output_error_8 = 0.0;      // On the calibration sample, INT8 activations.
   double output_error_mixed = 0.0;  // The same, INT4 and INT8 activations with the chosen clip.
   double int4_share = 0.0;          // Of the real channels.
+  double num_weights = 0.0;
   double bits = 0.0;  // Held in the checkpoint for one weight, steps and scales included.
 };
 
@@ -52,5 +53,12 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
 
 // A view of the weights for packing.
 W4axWeights ViewOf(const QuantizedLinear& linear);
+
+// A Hadamard of every whole block among the first `num_channels` of each row of [any, K].
+void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels);
+
+// Dequantised rows [N, K] with their channels in the producer's order; `hadamard`: of the columns,
+// which this undoes (LayerPrecision::down_hadamard).
+std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard);
 
 }  // namespace comet

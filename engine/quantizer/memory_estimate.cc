@@ -9,12 +9,14 @@ namespace {
 
 constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kFixedBytes = int64_t{32} << 20;  // Program, tokenizer, calibration text.
-// Matrices of one linear layer's shape that a stage holds beside the source's: the ordered weights
-// and the back end's copy of them.
-constexpr int64_t kWeightCopies = 2;
+// Matrices of one linear layer's shape that a stage holds beside the source's: the target, its
+// change and the halves of that; or the ordered target and the back end's copy of it.
+constexpr int64_t kWeightCopies = 4;
 // The same of its Gram matrix: in the layer's order and on the way there, factor, inverse,
 // transpose.
 constexpr int64_t kGramCopies = 5;
+// What calibration sums up of a linear: its Gram matrix and the drift.
+constexpr int64_t kSumCopies = 2;
 
 struct Linear {
   int64_t num_outputs;
@@ -37,10 +39,13 @@ int64_t LayerBytes(const ModelConfig& config, const CalibrationSize& calibration
   int64_t stage_max = 0;
   for (const auto& [num_outputs, num_inputs] : linears) {
     weights += num_outputs * num_inputs;
-    statistics += num_inputs * num_inputs + calibration.num_sample_tokens * num_inputs;
     stage_max = std::max(stage_max, kWeightCopies * num_outputs * num_inputs +
                                         kGramCopies * num_inputs * num_inputs);
+    statistics = std::max(statistics, kSumCopies * num_inputs * num_inputs +
+                                          calibration.num_sample_tokens * num_inputs);
   }
+  // qkv's are held while its keys are treated; o and down have the residual stream's gap.
+  statistics += kSumCopies * hidden * hidden + hidden * std::max(int64_t{config.q_size()}, ffn);
   // The layer as read and, while calibration runs, as the back end has it.
   const int64_t calibrating =
       weights + calibration.window_tokens_max * (4 * hidden + config.qkv_size() + 4 * ffn);
@@ -62,8 +67,11 @@ int64_t Mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 }  // namespace
 
 int64_t EstimatePeakBytes(const ModelConfig& config, const CalibrationSize& calibration) {
+  // Both models' residual streams, their gap and a copy for tuning; both models' inputs of the
+  // widest linear, the float model's once more.
   const int64_t residual_stream =
-      kFloatBytes * calibration.num_tokens * int64_t{config.hidden_size};
+      kFloatBytes * calibration.num_tokens *
+      (4 * int64_t{config.hidden_size} + 3 * int64_t{std::max(config.q_size(), config.ffn_size)});
   return kFixedBytes + std::max({residual_stream + EmbeddingBytes(config),
                                  residual_stream + LayerBytes(config, calibration),
                                  HeldOutBytes(config, calibration)});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,14 +11,16 @@
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/model/device_tensor.h"
-#include "engine/model/layer_runner.h"
 #include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/calibration_streams.h"
 #include "engine/quantizer/held_out.h"
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/key_smoothing.h"
 #include "engine/quantizer/layer_quantizer.h"
 #include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/rotated_source.h"
+#include "engine/quantizer/rotation.h"
 #include "engine/quantizer/scale_tuner.h"
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -27,48 +30,49 @@
 namespace comet {
 namespace {
 
-// What calibration computes with: nothing is rounded but to fp32.
-constexpr Precision kFloatPrecision{.weights = WeightMode::kFloat,
-                                    .activations = ActivationMode::kFloat,
-                                    .kv = {.k_bits = 32, .v_bits = 32},
-                                    .kv_from_checkpoint = false};
-
 // The state of one run: the residual stream of every calibration window, moved layer by layer.
 class ModelQuantizer {
  public:
   ModelQuantizer(FloatSource& source, Backend& backend, const QuantizeModelOptions& options,
                  const std::function<void(const QuantizeProgress&)>& progress)
-      : source_(source), backend_(backend), options_(options), progress_(progress) {}
+      : source_(&source),
+        backend_(backend),
+        options_(options),
+        progress_(progress),
+        budget_(source.config(), options.int4_share) {}
 
   Result<AccuracyReport> Run();
 
  private:
   Result<CalibrationText> ReadText();
+  Status Rotate(const std::vector<std::vector<int>>& windows);
   Status QuantizeEmbedding(const std::vector<std::vector<int>>& windows);
   Result<Int8Rows> WriteLmHead(std::span<const float> table);
   size_t TableSize() const {
-    return static_cast<size_t>(source_.config().vocab_size) *
-           static_cast<size_t>(source_.config().hidden_size);
+    return static_cast<size_t>(source_->config().vocab_size) *
+           static_cast<size_t>(source_->config().hidden_size);
   }
-  Status UploadHidden(std::span<const float> embedding,
-                      const std::vector<std::vector<int>>& windows);
-  // As the quantised model embeds them.
-  void KeepTuningInputs(const std::vector<std::vector<int>>& windows,
-                        const std::function<float(size_t)>& value_at);
-  Status QuantizeOneLayer(int layer_idx, LayerRunner& runner);
+  // The windows' rows of a table, `value_at` its elements.
+  WindowRows Embed(const std::vector<std::vector<int>>& windows,
+                   const std::function<float(size_t)>& value_at) const;
+  Status MakeStreams();
+  Status QuantizeOneLayer(int layer_idx);
   Result<KeyBitsChoice> TreatKeys(std::span<const float> gram,
                                   const std::vector<float>& first_window, FloatLayer& layer);
-  Result<std::vector<float>> Download(const DeviceTensor& tensor);
   Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
 
-  FloatSource& source_;
+  FloatSource* source_;  // The rotated one once that is chosen.
+  std::unique_ptr<FloatSource> rotated_;
   Backend& backend_;
   const QuantizeModelOptions& options_;
   const std::function<void(const QuantizeProgress&)>& progress_;
+  PrecisionBudget budget_;
   std::unique_ptr<CheckpointWriter> writer_;
-  std::vector<DeviceTensor> hidden_;  // One a window, [num_tokens, hidden_size] f32.
+  WindowRows embedded_;   // The windows as the float model embeds them,
+  WindowRows quantized_;  // and as the quantised model does.
+  std::optional<CalibrationStreams> streams_;
   AccuracyReport report_;
   bool tunes_ = false;
   std::vector<QuantizedLayer> layers_;  // Held back for tuning.
@@ -79,8 +83,8 @@ class ModelQuantizer {
 };
 
 Result<AccuracyReport> ModelQuantizer::Run() {
-  const ModelConfig& config = source_.config();
-  COMET_RETURN_IF_ERROR(CheckVocabulary(config, source_.vocabulary()));
+  ModelConfig config = source_->config();
+  COMET_RETURN_IF_ERROR(CheckVocabulary(config, source_->vocabulary()));
   COMET_ASSIGN_OR_RETURN(const CalibrationText text, ReadText());
   const CalibrationSize calibration{
       .num_tokens = report_.num_calibration_tokens,
@@ -89,7 +93,8 @@ Result<AccuracyReport> ModelQuantizer::Run() {
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
   COMET_RETURN_IF_ERROR(
       CheckMemory(EstimatePeakBytes(config, calibration), options_.memory_bytes_max));
-  COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_.ReadLayer(0));
+  if (options_.rotates) config.tied_embeddings = false;
+  COMET_ASSIGN_OR_RETURN(FloatLayer first_layer, source_->ReadLayer(0));
   COMET_ASSIGN_OR_RETURN(
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
                                         options_.may_replace));
@@ -97,17 +102,13 @@ Result<AccuracyReport> ModelQuantizer::Run() {
   tunes_ = options_.tuning.num_steps > 0 &&
            TuningBytes(config, static_cast<int>(text.windows.front().size())) <=
                std::min(options_.tuning_bytes_max, options_.memory_bytes_max);
+  if (options_.rotates) COMET_RETURN_IF_ERROR(Rotate(text.windows));
   COMET_RETURN_IF_ERROR(QuantizeEmbedding(text.windows));
-
-  COMET_ASSIGN_OR_RETURN(LayerRunner runner,
-                         LayerRunner::Create(backend_, config, kFloatPrecision,
-                                             static_cast<int>(text.windows.front().size())));
-  for (int i = 0; i < config.num_layers; ++i) {
-    COMET_RETURN_IF_ERROR(QuantizeOneLayer(i, runner));
-  }
+  COMET_RETURN_IF_ERROR(MakeStreams());
+  for (int i = 0; i < config.num_layers; ++i) COMET_RETURN_IF_ERROR(QuantizeOneLayer(i));
   if (tunes_) COMET_RETURN_IF_ERROR(Tune());
   COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm_));
-  hidden_.clear();
+  streams_.reset();
   COMET_RETURN_IF_ERROR(Finish(text.held_out));
   return std::move(report_);
 }
@@ -115,20 +116,20 @@ Result<AccuracyReport> ModelQuantizer::Run() {
 // Measures what was written before it gets its name.
 Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
-                         writer_->Seal(source_.vocabulary(), source_.chat_templates()));
+                         writer_->Seal(source_->vocabulary(), source_->chat_templates()));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
   COMET_ASSIGN_OR_RETURN(report_.held_out,
-                         MeasureHeldOut(backend_, source_, *checkpoint, held_out,
+                         MeasureHeldOut(backend_, *source_, *checkpoint, held_out,
                                         [this](std::string_view what) { Report(what); }));
   return writer_->Publish(report_.ToJson());
 }
 
 Result<CalibrationText> ModelQuantizer::ReadText() {
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
-                         Tokenizer::Create(source_.vocabulary()));
+                         Tokenizer::Create(source_->vocabulary()));
   CalibrationOptions calibration = options_.calibration;
   calibration.window_tokens =
-      std::min(calibration.window_tokens, source_.config().context_length_max);
+      std::min(calibration.window_tokens, source_->config().context_length_max);
   const std::string_view text = options_.calibration_text.empty()
                                     ? DefaultCalibrationText()
                                     : std::string_view(options_.calibration_text);
@@ -142,48 +143,70 @@ Result<CalibrationText> ModelQuantizer::ReadText() {
   return split;
 }
 
+// Puts the source into bases that its activations are easier to hold in.
+Status ModelQuantizer::Rotate(const std::vector<std::vector<int>>& windows) {
+  WindowRows embedded;
+  {
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> table, source_->ReadEmbedding());
+    COMET_RETURN_IF_ERROR(CheckTensor("embedding", table, TableSize()));
+    const size_t num_windows =
+        CeilDiv(static_cast<size_t>(options_.rotation_tokens), windows.front().size());
+    const std::vector<std::vector<int>> first(
+        windows.begin(),
+        windows.begin() + static_cast<std::ptrdiff_t>(std::min(num_windows, windows.size())));
+    embedded = Embed(first, [&](size_t i) { return table[i]; });
+  }
+  COMET_ASSIGN_OR_RETURN(ModelRotation rotation,
+                         ChooseRotation(backend_, *source_, std::move(embedded),
+                                        options_.int4_share, options_.num_threads));
+  rotated_ = MakeRotatedSource(*source_, backend_, std::move(rotation));
+  source_ = rotated_.get();
+  Report("rotation");
+  return Status::Ok();
+}
+
 Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& windows) {
   {
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source_.ReadEmbedding());
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source_->ReadEmbedding());
     COMET_RETURN_IF_ERROR(CheckTensor("embedding", embedding, TableSize()));
-    COMET_RETURN_IF_ERROR(UploadHidden(embedding, windows));
-    if (source_.config().tied_embeddings) {
+    embedded_ = Embed(windows, [&](size_t i) { return embedding[i]; });
+    if (source_->config().tied_embeddings) {
       COMET_ASSIGN_OR_RETURN(const Int8Rows rows, WriteLmHead(embedding));
-      const size_t width = static_cast<size_t>(source_.config().hidden_size);
-      KeepTuningInputs(windows, [&](size_t i) {
+      const size_t width = static_cast<size_t>(source_->config().hidden_size);
+      quantized_ = Embed(windows, [&](size_t i) {
         return static_cast<float>(rows.codes[i]) * rows.scale[i / width];
       });
     } else {
       std::vector<Half> table;
       table.reserve(embedding.size());
       for (const float value : embedding) table.push_back(HalfFromFloat(value));
-      KeepTuningInputs(windows, [&](size_t i) { return ToFloat(table[i]); });
+      quantized_ = Embed(windows, [&](size_t i) { return ToFloat(table[i]); });
       COMET_RETURN_IF_ERROR(writer_->WriteEmbedding(table));
     }
   }
-  if (!source_.config().tied_embeddings) {
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source_.ReadLmHead());
+  if (!source_->config().tied_embeddings) {
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source_->ReadLmHead());
     COMET_RETURN_IF_ERROR(CheckTensor("LM head", lm_head, TableSize()));
     COMET_RETURN_IF_ERROR(WriteLmHead(lm_head).status());
   }
-  COMET_ASSIGN_OR_RETURN(final_norm_, source_.ReadFinalNorm());
+  COMET_ASSIGN_OR_RETURN(final_norm_, source_->ReadFinalNorm());
   COMET_RETURN_IF_ERROR(
-      CheckTensor("final norm", final_norm_, static_cast<size_t>(source_.config().hidden_size)));
+      CheckTensor("final norm", final_norm_, static_cast<size_t>(source_->config().hidden_size)));
   Report("embedding and LM head");
   return Status::Ok();
 }
 
 Result<Int8Rows> ModelQuantizer::WriteLmHead(std::span<const float> table) {
-  Int8Rows rows = QuantizeInt8Rows(table, source_.config().hidden_size);
+  Int8Rows rows = QuantizeInt8Rows(table, source_->config().hidden_size);
   report_.lm_head_error = rows.relative_error;
   COMET_RETURN_IF_ERROR(writer_->WriteLmHead(rows.codes, rows.scale));
   return rows;
 }
 
-void ModelQuantizer::KeepTuningInputs(const std::vector<std::vector<int>>& windows,
-                                      const std::function<float(size_t)>& value_at) {
-  if (!tunes_) return;
-  const size_t width = static_cast<size_t>(source_.config().hidden_size);
+WindowRows ModelQuantizer::Embed(const std::vector<std::vector<int>>& windows,
+                                 const std::function<float(size_t)>& value_at) const {
+  const size_t width = static_cast<size_t>(source_->config().hidden_size);
+  WindowRows embedded;
   for (const std::vector<int>& window : windows) {
     std::vector<float> rows;
     rows.reserve(window.size() * width);
@@ -191,53 +214,48 @@ void ModelQuantizer::KeepTuningInputs(const std::vector<std::vector<int>>& windo
       const size_t first = static_cast<size_t>(token_id) * width;
       for (size_t k = 0; k < width; ++k) rows.push_back(value_at(first + k));
     }
-    tuning_.inputs.push_back(std::move(rows));
+    embedded.push_back(std::move(rows));
   }
+  return embedded;
 }
 
-Status ModelQuantizer::UploadHidden(std::span<const float> embedding,
-                                    const std::vector<std::vector<int>>& windows) {
-  const int hidden_size = source_.config().hidden_size;
-  const size_t width = static_cast<size_t>(hidden_size);
-  for (const std::vector<int>& window : windows) {
-    std::vector<float> rows;
-    rows.reserve(window.size() * width);
-    for (const int token_id : window) {
-      const std::span<const float> row =
-          embedding.subspan(static_cast<size_t>(token_id) * width, width);
-      rows.insert(rows.end(), row.begin(), row.end());
-    }
-    const ConstTensorView host(rows.data(), DType::kF32,
-                               {static_cast<int>(window.size()), hidden_size});
-    COMET_ASSIGN_OR_RETURN(DeviceTensor tensor, DeviceTensor::Upload(*backend_.device, host));
-    hidden_.push_back(std::move(tensor));
+Status ModelQuantizer::MakeStreams() {
+  const ModelConfig& config = source_->config();
+  COMET_ASSIGN_OR_RETURN(
+      ResidualStream float_model,
+      ResidualStream::Create(backend_, config, std::move(embedded_), options_.num_threads));
+  std::optional<ResidualStream> quantized;
+  if (options_.follows_quantized) {
+    COMET_ASSIGN_OR_RETURN(
+        quantized, ResidualStream::Create(backend_, config, quantized_, options_.num_threads));
   }
+  if (tunes_) {
+    tuning_.inputs = std::move(quantized_);
+  } else {
+    quantized_.clear();
+  }
+  streams_.emplace(backend_, std::move(float_model), std::move(quantized));
   return Status::Ok();
 }
 
-Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
-  const ModelConfig& config = source_.config();
-  COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_.ReadLayer(layer_idx));
+Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
+  const ModelConfig& config = source_->config();
+  COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_->ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> first_window, Download(hidden_.front()));
-
-  StatisticsObserver statistics(backend_, sample_stride_);
-  {
-    COMET_ASSIGN_OR_RETURN(const DecoderLayer decoder,
-                           DecoderLayer::Make(backend_, config, layer, kFloatPrecision));
-    for (const DeviceTensor& hidden : hidden_) {
-      COMET_RETURN_IF_ERROR(runner.Run(decoder, hidden.view(), &statistics));
-    }
-  }
-  COMET_RETURN_IF_ERROR(statistics.status());
-  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys,
-                         TreatKeys(statistics.of(LinearKind::kQkv).gram, first_window, layer));
+  const std::vector<float> first_window = streams_->float_hidden().front();
+  streams_->BeginLayer(layer);
+  COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
+                         streams_->See(LinearKind::kQkv, layer, sample_stride_));
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys, TreatKeys(qkv.gram, first_window, layer));
 
   WeightSearch search = options_.search;
   search.num_threads = options_.num_threads;
-  COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, config, layer, statistics,
-                                                           {.int4_share = options_.int4_share,
+  COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, layer, qkv, *streams_,
+                                                           {.int4_channels = budget_.NextLayer(),
                                                             .damping = options_.damping,
+                                                            .gap_share = options_.gap_share,
+                                                            .down_hadamard = options_.down_hadamard,
+                                                            .sample_stride = sample_stride_,
                                                             .search = search}));
   result.layer.kv = {.k_bits = keys.k_bits, .v_bits = options_.kv.v_bits};
   result.layer.qk_hadamard = keys.hadamard.use_hadamard();
@@ -258,7 +276,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx, LayerRunner& runner) {
 Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
                                                 const std::vector<float>& first_window,
                                                 FloatLayer& layer) {
-  const ModelConfig& config = source_.config();
+  const ModelConfig& config = source_->config();
   const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;
   COMET_ASSIGN_OR_RETURN(
       const DeviceTensor hidden,
@@ -282,23 +300,12 @@ Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
   return choice;
 }
 
-Result<std::vector<float>> ModelQuantizer::Download(const DeviceTensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.view().shape().num_elements()));
-  COMET_RETURN_IF_ERROR(backend_.device->CopyToHost(
-      values.data(), tensor.view().data(), static_cast<int64_t>(values.size() * sizeof(float))));
-  return values;
-}
-
 Status ModelQuantizer::Tune() {
-  const ModelConfig& config = source_.config();
-  for (const DeviceTensor& hidden : hidden_) {
-    std::vector<float> rows(static_cast<size_t>(hidden.view().shape().num_elements()));
-    COMET_RETURN_IF_ERROR(backend_.device->CopyToHost(
-        rows.data(), hidden.view().data(), static_cast<int64_t>(rows.size() * sizeof(float))));
-    tuning_.float_outputs.push_back(std::move(rows));
-  }
+  const ModelConfig& config = source_->config();
+  tuning_.float_outputs = streams_->float_hidden();
+  streams_.reset();
   COMET_ASSIGN_OR_RETURN(const std::vector<float> head,
-                         config.tied_embeddings ? source_.ReadEmbedding() : source_.ReadLmHead());
+                         config.tied_embeddings ? source_->ReadEmbedding() : source_->ReadLmHead());
   const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size);
   const std::vector<float> quantized_head = Dequantize(
       Int8Weights{.codes = {rows.codes.data(), DType::kI8, {config.vocab_size, config.hidden_size}},
@@ -320,7 +327,8 @@ Status ModelQuantizer::Tune() {
 void ModelQuantizer::Report(std::string_view detail) {
   ++steps_done_;
   if (!progress_) return;
-  const int num_steps = source_.config().num_layers + 4 + (tunes_ ? options_.tuning.num_steps : 0);
+  const int num_steps = source_->config().num_layers + 4 + (options_.rotates ? 1 : 0) +
+                        (tunes_ ? options_.tuning.num_steps : 0);
   progress_({.steps_done = steps_done_, .num_steps = num_steps, .detail = detail});
 }
 
@@ -331,6 +339,8 @@ Status QuantizeModelOptions::Validate() const {
   check.Require(!output.empty(), "output is empty, expected a folder");
   check.Require(int4_share >= 0.0 && int4_share <= 1.0, "int4_share is outside 0 to 1");
   check.InRange("calibration.window_tokens", calibration.window_tokens, 2, 1 << 16);
+  check.InRange("rotation_tokens", rotation_tokens, 1, 1 << 24);
+  check.Require(gap_share >= 0.0f && gap_share <= 1.0f, "gap_share is outside 0 to 1");
   check.InRange("calibration.tokens_max", calibration.tokens_max, 1, 1 << 24);
   check.InRange("calibration.held_out_tokens_max", calibration.held_out_tokens_max, 2, 1 << 24);
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);

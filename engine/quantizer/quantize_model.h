@@ -22,13 +22,18 @@ struct QuantizeModelOptions {
   bool may_replace = false;      // Replace an output folder that exists.
   std::string calibration_text;  // Empty: DefaultCalibrationText().
   CalibrationOptions calibration;
-  double int4_share = 0.84;     // Wanted share of INT4 channels in each linear layer.
-  int sample_tokens_max = 128;  // Of the output errors and the clip search.
-  KvFormat kv;                  // Of every layer, but for keys that need more bits:
-  double key_error_max = 0.3;   // Of the attention output; a layer beyond holds keys in 8 or 16.
-  float damping = 0.1f;         // Of the gram matrices, in units of their mean diagonal.
-  WeightSearch search;          // Its num_threads is the one below, as tuning's.
-  bool smooths_keys = true;     // Where it lowers attention's error.
+  double int4_share = 0.84;       // Wanted of the multiply-adds: see PrecisionBudget.
+  int sample_tokens_max = 128;    // Of the output errors and the clip search.
+  KvFormat kv;                    // Of every layer, but for keys that need more bits:
+  double key_error_max = 0.3;     // Of the attention output; a layer beyond holds keys in 8 or 16.
+  float damping = 0.1f;           // Of the gram matrices, in units of their mean diagonal.
+  bool rotates = true;            // See ModelRotation.
+  int rotation_tokens = 4096;     // Whose activations choose it, in whole windows.
+  bool down_hadamard = true;      // See LayerPrecision.
+  bool follows_quantized = true;  // Calibrates each linear on what the quantised ones before give.
+  float gap_share = 0.5f;         // See WeightTargetOptions.
+  WeightSearch search;            // Its num_threads is the one below, as tuning's.
+  bool smooths_keys = true;       // Where it lowers attention's error.
   TuningOptions tuning;
   int64_t tuning_bytes_max = int64_t{4} << 30;  // A model that needs more is not tuned.
   int num_threads = 1;                          // Of the weight search; the back end has its own.
@@ -41,17 +46,18 @@ struct QuantizeModelOptions {
 // One finished step of the work.
 struct QuantizeProgress {
   int steps_done = 0;
-  // Layers, one for embedding and LM head, those of tuning, three for held-out text.
+  // One for the rotation, layers, one for embedding and LM head, those of tuning, three for
+  // held-out text.
   int num_steps = 0;
   std::string_view detail;  // Valid during the call.
 };
 
-// Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates on the
-// float model's own activations, orders channels, quantises weights, chooses clips and the keys'
-// Hadamard, measures. The same source, options and back end give the same bytes, whatever the
-// thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted (memory, disk),
-// kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is no finite
-// number), those of back end and file system. Nothing is left behind on failure.
+// Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates each
+// linear on what the quantised ones before it give, orders channels, quantises weights, chooses
+// clips and the keys' Hadamard, measures. The same source, options and back end give the same
+// bytes, whatever the thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted
+// (memory, disk), kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is
+// no finite number), those of back end and file system. Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

@@ -7,6 +7,7 @@
 
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/exact_math.h"
 
@@ -87,7 +88,8 @@ class Tuner {
       : backend_(backend), config_(config), task_(task), options_(options) {}
 
   // Adds the window's divergences, summed over its tokens, and their gradient.
-  Status AddWindow(size_t window, double& loss);
+  Status AddWindow(size_t window, ActivationMode mode, double& loss);
+  ActivationMode ModeOf(size_t window, size_t epoch) const;
   double Divergence(std::span<const float> target, std::span<float> logits) const;
   float RateAt(int step) const;
 
@@ -136,13 +138,14 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
   for (const std::vector<float>* vector : factors_.Vectors()) adam.emplace_back(vector->size());
   TuningResult result;
   size_t window = 0;
+  size_t turn = 0;
   for (int step = 0; step < options_.num_steps; ++step) {
     for (std::vector<float>* vector : gradient_.Vectors()) std::ranges::fill(*vector, 0.0f);
     double loss = 0.0;
     size_t num_tokens = 0;
     for (size_t i = 0; i < task_.inputs.size(); ++i) {
       if (num_tokens >= static_cast<size_t>(options_.step_tokens)) break;
-      COMET_RETURN_IF_ERROR(AddWindow(window, loss));
+      COMET_RETURN_IF_ERROR(AddWindow(window, ModeOf(window, turn++ / task_.inputs.size()), loss));
       num_tokens += task_.inputs[window].size() / task_.float_norm.size();
       window = (window + 1) % task_.inputs.size();
     }
@@ -167,10 +170,16 @@ float Tuner::RateAt(int step) const {
   return options_.rate * warmup * 0.5f * (1.0f + std::cos(std::numbers::pi_v<float> * share));
 }
 
-Status Tuner::AddWindow(size_t window, double& loss) {
+// Each window comes in both modes by turns.
+ActivationMode Tuner::ModeOf(size_t window, size_t epoch) const {
+  if (!options_.rounds_activations) return ActivationMode::kFloat;
+  return (window + epoch) % 2 == 0 ? ActivationMode::kInt8 : ActivationMode::kMixed;
+}
+
+Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
   std::vector<float> hidden = task_.inputs[window];
   for (size_t i = 0; i < layers_.size(); ++i) {
-    COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], hidden, tapes_[i]));
+    COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], mode, hidden, tapes_[i]));
   }
   const float epsilon = config_.rms_norm_epsilon;
   const std::vector<float> ones(task_.float_norm.size(), 1.0f);

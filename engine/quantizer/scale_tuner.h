@@ -16,6 +16,8 @@ struct TuningOptions {
   int num_steps = 36;      // 0: none.
   int step_tokens = 2048;  // In whole windows, each at most once; the next step goes on behind.
   float rate = 6e-3f;      // Largest relative change of a factor in one step, about.
+  // Windows in turn through 8-bit and mixed activations; else none are rounded.
+  bool rounds_activations = true;
   int num_threads = 1;
 };
 
@@ -40,8 +42,8 @@ int64_t TuningBytes(const ModelConfig& config, int window_tokens);
 
 // Moves the row scales of every linear layer and the weights of every norm, codes and steps held,
 // so that the quantised model's predictions on the calibration windows come nearer the float
-// model's: Adam steps along the gradient of the Kullback-Leibler divergence, through weights,
-// keys and values as quantised and other activations that are not rounded. The same input gives the
+// model's: Adam steps along the gradient of the Kullback-Leibler divergence, through weights, keys,
+// values and the linears' inputs as quantised. The same input gives the
 // same bytes on every thread count. Errors: those of the back end. Source: EfficientQAT's
 // end-to-end phase (arXiv:2407.11062), row scales in place of group scales; norm tweaking
 // (arXiv:2309.02784).

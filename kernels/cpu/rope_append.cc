@@ -1,6 +1,5 @@
-#include <cmath>
-
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/hadamard.h"
 #include "kernels/cpu/kv_page.h"
 
 namespace comet {
@@ -13,21 +12,6 @@ void Rotate(float* x, const float* cos, const float* sin, int num_pairs) {
     x[i] = a * cos[i] - b * sin[i];
     x[i + num_pairs] = b * cos[i] + a * sin[i];
   }
-}
-
-void Hadamard(float* x, int size) {
-  for (int stride = 1; stride < size; stride *= 2) {
-    for (int first = 0; first < size; first += 2 * stride) {
-      for (int i = first; i < first + stride; ++i) {
-        const float a = x[i];
-        const float b = x[i + stride];
-        x[i] = a + b;
-        x[i + stride] = a - b;
-      }
-    }
-  }
-  const float factor = 1.0f / std::sqrt(static_cast<float>(size));
-  for (int i = 0; i < size; ++i) x[i] = x[i] * factor;
 }
 
 }  // namespace
@@ -77,7 +61,7 @@ void CpuOps::AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& lay
     if (!is_value) {
       const int64_t offset = int64_t{position} * num_pairs;
       Rotate(head, args.cos.as<float>() + offset, args.sin.as<float>() + offset, num_pairs);
-      if (args.hadamard) Hadamard(head, head_dim);
+      if (args.hadamard) cpu::Hadamard(head, head_dim);
     }
     if (is_query) {
       StoreRow(args.q_out, r, head_idx * head_dim, head_dim, head);

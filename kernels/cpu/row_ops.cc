@@ -4,6 +4,7 @@
 
 #include "kernels/base/math.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/hadamard.h"
 
 namespace comet {
 namespace {
@@ -71,6 +72,9 @@ Status CpuOps::SiluMul(const SiluMulArgs& args) {
     LoadRow(args.gate_up, t, ffn_size, ffn_size, up);
     kernels_.silu_mul(gate, up, ffn_size, gate);
     PadRow(gate, ffn_size);
+    for (int j = 0; j < args.num_hadamard_channels; j += kBlockChannels) {
+      cpu::Hadamard(gate + j, kBlockChannels);
+    }
     WriteLinearInput(gate, t, args.out);
   });
   return Status::Ok();

@@ -2,9 +2,13 @@
 //          memory for the row's scale.
 // Traffic  num_tokens * ffn_size * (2 * bytes of gate_up + 1). The contract's exponential and
 // division
-//          without contraction are about 45 instructions a channel, so arithmetic is as long.
+//          without contraction are about 45 instructions a channel, so arithmetic is as long; a
+//          Hadamard adds about 12.
 // Limits   As rms_norm.cu.
 
+#include <cmath>
+
+#include "kernels/cuda/device/hadamard.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/row_output.cuh"
 #include "kernels/cuda/device/silu.cuh"
@@ -39,6 +43,7 @@ __global__ void __launch_bounds__(kThreads)
     LoadFloats<kVectors>(up, up_row, k, size);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) gate[i] = SiluMulOf(gate[i], up[i]);
+    if (k < params.num_hadamard) HadamardBlock(gate, params.hadamard_factor);
     maxima.Add(gate, k < params.out.num_int4);
     StoreChunk(gate, smem_row, k);
   }
@@ -48,9 +53,12 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
-  const SiluMulParams params{.out = MakeRowOutputParams(args.out),
-                             .gate_up = args.gate_up.data(),
-                             .gate_up_row_stride = args.gate_up.stride(0)};
+  const SiluMulParams params{
+      .out = MakeRowOutputParams(args.out),
+      .gate_up = args.gate_up.data(),
+      .gate_up_row_stride = args.gate_up.stride(0),
+      .num_hadamard = args.num_hadamard_channels,
+      .hadamard_factor = 1.0f / std::sqrt(static_cast<float>(kBlockChannels))};
   const int num_channels = params.out.num_channels;
   const bool has_vectors = num_channels % kChunk == 0 && HasAlignedRows(args.gate_up, 16);
   const int num_rows = args.gate_up.dim(0);

@@ -12,6 +12,8 @@ struct SiluMulParams {
   RowOutputParams out;
   const void* gate_up;
   int64_t gate_up_row_stride;
+  int num_hadamard;  // Channels, from the first, in blocks of 128.
+  float hadamard_factor;
 };
 
 namespace sm90 {

@@ -4,6 +4,7 @@
 //          14336), so a row is shared among SMs.
 // Limits   Aligned rows of up to 32768 channels; sm_90.
 
+#include "kernels/cuda/device/hadamard.cuh"
 #include "kernels/cuda/device/ptx_cluster.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/row_output.cuh"
@@ -48,6 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int c = 0; c < kChunks; ++c) {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) x[c][i] = SiluMulOf(x[c][i], up[c][i]);
+    if (channel_of(c) < params.num_hadamard) HadamardBlock(x[c], params.hadamard_factor);
     maxima.Add(x[c], channel_of(c) < params.out.num_int4);
   }
   if (params.out.codes == nullptr) {

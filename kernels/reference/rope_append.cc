@@ -1,10 +1,10 @@
 #include "kernels/ops/rope_append.h"
 
-#include <cmath>
 #include <span>
 #include <vector>
 
 #include "kernels/reference/elements.h"
+#include "kernels/reference/hadamard.h"
 #include "kernels/reference/kv_page.h"
 #include "kernels/reference/reference_ops.h"
 
@@ -23,20 +23,6 @@ void Rotate(std::span<float> x, const RopeAppendArgs& args, int position) {
   }
 }
 
-void Hadamard(std::span<float> x) {
-  for (size_t stride = 1; stride < x.size(); stride *= 2) {
-    for (size_t i = 0; i < x.size(); ++i) {
-      if ((i & stride) != 0) continue;
-      const float a = x[i];
-      const float b = x[i + stride];
-      x[i] = a + b;
-      x[i + stride] = a - b;
-    }
-  }
-  const float factor = 1.0f / std::sqrt(static_cast<float>(x.size()));
-  for (float& value : x) value = value * factor;
-}
-
 // Head `head_idx` of q | k | v of token row r.
 std::vector<float> LoadHead(const RopeAppendArgs& args, int r, int head_idx) {
   std::vector<float> head(static_cast<size_t>(args.cache.head_dim));
@@ -52,7 +38,7 @@ void AppendToken(const RopeAppendArgs& args, int r, int position, int page_id) {
   for (int h = 0; h < args.num_heads + num_kv_heads; ++h) {
     std::vector<float> head = LoadHead(args, r, h);
     Rotate(head, args, position);
-    if (args.hadamard) Hadamard(head);
+    if (args.hadamard) reference::Hadamard(head);
     if (h >= args.num_heads) {
       reference::WriteKvRow(args.cache,
                             {.side = reference::KvSide::kKey,

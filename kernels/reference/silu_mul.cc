@@ -1,9 +1,11 @@
 #include "kernels/ops/silu_mul.h"
 
+#include <span>
 #include <vector>
 
 #include "kernels/base/exact_math.h"
 #include "kernels/reference/elements.h"
+#include "kernels/reference/hadamard.h"
 #include "kernels/reference/linear_input.h"
 #include "kernels/reference/reference_ops.h"
 
@@ -18,6 +20,9 @@ Status ReferenceOps::SiluMul(const SiluMulArgs& args) {
       const float gate = reference::LoadFloat(args.gate_up, t, j);
       const float up = reference::LoadFloat(args.gate_up, t, ffn_size + j);
       row[static_cast<size_t>(j)] = (gate / (1.0f + Exp(-gate))) * up;
+    }
+    for (int j = 0; j < args.num_hadamard_channels; j += kBlockChannels) {
+      reference::Hadamard(std::span(row).subspan(static_cast<size_t>(j), kBlockChannels));
     }
     reference::WriteLinearInput(row, t, args.out);
   }

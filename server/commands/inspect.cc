@@ -85,7 +85,8 @@ Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
                       {"down", LinearJson(layer.down)},
                       {"k_bits", layer.kv.k_bits},
                       {"v_bits", layer.kv.v_bits},
-                      {"qk_hadamard", layer.qk_hadamard}});
+                      {"qk_hadamard", layer.qk_hadamard},
+                      {"down_hadamard", layer.down_hadamard}});
   }
   ordered_json json = {{"format", "comet"}};
   json.update(ConfigJson(checkpoint->config()));

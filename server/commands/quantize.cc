@@ -21,8 +21,8 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
   const LinearAccuracy mean = report.Mean();
   std::printf("wrote %s: %.1f MB in %.0f s\n", options.output.c_str(),
               static_cast<double>(checkpoint.num_bytes()) / 1e6, seconds);
-  std::printf("%.2f bits a weight, %.1f %% of channels INT4, %d calibration tokens\n", mean.bits,
-              100.0 * mean.int4_share, report.num_calibration_tokens);
+  std::printf("%.2f bits a weight, %.1f %% of multiply-adds INT4, %d calibration tokens\n",
+              mean.bits, 100.0 * mean.int4_share, report.num_calibration_tokens);
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
   if (report.tuning.num_steps > 0) {
@@ -54,6 +54,9 @@ Status RunQuantize(const QuantizeOptions& options) {
                                      .memory_bytes_max = host.memory_free_bytes};
   model_options.search.feeds_errors_back = !options.no_error_feedback;
   model_options.search.num_refinement_rounds = options.refinement_rounds;
+  model_options.rotates = !options.no_rotation;
+  model_options.down_hadamard = !options.no_down_hadamard;
+  model_options.follows_quantized = !options.float_calibration;
   model_options.smooths_keys = !options.no_key_smoothing;
   model_options.tuning.num_steps = options.tuning_steps;
   model_options.tuning.rate = static_cast<float>(options.tuning_rate);

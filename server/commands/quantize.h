@@ -11,12 +11,15 @@ struct QuantizeOptions {
   std::string source;          // Unquantised model file.
   std::string output;          // Checkpoint folder to write.
   std::string calibration;     // Text file; empty: the built-in sample.
-  double int4_share = 0.84;    // Wanted share of INT4 channels in each linear layer.
+  double int4_share = 0.84;    // Wanted share of multiply-adds on INT4 channels.
   int calibration_tokens = 0;  // Most of the text's tokens to use; 0: the default.
   double damping = 0.1;        // Of the gram matrices, in units of their mean diagonal.
   bool no_error_feedback = false;
   int refinement_rounds = 3;
   bool no_key_smoothing = false;
+  bool no_rotation = false;
+  bool no_down_hadamard = false;
+  bool float_calibration = false;
   int tuning_steps = 36;
   double tuning_rate = 6e-3;
   bool has_rescale = false;    // Quantise the same function with other weights: see

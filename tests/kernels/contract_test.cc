@@ -246,6 +246,12 @@ TEST(SiluMulContract, ReportsItsErrors) {
   EXPECT_TRUE(IsInvalid(Validate(args), "2 * ffn_size is 127"));
   args.gate_up = I32({3, 128});
   EXPECT_TRUE(IsInvalid(Validate(args), "gate_up is i32"));
+  args = {.out = CodesOf(3, 192), .gate_up = F32({3, 384}), .num_hadamard_channels = 128};
+  EXPECT_EQ(Validate(args), Status::Ok());
+  args.num_hadamard_channels = 64;
+  EXPECT_TRUE(IsInvalid(Validate(args), "num_hadamard_channels is 64"));
+  args.num_hadamard_channels = 256;
+  EXPECT_TRUE(IsInvalid(Validate(args), "num_hadamard_channels is 256"));
 }
 
 TEST(EmbeddingContract, ReportsItsErrors) {

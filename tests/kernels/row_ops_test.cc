@@ -155,6 +155,14 @@ TEST_P(RowOpsTest, SiluMulHasTheReferencesBits) {
     Compare(c, [&](Ops& ops, const LinearInput& out) {
       return ops.SiluMul({.out = out, .gate_up = gate_up.view()});
     });
+    // All of the INT4 region, or as many blocks where nothing is quantised; and one block alone.
+    for (const int num_hadamard :
+         {c.num_channels / 128 * 128, std::min(c.num_channels / 128, 1) * 128}) {
+      Compare(c, [&](Ops& ops, const LinearInput& out) {
+        return ops.SiluMul(
+            {.out = out, .gate_up = gate_up.view(), .num_hadamard_channels = num_hadamard});
+      });
+    }
   }
 }
 

@@ -3,15 +3,15 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/loader/checkpoint.h"
 #include "engine/model/device_tensor.h"
-#include "engine/model/layer_runner.h"
 #include "engine/model/model.h"
-#include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/calibration_streams.h"
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/quantize_model.h"
@@ -23,7 +23,7 @@
 namespace comet {
 namespace {
 
-constexpr double kInt4Share = 0.84;
+constexpr double kInt4Share = 0.88;  // All whole blocks: no linear gives one back.
 constexpr int kNumTokens = 128;
 constexpr Precision kFloat{.weights = WeightMode::kFloat,
                            .activations = ActivationMode::kFloat,
@@ -52,7 +52,7 @@ class PlantedTest : public testing::Test {
   }
 
   // The embeddings of random tokens: a layer's input.
-  DeviceTensor Hidden(FloatSource& source) {
+  std::vector<float> HiddenRows(FloatSource& source) {
     const std::vector<float> table = source.ReadEmbedding().value();
     Random random(5);
     std::vector<float> rows;
@@ -60,6 +60,10 @@ class PlantedTest : public testing::Test {
       const auto row = table.begin() + random.NextInt(256) * kPlantedChannels;
       rows.insert(rows.end(), row, row + kPlantedChannels);
     }
+    return rows;
+  }
+  DeviceTensor Hidden(FloatSource& source) {
+    const std::vector<float> rows = HiddenRows(source);
     return DeviceTensor::Upload(*backend_.device,
                                 {rows.data(), DType::kF32, {kNumTokens, kPlantedChannels}})
         .value();
@@ -123,17 +127,17 @@ TEST_F(PlantedTest, PermutationFindsEveryOutlier) {
   for (const float factor : {10.0f, 30.0f, 100.0f}) {
     const auto source = MakePlantedSource({.outliers = kOutliers, .outlier_factor = factor});
     const FloatLayer layer = source->ReadLayer(0).value();
-    const auto decoder = DecoderLayer::Make(backend_, source->config(), layer, kFloat);
-    ASSERT_TRUE(decoder.ok()) << decoder.status();
-    auto runner = LayerRunner::Create(backend_, source->config(), kFloat, kNumTokens);
-    ASSERT_TRUE(runner.ok()) << runner.status();
-    StatisticsObserver statistics(backend_, /*sample_stride=*/4);
-    ASSERT_TRUE(runner->Run(*decoder, Hidden(*source).view(), &statistics).ok());
+    auto stream = ResidualStream::Create(backend_, source->config(), {HiddenRows(*source)}, 2);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    CalibrationStreams streams(backend_, std::move(stream).value(), std::nullopt);
+    streams.BeginLayer(layer);
 
     for (const LinearKind kind :
          {LinearKind::kQkv, LinearKind::kO, LinearKind::kGateUp, LinearKind::kDown}) {
-      const ActivationStatistics& seen = statistics.of(kind);
-      const ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), kInt4Share);
+      const auto seen = streams.See(kind, layer, /*sample_stride=*/4);
+      ASSERT_TRUE(seen.ok()) << seen.status();
+      const ChannelOrder order = OrderChannels(seen->abs_max, seen->Activity(),
+                                               NumInt4Channels(kPlantedChannels, kInt4Share));
 
       const auto int8 = order.gather.begin() + order.num_int4_channels;
       for (const int channel : OutliersOf(kind)) {
@@ -162,7 +166,7 @@ TEST_F(PlantedTest, OutliersCostNoMoreThanTheirBlocksAndLittleAccuracy) {
                                        {LinearKind::kDown, &layer.down}}) {
       const double planted_share = static_cast<double>(OutliersOf(kind).size()) / kPlantedChannels;
       EXPECT_LE(1.0 - linear->int4_share, planted_share + kBlockShare);
-      EXPECT_LT(linear->output_error_mixed, 0.35);
+      EXPECT_LT(linear->output_error_mixed, 0.35) << static_cast<int>(kind) << " x" << factor;
     }
     EXPECT_LT(report->Mean().output_error_mixed,
               times_plain * plain_report->Mean().output_error_mixed);

@@ -114,7 +114,7 @@ TEST(QuantizePlan, WorkGrowsWithLayersAndTokens) {
   EXPECT_DOUBLE_EQ(half.factor_ops, 0.5 * whole.factor_ops);
   // Two operations a weight and token, of 8,192 and three times 2,048 tokens, at the least.
   EXPECT_GT(whole.float_ops, 2.0 * 68.45e9 * 14336);
-  EXPECT_LT(whole.float_ops, 4.0 * 68.45e9 * 14336);
+  EXPECT_LT(whole.float_ops, 8.0 * 68.45e9 * 14336);
 }
 
 TEST(QuantizePlan, SecondsAreWorkOverRates) {

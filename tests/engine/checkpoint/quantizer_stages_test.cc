@@ -11,6 +11,7 @@
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/key_smoothing.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/precision_budget.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
@@ -69,7 +70,7 @@ TEST(ChannelOrder, SendsOutliersToTheEndAndSortsByActivity) {
   activity[7] = 3.0f;
   activity[3] = 2.0f;
 
-  const ChannelOrder order = OrderChannels(abs_max, activity, 0.5);
+  const ChannelOrder order = OrderChannels(abs_max, activity, 128);
 
   EXPECT_EQ(order.num_int4_channels, 128);
   EXPECT_EQ(order.gather[0], 7);
@@ -79,6 +80,33 @@ TEST(ChannelOrder, SendsOutliersToTheEndAndSortsByActivity) {
   std::vector<int32_t> sorted = order.gather;
   std::ranges::sort(sorted);
   for (int32_t i = 0; i < 192; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i);
+}
+
+TEST(PrecisionBudget, MeetsTheShareOverAllLayers) {
+  ModelConfig config;
+  config.hidden_size = 576;
+  config.num_heads = 9;
+  config.num_kv_heads = 3;
+  config.head_dim = 64;
+  config.ffn_size = 1536;
+  PrecisionBudget budget(config, 0.84);
+  double products = 0.0;
+  double int4 = 0.0;
+
+  for (int layer = 0; layer < 30; ++layer) {
+    const LayerInt4Channels channels = budget.NextLayer();
+    int4 += 960.0 * channels.qkv + 576.0 * channels.o + 3072.0 * channels.gate_up +
+            576.0 * channels.down;
+    products += 576.0 * (960 + 576 + 3072 + 1536);
+    EXPECT_GE(int4 / products, 0.84) << layer;
+    EXPECT_EQ(channels.gate_up, 512);
+  }
+
+  EXPECT_LT(int4 / products, 0.84 + 576.0 * 128 / products);
+  PrecisionBudget all(config, 1.0);
+  EXPECT_EQ(all.NextLayer().o, 512);
+  PrecisionBudget none(config, 0.0);
+  EXPECT_EQ(none.NextLayer().down, 0);
 }
 
 TEST(ChannelOrder, PermutesColumnsAndRows) {

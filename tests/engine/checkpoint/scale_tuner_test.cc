@@ -77,7 +77,7 @@ class ScaleTuner : public testing::Test {
   double Project(const DifferentiableLayer& layer, const LayerFactors& factors,
                  std::vector<float> hidden, const std::vector<float>& direction) {
     LayerTape tape;
-    EXPECT_TRUE(layer.Forward(factors, hidden, tape).ok());
+    EXPECT_TRUE(layer.Forward(factors, ActivationMode::kFloat, hidden, tape).ok());
     double sum = 0.0;
     for (size_t i = 0; i < hidden.size(); ++i) sum += double{hidden[i]} * double{direction[i]};
     return sum;
@@ -98,7 +98,7 @@ TEST_F(ScaleTuner, GradientsAreThoseOfFiniteDifferences) {
   const std::vector<float> direction = NormalValues(random_, kTokens * 16, 1.0f);
   LayerTape tape;
   std::vector<float> output = hidden;
-  ASSERT_TRUE(layer.Forward(factors, output, tape).ok());
+  ASSERT_TRUE(layer.Forward(factors, ActivationMode::kFloat, output, tape).ok());
   std::vector<float> d_hidden = direction;
   LayerFactors gradient = layer.UnitFactors();
   for (std::vector<float>& scale : gradient.scale) std::ranges::fill(scale, 0.0f);
@@ -172,7 +172,7 @@ TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
       const DifferentiableLayer exact =
           DifferentiableLayer::Make(backend_, config, layer, kTokens, 1).value();
       LayerTape tape;
-      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), hidden, tape).ok());
+      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), ActivationMode::kFloat, hidden, tape).ok());
     }
     task.float_outputs.push_back(hidden);
   }

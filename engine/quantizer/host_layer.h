@@ -1,0 +1,42 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/model/model_config.h"
+#include "engine/model/rope.h"
+#include "engine/quantizer/attention_gradient.h"
+
+namespace comet {
+
+// The parts of a decoder layer between its linears, on host rows in fp32: what calibration and
+// tuning run layers with. Rows of one window lie behind each other, from position 0.
+
+// Root-mean-square norm: hidden * weight * factor / rms(hidden).
+std::vector<float> NormRows(std::span<const float> hidden, std::span<const float> weight,
+                            std::span<const float> factor, float epsilon);
+// Adds the gradient of the above in its rows and its factor.
+void AddNormRowsGradient(std::span<const float> hidden, std::span<const float> weight,
+                         std::span<const float> factor, float epsilon,
+                         std::span<const float> d_normed, std::vector<float>& d_hidden,
+                         std::vector<float>& d_factor);
+
+// silu(gate) * up of rows [2 ffn].
+std::vector<float> SiluMulRows(std::span<const float> gate_up, size_t ffn, int num_threads);
+std::vector<float> SiluMulRowsGradient(std::span<const float> gate_up, size_t ffn,
+                                       std::span<const float> d_out, int num_threads);
+
+// Rows q | k | v to three sets of rows, and back.
+AttentionRows SplitHeads(const ModelConfig& config, std::span<const float> qkv);
+std::vector<float> JoinHeads(const ModelConfig& config, const AttentionRows& rows);
+
+// Rotary position embedding of every head, in split-half pairs; direction -1 is the transpose.
+void RotateHeads(const ModelConfig& config, const RopeTables& rope, size_t num_tokens,
+                 float direction, std::vector<float>& rows);
+
+// Adds a vector to every row; an empty one adds nothing.
+void AddToRows(std::span<const float> vector, std::vector<float>& rows);
+
+AttentionShape AttentionShapeOf(const ModelConfig& config, size_t num_tokens);
+
+}  // namespace comet

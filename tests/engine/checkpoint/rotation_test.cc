@@ -1,0 +1,148 @@
+#include "engine/quantizer/rotation.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/quantizer/relative_error.h"
+#include "engine/quantizer/rotated_source.h"
+#include "engine/quantizer/weight_target.h"
+#include "kernels/base/random.h"
+#include "tests/engine/checkpoint/planted_source.h"
+
+namespace comet {
+namespace {
+
+constexpr int kNumTokens = 64;
+
+class RotationTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    backend_ = std::move(backend).value();
+  }
+
+  std::vector<float> Logits(FloatSource& source) {
+    const auto model = Model::Load(backend_, source,
+                                   {.weights = WeightMode::kFloat,
+                                    .activations = ActivationMode::kFloat,
+                                    .kv = {.k_bits = 32, .v_bits = 32},
+                                    .kv_from_checkpoint = false},
+                                   {.step_tokens_max = kNumTokens,
+                                    .sequences_max = 1,
+                                    .logits_rows_max = 1,
+                                    .pages_per_sequence_max = 1,
+                                    .num_pages = 1});
+    EXPECT_TRUE(model.ok()) << model.status();
+    Random random(9);
+    std::vector<int> ids;
+    for (int i = 0; i < kNumTokens; ++i) ids.push_back(3 + random.NextInt(256));
+    const int rows[] = {kNumTokens - 1};
+    const int query_start[] = {0, kNumTokens};
+    const int pages[] = {0};
+    const auto logits = (*model)->Forward({.token_ids = ids,
+                                           .query_start = query_start,
+                                           .context_length = {&kNumTokens, 1},
+                                           .page_table = pages,
+                                           .logits_rows = rows});
+    EXPECT_TRUE(logits.ok()) << logits.status();
+    std::vector<float> values(static_cast<size_t>(source.config().vocab_size));
+    EXPECT_TRUE(backend_.device
+                    ->CopyToHost(values.data(), logits->data(),
+                                 static_cast<int64_t>(values.size() * sizeof(float)))
+                    .ok());
+    return values;
+  }
+
+  // Rows of the embedding.
+  WindowRows Embedded(FloatSource& source) {
+    const std::vector<float> table = source.ReadEmbedding().value();
+    const size_t count = static_cast<size_t>(kNumTokens * kPlantedChannels);
+    return {{table.begin(), table.begin() + static_cast<std::ptrdiff_t>(count)}};
+  }
+
+  Backend backend_;
+};
+
+TEST_F(RotationTest, LeavesTheFloatModelsOutputAsItIs) {
+  for (const float bias : {0.0f, 22.0f}) {
+    const auto source = MakePlantedSource({.k_bias_norm = bias, .bias_pairs = 3});
+    auto rotation = ChooseRotation(backend_, *source, Embedded(*source), 0.84, 2);
+    ASSERT_TRUE(rotation.ok()) << rotation.status();
+    const auto rotated = MakeRotatedSource(*source, backend_, std::move(rotation).value());
+
+    EXPECT_LT(RelativeError(Logits(*rotated), Logits(*source)), 1e-5);
+    EXPECT_GT(RelativeError(rotated->ReadLayer(0)->down, source->ReadLayer(0)->down), 0.5);
+  }
+}
+
+TEST_F(RotationTest, PrincipalDirectionsComeFirstAndAllAreOrthonormal) {
+  constexpr int kSize = 48;
+  std::vector<float> covariance(kSize * kSize);
+  for (int k = 0; k < kSize; ++k) covariance[static_cast<size_t>(k * (kSize + 1))] = 1.0f;
+  covariance[5 * (kSize + 1)] = 100.0f;
+  covariance[31 * (kSize + 1)] = 50.0f;
+
+  const auto rows = PrincipalThenRandom(backend_, covariance, kSize, 2, 1);
+
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_NEAR(std::abs((*rows)[5]), 1.0f, 1e-4f);
+  EXPECT_NEAR(std::abs((*rows)[kSize + 31]), 1.0f, 1e-4f);
+  for (size_t i = 0; i < kSize; ++i) {
+    for (size_t j = 0; j <= i; ++j) {
+      double product = 0.0;
+      for (size_t k = 0; k < kSize; ++k) {
+        product += double{(*rows)[i * kSize + k]} * double{(*rows)[j * kSize + k]};
+      }
+      EXPECT_NEAR(product, i == j ? 1.0 : 0.0, 1e-5) << i << " " << j;
+    }
+  }
+}
+
+// Two inputs that carry the same: what is lost on the first, the target gets from the second.
+TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
+  constexpr int kTokens = 200;
+  Random random(3);
+  std::vector<float> inputs;
+  std::vector<float> float_inputs;
+  for (int t = 0; t < kTokens; ++t) {
+    const float a = random.NextNormal();
+    const float b = random.NextNormal();
+    float_inputs.insert(float_inputs.end(), {a, b, a, 0.5f});
+    inputs.insert(inputs.end(), {0.25f * a, b, a, 0.5f});
+  }
+  ActivationStatistics seen;
+  ASSERT_TRUE(AddWindow(backend_,
+                        {.inputs = inputs, .float_inputs = float_inputs, .weighting = inputs}, 4, 1,
+                        seen)
+                  .ok());
+  const std::vector<float> weights = {1.0f, 2.0f, 0.0f, 0.0f, -1.0f, 0.0f, 3.0f, 1.0f};
+
+  const auto target = WeightTarget(backend_, weights, seen, {.damping = 1e-4f});
+
+  ASSERT_TRUE(target.ok()) << target.status();
+  const auto error_of = [&](const std::vector<float>& w) {
+    double error = 0.0;
+    for (size_t t = 0; t < kTokens; ++t) {
+      for (size_t n = 0; n < 2; ++n) {
+        double difference = 0.0;
+        for (size_t k = 0; k < 4; ++k) {
+          difference += double{w[4 * n + k]} * double{inputs[4 * t + k]} -
+                        double{weights[4 * n + k]} * double{float_inputs[4 * t + k]};
+        }
+        error += difference * difference;
+      }
+    }
+    return error;
+  };
+  EXPECT_LT(error_of(*target), 1e-3 * error_of(weights));
+  seen.drift.clear();
+  EXPECT_EQ(*WeightTarget(backend_, weights, seen, {}), weights);
+}
+
+}  // namespace
+}  // namespace comet
