@@ -162,7 +162,8 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
                      .batch = work.batch(),
                      .scratch = work.attention_scratch(),
                      .num_heads = config.num_heads,
-                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))}));
+                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
+                     .window = config.sliding_window}));
   const LinearInput o_in = work.Input(o_.format, config.q_size());
   COMET_RETURN_IF_ERROR(
       ops.Gather({.out = o_in, .x = work.attention(), .gather = o_.gather.view()}));
