@@ -11,11 +11,10 @@
 
 namespace comet {
 
-// Whatever a user names as a model: a comet checkpoint folder (4-bit weights) or an unquantised
-// file (float weights). Confined to one thread.
+// Whatever a user names as a model: a comet checkpoint folder (4-bit weights), or a FloatSource: a
+// Hugging Face folder or a GGUF file (float weights). Confined to one thread.
 class ModelSource {
  public:
-  // A folder is opened as a comet checkpoint, a file as an unquantised source.
   static Result<ModelSource> Open(const std::string& path);
 
   const ModelConfig& config() const;
