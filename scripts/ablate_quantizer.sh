@@ -43,10 +43,12 @@ evaluate whole "all stages" mixed 4
 evaluate whole "all stages, float act." float 32
 rm -rf "$work/whole"
 
-for stage in --no-error-feedback "--refinement-rounds 0" --no-key-smoothing "--tuning-steps 0"; do
+for stage in --no-rotation --no-down-hadamard --float-calibration --no-error-feedback \
+  "--refinement-rounds 0" --no-key-smoothing "--tuning-steps 0"; do
   # shellcheck disable=SC2086  # An option and its value.
   quantize part $stage
   for kv in 16 4; do evaluate part "$stage" 8 "$kv"; done
+  evaluate part "$stage" mixed 4
 done
 for share in 0 0.5 0.84 1.0; do
   quantize part --int4-share "$share"

@@ -1,11 +1,10 @@
 #include "engine/loader/checkpoint_format.h"
 
-#include <limits>
-
 #include <nlohmann/json.hpp>
 
 #include "engine/chat_template/named_templates.h"
 #include "engine/loader/json_reader.h"
+#include "engine/loader/rope_json.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/ops/linear_input.h"
 
@@ -15,8 +14,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kConfigDepth = 16;
-// For values whose range is ModelConfig::Validate()'s.
-constexpr double kAnyNumber = std::numeric_limits<double>::max();
 
 ordered_json LinearJson(const LinearPrecision& linear) {
   return {{"num_int4_channels", linear.num_int4_channels}, {"clip", linear.clip}};
@@ -31,17 +28,6 @@ ordered_json LayerJson(const LayerPrecision& layer) {
           {"v_bits", layer.kv.v_bits},
           {"qk_hadamard", layer.qk_hadamard},
           {"down_hadamard", layer.down_hadamard}};
-}
-
-ordered_json RopeScalingJson(const RopeConfig& rope) {
-  if (rope.type == "default") return nullptr;
-  ordered_json json = {{"rope_type", rope.type}, {"factor", rope.factor}};
-  if (rope.type == "llama3") {
-    json["low_freq_factor"] = rope.low_frequency_factor;
-    json["high_freq_factor"] = rope.high_frequency_factor;
-    json["original_max_position_embeddings"] = rope.original_context_max;
-  }
-  return json;
 }
 
 Status ParseInt(const JsonReader& reader, std::string_view key, int64_t minimum, int64_t maximum,
@@ -66,6 +52,10 @@ Status ParseShape(const JsonReader& reader, ModelConfig& model) {
   COMET_RETURN_IF_ERROR(ParseInt(reader, "vocab_size", 1, kVocabSizeMax, model.vocab_size));
   COMET_RETURN_IF_ERROR(
       ParseInt(reader, "max_position_embeddings", 1, kModelContextMax, model.context_length_max));
+  if (reader.Has("sliding_window")) {
+    COMET_RETURN_IF_ERROR(
+        ParseInt(reader, "sliding_window", 1, kModelContextMax, model.sliding_window));
+  }
   COMET_ASSIGN_OR_RETURN(const double epsilon, reader.Number("rms_norm_eps", 0.0, 1.0));
   model.rms_norm_epsilon = static_cast<float>(epsilon);
   COMET_ASSIGN_OR_RETURN(model.tied_embeddings, reader.Bool("tie_word_embeddings"));
@@ -82,25 +72,6 @@ Status ParseTokenIds(const JsonReader& reader, ModelConfig& model) {
                          reader.Ints("eos_token_id", 0, model.vocab_size - 1, kEosIdsMax));
   for (const int64_t id : ids) model.eos_ids.push_back(static_cast<int>(id));
   return Status::Ok();
-}
-
-Status ParseRope(const JsonReader& reader, RopeConfig& rope) {
-  COMET_ASSIGN_OR_RETURN(rope.theta, reader.Number("rope_theta", -kAnyNumber, kAnyNumber));
-  if (!reader.Has("rope_scaling")) return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(const JsonReader scaling, reader.Object("rope_scaling"));
-  COMET_ASSIGN_OR_RETURN(rope.type, scaling.String("rope_type"));
-  if (rope.type != "linear" && rope.type != "llama3") {
-    return Unimplemented(StrCat("rope_scaling.rope_type: is \"", rope.type,
-                                "\", expected \"linear\" or \"llama3\""));
-  }
-  COMET_ASSIGN_OR_RETURN(rope.factor, scaling.Number("factor", -kAnyNumber, kAnyNumber));
-  if (rope.type == "linear") return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(rope.low_frequency_factor,
-                         scaling.Number("low_freq_factor", -kAnyNumber, kAnyNumber));
-  COMET_ASSIGN_OR_RETURN(rope.high_frequency_factor,
-                         scaling.Number("high_freq_factor", -kAnyNumber, kAnyNumber));
-  return ParseInt(scaling, "original_max_position_embeddings", 1, kModelContextMax,
-                  rope.original_context_max);
 }
 
 Status ParseLinear(const JsonReader& layer, std::string_view key, int num_channels,
@@ -173,7 +144,7 @@ Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
   CheckpointConfig config;
   COMET_RETURN_IF_ERROR(ParseShape(root, config.model));
   COMET_RETURN_IF_ERROR(ParseTokenIds(root, config.model));
-  COMET_RETURN_IF_ERROR(ParseRope(root, config.model.rope));
+  COMET_RETURN_IF_ERROR(ReadRope(root, config.model.context_length_max, config.model.rope));
   const Status valid = config.model.Validate();
   if (!valid.ok()) return DataLoss(valid.message());
   COMET_RETURN_IF_ERROR(ParseQuantization(root, config));
@@ -219,6 +190,8 @@ std::string CheckpointConfigText(const CheckpointConfig& config) {
       {"intermediate_size", model.ffn_size},
       {"vocab_size", model.vocab_size},
       {"max_position_embeddings", model.context_length_max},
+      {"sliding_window",
+       model.sliding_window > 0 ? ordered_json(model.sliding_window) : ordered_json(nullptr)},
       {"rms_norm_eps", model.rms_norm_epsilon},
       {"rope_theta", model.rope.theta},
       {"rope_scaling", RopeScalingJson(model.rope)},

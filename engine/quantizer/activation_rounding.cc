@@ -1,25 +1,14 @@
 #include "engine/quantizer/activation_rounding.h"
 
-#include <utility>
+#include <algorithm>
+#include <span>
 
 #include "engine/model/device_tensor.h"
-#include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/parallel_rows.h"
 
 namespace comet {
 namespace {
-
-// The inverse of PermuteColumns().
-std::vector<float> UnpermuteColumns(const std::vector<float>& rows,
-                                    const std::vector<int32_t>& gather) {
-  std::vector<float> plain(rows.size());
-  for (size_t first = 0; first < rows.size(); first += gather.size()) {
-    for (size_t j = 0; j < gather.size(); ++j) {
-      plain[first + static_cast<size_t>(gather[j])] = rows[first + j];
-    }
-  }
-  return plain;
-}
 
 template <typename T>
 Result<std::vector<T>> Download(Device& device, const DeviceTensor& tensor) {
@@ -31,7 +20,7 @@ Result<std::vector<T>> Download(Device& device, const DeviceTensor& tensor) {
 
 // Rows through the codes of `format`, by the back end's own op.
 Status RoundThroughCodes(Backend& backend, const ActivationFormat& format, int num_channels,
-                         std::vector<float>& rows) {
+                         int num_threads, std::vector<float>& rows) {
   Device& device = *backend.device;
   const int num_tokens = static_cast<int>(rows.size()) / num_channels;
   COMET_ASSIGN_OR_RETURN(
@@ -56,12 +45,16 @@ Status RoundThroughCodes(Backend& backend, const ActivationFormat& format, int n
   COMET_ASSIGN_OR_RETURN(const std::vector<int32_t> e, Download<int32_t>(device, exponent));
   const size_t width = static_cast<size_t>(num_channels);
   const size_t num_int4 = static_cast<size_t>(format.num_int4_channels);
-  for (size_t t = 0; t < s.size(); ++t) {
-    const float s8 = s[t] * static_cast<float>(1 << e[t]);
-    for (size_t k = 0; k < width; ++k) {
-      rows[t * width + k] = static_cast<float>(code[t * width + k]) * (k < num_int4 ? s[t] : s8);
+  ParallelRows(num_threads, num_tokens, [&](int first, int last) {
+    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
+      const int8_t* row_codes = code.data() + t * width;
+      float* row = rows.data() + t * width;
+      const float s4 = s[t];
+      const float s8 = s4 * static_cast<float>(1 << e[t]);
+      for (size_t k = 0; k < num_int4; ++k) row[k] = static_cast<float>(row_codes[k]) * s4;
+      for (size_t k = num_int4; k < width; ++k) row[k] = static_cast<float>(row_codes[k]) * s8;
     }
-  }
+  });
   return Status::Ok();
 }
 
@@ -74,19 +67,46 @@ ActivationRounding::ActivationRounding(const QuantizedLinear& linear, bool hadam
       hadamard_(hadamard),
       gather_(linear.gather) {}
 
-Status ActivationRounding::Round(Backend& backend, ActivationMode mode,
+void ActivationRounding::ToLayer(int num_threads, std::vector<float>& rows) const {
+  const size_t width = static_cast<size_t>(num_channels_);
+  ParallelRows(num_threads, static_cast<int>(rows.size() / width), [&](int first, int last) {
+    std::vector<float> plain(width);
+    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
+      const std::span<float> row = std::span(rows).subspan(t * width, width);
+      if (!gather_.empty()) {
+        std::ranges::copy(row, plain.begin());
+        for (size_t j = 0; j < width; ++j) row[j] = plain[static_cast<size_t>(gather_[j])];
+      }
+      if (hadamard_) HadamardBlocks(row, num_channels_, num_int4_);
+    }
+  });
+}
+
+void ActivationRounding::FromLayer(int num_threads, std::vector<float>& rows) const {
+  const size_t width = static_cast<size_t>(num_channels_);
+  ParallelRows(num_threads, static_cast<int>(rows.size() / width), [&](int first, int last) {
+    std::vector<float> ordered(width);
+    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
+      const std::span<float> row = std::span(rows).subspan(t * width, width);
+      if (hadamard_) HadamardBlocks(row, num_channels_, num_int4_);
+      if (gather_.empty()) continue;
+      std::ranges::copy(row, ordered.begin());
+      for (size_t j = 0; j < width; ++j) row[static_cast<size_t>(gather_[j])] = ordered[j];
+    }
+  });
+}
+
+Status ActivationRounding::Round(Backend& backend, ActivationMode mode, int num_threads,
                                  std::vector<float>& rows) const {
   if (mode == ActivationMode::kFloat) return Status::Ok();
-  if (!gather_.empty()) rows = PermuteColumns(rows, gather_);
-  if (hadamard_) HadamardBlocks(rows, num_channels_, num_int4_);
+  ToLayer(num_threads, rows);
   const ActivationFormat format{
       .mode = mode,
       .num_int4_channels = num_int4_,
       .exponent_max = ExponentMax(mode, num_int4_, num_channels_ - num_int4_),
       .clip = clip_};
-  COMET_RETURN_IF_ERROR(RoundThroughCodes(backend, format, num_channels_, rows));
-  if (hadamard_) HadamardBlocks(rows, num_channels_, num_int4_);
-  if (!gather_.empty()) rows = UnpermuteColumns(rows, gather_);
+  COMET_RETURN_IF_ERROR(RoundThroughCodes(backend, format, num_channels_, num_threads, rows));
+  FromLayer(num_threads, rows);
   return Status::Ok();
 }
 

@@ -18,9 +18,14 @@ class ActivationRounding {
 
   // Replaces rows [num_tokens, K] in the producer's order by the values that the integer product
   // multiplies in that mode, in the same order. Errors: those of the back end.
-  Status Round(Backend& backend, ActivationMode mode, std::vector<float>& rows) const;
+  Status Round(Backend& backend, ActivationMode mode, int num_threads,
+               std::vector<float>& rows) const;
 
  private:
+  // Row by row: the layer's order and basis, and back.
+  void ToLayer(int num_threads, std::vector<float>& rows) const;
+  void FromLayer(int num_threads, std::vector<float>& rows) const;
+
   int num_channels_;
   int num_int4_;
   float clip_;

@@ -73,8 +73,8 @@ std::vector<float> ActivationStatistics::Activity() const {
   return activity;
 }
 
-Status AddWindow(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
-                 ActivationStatistics& statistics) {
+Status AddRows(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+               ActivationStatistics& statistics) {
   const size_t width = static_cast<size_t>(num_channels);
   const size_t num_tokens = rows.inputs.size() / width;
   statistics.num_channels = num_channels;

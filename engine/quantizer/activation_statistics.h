@@ -32,7 +32,7 @@ struct ActivationStatistics {
   std::vector<float> Activity() const;  // [K]: the gram matrix's diagonal
 };
 
-// One window's rows at a linear layer.
+// Rows of some tokens at a linear layer.
 struct CalibrationRows {
   std::span<const float> inputs;        // [num_tokens, K]: x
   std::span<const float> float_inputs;  // x'; empty: x
@@ -40,12 +40,12 @@ struct CalibrationRows {
   std::span<const float> gap;           // [num_tokens, hidden]: h' - h; empty: 0
 };
 
-// Adds a window. A token is sampled where its index is a multiple of `sample_stride`. A token's
+// Adds them. A token is sampled where its index is a multiple of `sample_stride`. A token's
 // weight w is one over the mean square of its row of `weighting`, which is to be what the norm that
 // reads the layer's result divides by: the residual stream after o and down; the input itself,
 // which a norm has made, for qkv and gate_up. So errors count as the layers behind see them, and
 // the few tokens of huge activations do not outvote all others. Errors: those of the back end.
-Status AddWindow(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
-                 ActivationStatistics& statistics);
+Status AddRows(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+               ActivationStatistics& statistics);
 
 }  // namespace comet

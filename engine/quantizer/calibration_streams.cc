@@ -19,6 +19,22 @@ std::span<const float> WeightsOf(const FloatLayer& layer, LinearKind kind) {
   return {};
 }
 
+// Windows whose rows go into one product: what is summed up is a matrix [K, K], which costs as much
+// as some hundred tokens to add.
+constexpr size_t kRowsMin = 2048;
+
+struct Rows {
+  size_t num_tokens = 0;
+  std::vector<float> inputs;
+  std::vector<float> float_inputs;
+  std::vector<float> gap;
+  std::vector<float> residual;
+};
+
+void Append(const std::vector<float>& values, std::vector<float>& rows) {
+  rows.insert(rows.end(), values.begin(), values.end());
+}
+
 WindowRows Difference(const WindowRows& a, const WindowRows& b) {
   WindowRows difference = a;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -45,19 +61,23 @@ Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const Floa
 
   ActivationStatistics statistics;
   const size_t hidden_size = layer.input_norm.size();
+  Rows rows;
   for (size_t i = 0; i < float_inputs.size(); ++i) {
-    CalibrationRows rows{.inputs = float_inputs[i]};
-    if (quantized_) {
-      rows.float_inputs = float_inputs[i];
-      rows.inputs = quantized_->inputs()[i];
-    }
-    if (!gap.empty()) rows.gap = gap[i];
-    rows.weighting =
-        AddsToResidual(kind) ? std::span<const float>(float_model_.hidden()[i]) : rows.inputs;
-    const size_t num_tokens = float_model_.hidden()[i].size() / hidden_size;
-    COMET_RETURN_IF_ERROR(AddWindow(backend_, rows,
-                                    static_cast<int>(rows.inputs.size() / num_tokens),
-                                    sample_stride, statistics));
+    const std::vector<float>& inputs = quantized_ ? quantized_->inputs()[i] : float_inputs[i];
+    Append(inputs, rows.inputs);
+    if (quantized_) Append(float_inputs[i], rows.float_inputs);
+    if (!gap.empty()) Append(gap[i], rows.gap);
+    if (AddsToResidual(kind)) Append(float_model_.hidden()[i], rows.residual);
+    rows.num_tokens += float_model_.hidden()[i].size() / hidden_size;
+    if (rows.num_tokens < kRowsMin && i + 1 < float_inputs.size()) continue;
+    COMET_RETURN_IF_ERROR(AddRows(backend_,
+                                  {.inputs = rows.inputs,
+                                   .float_inputs = rows.float_inputs,
+                                   .weighting = AddsToResidual(kind) ? rows.residual : rows.inputs,
+                                   .gap = rows.gap},
+                                  static_cast<int>(rows.inputs.size() / rows.num_tokens),
+                                  sample_stride, statistics));
+    rows = {};
   }
   return statistics;
 }

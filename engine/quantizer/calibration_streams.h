@@ -22,7 +22,7 @@ class CalibrationStreams {
 
   void BeginLayer(const FloatLayer& layer);
 
-  // What both models give the linear whose turn it is (see AddWindow()); the float model goes past
+  // What both models give the linear whose turn it is (see AddRows()); the float model goes past
   // it. Errors: those of the back end.
   Result<ActivationStatistics> See(LinearKind kind, const FloatLayer& layer, int sample_stride);
 

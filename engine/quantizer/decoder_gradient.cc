@@ -124,7 +124,7 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
 Status DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
                                   std::vector<float> input, std::vector<float>& product,
                                   std::vector<float>& output) const {
-  COMET_RETURN_IF_ERROR(of(kind).rounding->Round(*backend_, mode, input));
+  COMET_RETURN_IF_ERROR(of(kind).rounding->Round(*backend_, mode, num_threads_, input));
   COMET_ASSIGN_OR_RETURN(product, MultiplyByTransposed(*backend_, input, *of(kind).forward));
   output = product;
   Finish(kind, factors, output);

@@ -149,7 +149,8 @@ AttentionShape AttentionShapeOf(const ModelConfig& config, size_t num_tokens) {
   return {.num_tokens = static_cast<int>(num_tokens),
           .num_heads = config.num_heads,
           .num_kv_heads = config.num_kv_heads,
-          .head_dim = config.head_dim};
+          .head_dim = config.head_dim,
+          .window = config.sliding_window};
 }
 
 }  // namespace comet

@@ -141,8 +141,8 @@ Result<ModelRotation> RotationChooser::Run() {
 // What the next norm divides by its root mean square.
 Status RotationChooser::SeeResidual() {
   for (const std::vector<float>& rows : stream_.hidden()) {
-    COMET_RETURN_IF_ERROR(AddWindow(backend_, {.inputs = rows, .weighting = rows},
-                                    config_.hidden_size, static_cast<int>(rows.size()), residual_));
+    COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = rows},
+                                  config_.hidden_size, static_cast<int>(rows.size()), residual_));
   }
   return Status::Ok();
 }
@@ -157,8 +157,8 @@ Result<std::vector<float>> RotationChooser::SeeValues(int kv_head) {
           RowsOfHead(attended, static_cast<size_t>(config_.q_size()), static_cast<size_t>(head),
                      static_cast<size_t>(config_.head_dim));
       const std::vector<float> ones(rows.size(), 1.0f);
-      COMET_RETURN_IF_ERROR(AddWindow(backend_, {.inputs = rows, .weighting = ones},
-                                      config_.head_dim, static_cast<int>(rows.size()), seen));
+      COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = ones}, config_.head_dim,
+                                    static_cast<int>(rows.size()), seen));
     }
   }
   return std::move(seen.gram);

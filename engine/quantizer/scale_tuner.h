@@ -13,7 +13,7 @@
 namespace comet {
 
 struct TuningOptions {
-  int num_steps = 36;      // 0: none.
+  int num_steps = 28;      // 0: none.
   int step_tokens = 2048;  // In whole windows, each at most once; the next step goes on behind.
   float rate = 6e-3f;      // Largest relative change of a factor in one step, about.
   // Windows in turn through 8-bit and mixed activations; else none are rounded.

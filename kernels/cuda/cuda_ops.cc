@@ -1,5 +1,8 @@
 #include "kernels/cuda/cuda_ops.h"
 
+#include <cstddef>
+#include <vector>
+
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/int8_linear.h"
@@ -20,7 +23,12 @@ cudaStream_t StreamOf(const CudaDevice& device) {
 
 Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
-  std::unique_ptr<CudaOps> ops(new CudaOps(device));
+  COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(device));
+  std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload)));
+  const std::vector<std::byte> zeros(static_cast<size_t>(cuda::AttentionWorkBytes()));
+  COMET_ASSIGN_OR_RETURN(ops->attention_work_, device.Allocate(cuda::AttentionWorkBytes()));
+  COMET_RETURN_IF_ERROR(
+      device.CopyToDevice(ops->attention_work_.data(), zeros.data(), cuda::AttentionWorkBytes()));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
     ops->w4ax_gemm_ = std::move(gemm).value();
@@ -32,8 +40,8 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
 
 std::string_view CudaOps::KernelDescription() const {
   return w4ax_gemm_.has_value()
-             ? "w4ax_gemm: sm_90 wgmma, int8_gemm and attention: mma.sync, other ops: cuda; "
-               "no kernel: float_gemm"
+             ? "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm and decode attention: "
+               "mma.sync, other ops: cuda; no kernel: float_gemm"
              : "int8_gemm and attention: mma.sync, other ops: cuda; no kernel: w4ax_gemm, "
                "float_gemm";
 }
@@ -47,19 +55,34 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
   COMET_RETURN_IF_ERROR(Validate(weights));
   if (!w4ax_gemm_.has_value()) return NoKernel("pack_linear (w4ax)", weights.codes.shape());
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         sm90::W4axLinear::Pack(device_, weights));
+                         sm90::W4axLinear::Pack(upload_, weights));
   return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         cuda::RowWeights::Create(device_, weights));
+                         cuda::RowWeights::Create(upload_, weights));
   return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& weights) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         cuda::RowWeights::Create(device_, weights));
+                         cuda::RowWeights::Create(upload_, weights));
+  return packed;
+}
+
+Result<std::unique_ptr<PackedLinear>> CudaOps::PackRandom(const RandomLinear& linear) {
+  COMET_RETURN_IF_ERROR(Validate(linear));
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  std::unique_ptr<PackedLinear> packed;
+  if (linear.kind != WeightKind::kW4ax) {
+    COMET_ASSIGN_OR_RETURN(packed, cuda::RowWeights::CreateRandom(upload_, linear));
+    return packed;
+  }
+  if (!w4ax_gemm_.has_value()) {
+    return NoKernel("pack_random (w4ax)", {linear.num_outputs, linear.num_inputs});
+  }
+  COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
   return packed;
 }
 
@@ -112,7 +135,7 @@ Status CudaOps::RopeAppend(const RopeAppendArgs& args) {
 
 Status CudaOps::Attention(const AttentionArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Attention(args, StreamOf(device_));
+  return cuda::Attention(args, attention_work_.data(), StreamOf(device_));
 }
 
 Status CudaOps::Sample(const SampleArgs& args) {

@@ -20,7 +20,7 @@ struct QuantizeOptions {
   bool no_rotation = false;
   bool no_down_hadamard = false;
   bool float_calibration = false;
-  int tuning_steps = 36;
+  int tuning_steps = 28;
   double tuning_rate = 6e-3;
   bool has_rescale = false;    // Quantise the same function with other weights: see
   int rescale_seed = 0;        // engine/loader/rescaled_source.h

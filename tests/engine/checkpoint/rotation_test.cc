@@ -116,9 +116,9 @@ TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
     inputs.insert(inputs.end(), {0.25f * a, b, a, 0.5f});
   }
   ActivationStatistics seen;
-  ASSERT_TRUE(AddWindow(backend_,
-                        {.inputs = inputs, .float_inputs = float_inputs, .weighting = inputs}, 4, 1,
-                        seen)
+  ASSERT_TRUE(AddRows(backend_,
+                      {.inputs = inputs, .float_inputs = float_inputs, .weighting = inputs}, 4, 1,
+                      seen)
                   .ok());
   const std::vector<float> weights = {1.0f, 2.0f, 0.0f, 0.0f, -1.0f, 0.0f, 3.0f, 1.0f};
 
