@@ -28,6 +28,9 @@ std::vector<KvCase> Cases() {
   cases.push_back({.format = {}, .head_dim = 80, .rotary_dim = 32});
   cases.push_back({.format = {8, 4}, .head_dim = 96, .rotary_dim = 96, .dtype = DType::kF16});
   cases.push_back({.format = {16, 16}, .dtype = DType::kF16, .row_padding = 7});
+  for (const int window : {1, 2, 17, 255, 256, 257, 640, 5000}) {
+    cases.push_back({.format = {}, .num_heads = 2, .num_kv_heads = 2, .window = window});
+  }
   return cases;
 }
 
@@ -47,6 +50,10 @@ std::vector<KvCase> CudaCases() {
                          .row_padding = group == 8 ? 4 : 0});
       }
     }
+  }
+  for (const int window : {1, 2, 17, 65, 255, 256, 257, 640, 1100, 5000}) {
+    cases.push_back(
+        {.format = {}, .num_heads = 6, .num_kv_heads = 2, .dtype = DType::kF16, .window = window});
   }
   return cases;
 }
@@ -122,8 +129,10 @@ TEST_P(KvOpsTest, AResultDependsNeitherOnChunksNorOnTheBatch) {
       for (size_t s = 0; s < lengths.size(); ++s) {
         const int num_left = lengths[s] - done[s];
         if (num_left == 0 || random.NextInt(3) == 0) continue;
-        const int num_tokens =
-            1 + random.NextInt(random.NextInt(2) == 0 ? 1 : std::min(num_left, 90));
+        int num_tokens = 1 + random.NextInt(random.NextInt(2) == 0 ? 1 : std::min(num_left, 90));
+        // A token alone is decoded there, by another kernel.
+        if (is_cuda()) num_tokens = num_left <= 3 ? num_left : std::max(num_tokens, 2);
+        if (is_cuda() && num_left - num_tokens == 1) ++num_tokens;
         chunks.push_back({static_cast<int>(s), done[s], done[s] + num_tokens});
         done[s] += num_tokens;
       }
@@ -132,6 +141,60 @@ TEST_P(KvOpsTest, AResultDependsNeitherOnChunksNorOnTheBatch) {
 
     for (int s = 0; s < 4; ++s) {
       EXPECT_EQ(DifferenceOf(mixed.outputs(s), alone.outputs(s)), "") << c << " sequence " << s;
+    }
+  }
+}
+
+TEST_P(KvOpsTest, ADecodedTokensResultDoesNotDependOnTheBatch) {
+  const std::vector<int> lengths = {1300, 130, 65, 2};
+  for (const KvFormat format : SomeFormats()) {
+    const KvCase c{.format = format, .num_heads = 6, .num_kv_heads = 2, .dtype = dtype()};
+    KvRig alone(tested_ops(), c, lengths);
+    KvRig together(tested_ops(), c, lengths);
+
+    std::vector<KvChunk> history;
+    std::vector<KvChunk> last;
+    for (int s = 0; s < 4; ++s) {
+      const int length = lengths[static_cast<size_t>(s)];
+      history.push_back({s, 0, s == 2 ? 30 : length - 1});
+      last.push_back({s, s == 2 ? 30 : length - 1, length});  // The third is a chunk.
+    }
+    alone.Step(history, /*attends=*/false);
+    for (const KvChunk& chunk : last) alone.Step({chunk});
+    together.Step(history, /*attends=*/false);
+    together.Step(last);
+
+    for (int s = 0; s < 4; ++s) {
+      EXPECT_EQ(DifferenceOf(together.outputs(s), alone.outputs(s)), "") << c << " sequence " << s;
+    }
+  }
+}
+
+TEST_P(KvOpsTest, AWindowedResultDependsNeitherOnChunksNorOnTheBatch) {
+  for (const int window : {1, 3, 70, 256, 290}) {
+    const KvCase c{
+        .format = {}, .num_heads = 6, .num_kv_heads = 2, .dtype = dtype(), .window = window};
+    KvRig alone(tested_ops(), c, {600});
+    KvRig mixed(tested_ops(), c, {600});
+
+    alone.Step({{0, 0, 600}});
+    for (int begin = 0; begin < 600; begin += 7) mixed.Step({{0, begin, std::min(begin + 7, 600)}});
+
+    EXPECT_EQ(DifferenceOf(mixed.outputs(0), alone.outputs(0)), "") << c;
+  }
+}
+
+TEST_P(KvOpsTest, ANonFiniteValueIsNotReadPastTheWindow) {
+  for (const KvFormat format : SomeFormats()) {
+    for (const int column : {3 * 64, 4 * 64}) {
+      KvRig rig(tested_ops(), {.format = format, .dtype = dtype(), .window = 5}, {40});
+      rig.qkv(0).Set(20, column, std::numeric_limits<double>::quiet_NaN());
+
+      rig.Step({{0, 0, 40}});
+
+      for (int p = 0; p < 40; ++p) {
+        EXPECT_EQ(std::isnan(rig.outputs(0).At(p, 0)), p >= 20 && p < 25) << p;
+      }
     }
   }
 }

@@ -6,21 +6,12 @@
 #include "kernels/cuda/bench/bench_input.h"
 #include "kernels/cuda/bench/product_bench.h"
 #include "kernels/cuda/bench/random_fill.h"
-#include "kernels/cuda/bench/random_weights.h"
 
 namespace comet::cuda {
 namespace {
 
 constexpr int kVocabSize = 128256;  // Of the embedding's table: LLaMA-3's.
 constexpr int kLaunches = 64;
-
-template <typename T>
-Result<DeviceBuffer> Upload(CudaDevice& device, const std::vector<T>& values) {
-  const int64_t num_bytes = static_cast<int64_t>(values.size() * sizeof(T));
-  COMET_ASSIGN_OR_RETURN(DeviceBuffer buffer, device.Allocate(num_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(buffer.data(), values.data(), num_bytes));
-  return buffer;
-}
 
 std::vector<int32_t> Permutation(int size, Random& random) {
   std::vector<int32_t> order(static_cast<size_t>(size));
@@ -62,8 +53,10 @@ class RowOpRig {
     for (int32_t& id : ids) id = random.NextInt(kVocabSize);
     COMET_ASSIGN_OR_RETURN(rig.ids_, Upload(device, ids));
     if (c.op == RowOp::kEmbedding) {
-      const RandomWeights table(WeightKind::kInt8, kVocabSize, c.num_channels, 0, /*seed=*/107);
-      COMET_ASSIGN_OR_RETURN(rig.table_, table.Pack(context.ops));
+      COMET_ASSIGN_OR_RETURN(rig.table_, context.ops.PackRandom({.kind = WeightKind::kInt8,
+                                                                 .num_outputs = kVocabSize,
+                                                                 .num_inputs = c.num_channels,
+                                                                 .seed = 107}));
     }
     return rig;
   }
