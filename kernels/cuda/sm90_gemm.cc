@@ -133,10 +133,9 @@ Status W4axGemm::Run(const LinearArgs& args, const GemmConfig& config, void* str
                                         config.tile_tokens, params.codes));
   params.stores_boxes = params.is_half && config.box_tokens() > 0 && HoldsBoxes(args.y);
   if (params.stores_boxes) {
-    COMET_RETURN_IF_ERROR(encoder_.Encode(args.y.data(), args.y.dim(0),
-                                          args.y.dim(1) * BytesOf(DType::kF16),
-                                          args.y.stride(0) * BytesOf(DType::kF16),
-                                          config.box_tokens(), params.y_boxes));
+    COMET_RETURN_IF_ERROR(encoder_.Encode(
+        args.y.data(), args.y.dim(0), args.y.dim(1) * BytesOf(DType::kF16),
+        args.y.stride(0) * BytesOf(DType::kF16), config.box_tokens(), params.y_boxes));
   }
   return cuda::StatusOf(instance->launch(params, num_sms_, static_cast<cudaStream_t>(stream)),
                         "the launch of linear");

@@ -176,9 +176,8 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
     for (int i = 0; i < kBoxChunks; ++i) {
       const int offset = 8 * (box_idx * kBoxChunks + i) + me.first_token;
       next_scale[i] = *reinterpret_cast<const float2*>(&factors.scale[offset]);
-      next_excess[i] = Traits::kIsBiased
-                           ? *reinterpret_cast<const int2*>(&factors.excess[offset])
-                           : make_int2(0, 0);
+      next_excess[i] = Traits::kIsBiased ? *reinterpret_cast<const int2*>(&factors.excess[offset])
+                                         : make_int2(0, 0);
     }
   };
   load_factors(0);
@@ -194,10 +193,11 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
           const int offset = 8 * (box_idx * kBoxChunks + i) + j;
           const bool is_inside = tile_token + me.first_token + offset < params.num_tokens;
           if (params.residual != nullptr && is_inside) {
-            addend[i][j] = LoadPair(residual + offset * params.residual_row_stride,
-                                    {.is_pair = params.stores_pairs && output + 1 < params.num_outputs,
-                                     .has_first = output < params.num_outputs,
-                                     .has_second = output + 1 < params.num_outputs});
+            addend[i][j] =
+                LoadPair(residual + offset * params.residual_row_stride,
+                         {.is_pair = params.stores_pairs && output + 1 < params.num_outputs,
+                          .has_first = output < params.num_outputs,
+                          .has_second = output + 1 < params.num_outputs});
           }
         }
       }
@@ -310,7 +310,7 @@ __device__ __forceinline__ void StoreY(const GemmParams& params, const Work<Trai
                                        const int32_t (&acc)[Traits::kTileTokens / 2]) {
   if constexpr (Traits::kBoxTokens > 0) {
     if (params.stores_boxes) {
-      params.residual == nullptr && params.bias == nullptr
+      params.residual == nullptr&& params.bias == nullptr
           ? StoreBoxes<Traits, true>(params, me, tile, factors, outputs, smem, acc)
           : StoreBoxes<Traits, false>(params, me, tile, factors, outputs, smem, acc);
       return;
@@ -327,8 +327,7 @@ __device__ __forceinline__ void StoreY(const GemmParams& params, const Work<Trai
     is_whole ? store.template operator()<__half, true>()
              : store.template operator()<__half, false>();
   } else {
-    is_whole ? store.template operator()<float, true>()
-             : store.template operator()<float, false>();
+    is_whole ? store.template operator()<float, true>() : store.template operator()<float, false>();
   }
 }
 

@@ -152,15 +152,15 @@ __device__ __forceinline__ float2 Int8Value(const Int8GemmParams& params, const 
   const float2 scale = *reinterpret_cast<const float2*>(weight_scale + 8 * chunk + me.pair);
   const auto sum_x = static_cast<float>(acc[4 * chunk + 2 * j] << me.exponent[j]);
   const auto sum_y = static_cast<float>(acc[4 * chunk + 2 * j + 1] << me.exponent[j]);
-  float2 value = make_float2(sum_x * (scale.x * me.token_scale[j]),
-                             sum_y * (scale.y * me.token_scale[j]));
+  float2 value =
+      make_float2(sum_x * (scale.x * me.token_scale[j]), sum_y * (scale.y * me.token_scale[j]));
   if (params.bias == nullptr && params.residual == nullptr) return value;
   const int token = me.first_token + me.row + 8 * j;
   const int output = me.first_output + 8 * chunk + me.pair;
-  const PairAccess access{.is_pair = false,
-                          .has_first = token < params.num_tokens && output < params.num_outputs,
-                          .has_second =
-                              token < params.num_tokens && output + 1 < params.num_outputs};
+  const PairAccess access{
+      .is_pair = false,
+      .has_first = token < params.num_tokens && output < params.num_outputs,
+      .has_second = token < params.num_tokens && output + 1 < params.num_outputs};
   if (params.bias != nullptr) {
     const float2 bias = LoadPair(params.bias + output, access);
     value = make_float2(value.x + bias.x, value.y + bias.y);
@@ -175,8 +175,8 @@ __device__ __forceinline__ float2 Int8Value(const Int8GemmParams& params, const 
 }
 
 template <typename T>
-__device__ __forceinline__ void StoreInt8Boxes(const Int8GemmParams& params,
-                                               const Int8Consumer& me, Int8Smem& smem,
+__device__ __forceinline__ void StoreInt8Boxes(const Int8GemmParams& params, const Int8Consumer& me,
+                                               Int8Smem& smem,
                                                const int32_t (&acc)[kTileOutputs / 2]) {
   constexpr int kBoxChunks = kBoxRowBytes / (8 * static_cast<int>(sizeof(T)));
   const float* const weight_scale = smem.weight_scale[me.warpgroup_idx];
@@ -208,8 +208,8 @@ __device__ __forceinline__ void StoreInt8Boxes(const Int8GemmParams& params,
 }
 
 template <typename T>
-__device__ __forceinline__ void StoreInt8Pairs(const Int8GemmParams& params,
-                                               const Int8Consumer& me, Int8Smem& smem,
+__device__ __forceinline__ void StoreInt8Pairs(const Int8GemmParams& params, const Int8Consumer& me,
+                                               Int8Smem& smem,
                                                const int32_t (&acc)[kTileOutputs / 2]) {
 #pragma unroll
   for (int chunk = 0; chunk < kTileOutputs / 8; ++chunk) {
@@ -320,8 +320,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 Result<Int8Gemm> Int8Gemm::Create() {
   COMET_ASSIGN_OR_RETURN(const cuda::DeviceLimits limits, cuda::QueryDeviceLimits());
   if (limits.compute_major != 9) {
-    return Unimplemented(StrCat("linear (int8): device is sm_", limits.compute_major,
-                                "x, expected sm_90"));
+    return Unimplemented(
+        StrCat("linear (int8): device is sm_", limits.compute_major, "x, expected sm_90"));
   }
   COMET_ASSIGN_OR_RETURN(const TensorMapEncoder encoder, TensorMapEncoder::Create());
   return Int8Gemm(limits.num_sms, encoder);
@@ -368,10 +368,9 @@ Status Int8Gemm::Run(const LinearArgs& args, void* stream) const {
                                         kTileOutputs, params.weights));
   if (params.stores_boxes) {
     const int element_bytes = BytesOf(args.y.dtype());
-    COMET_RETURN_IF_ERROR(encoder_.Encode(args.y.data(), params.num_tokens,
-                                          params.num_outputs * element_bytes,
-                                          args.y.stride(0) * element_bytes, kGroupTokens,
-                                          params.y_boxes));
+    COMET_RETURN_IF_ERROR(
+        encoder_.Encode(args.y.data(), params.num_tokens, params.num_outputs * element_bytes,
+                        args.y.stride(0) * element_bytes, kGroupTokens, params.y_boxes));
   }
   COMET_ASSIGN_OR_RETURN(const cuda::DeviceLimits limits, cuda::QueryDeviceLimits());
   const int num_tiles =

@@ -39,10 +39,10 @@ __device__ __forceinline__ void CopyBox(void* smem, const CUtensorMap* map, int 
 // waits; FenceAsyncReads() and a barrier come between ordinary stores to the box and this.
 __device__ __forceinline__ void StoreBox(const CUtensorMap* map, int column, int row,
                                          const void* smem) {
-  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(
-                   map),
-               "r"(column), "r"(row), "r"(SharedAddress(smem))
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
+      "r"(column), "r"(row), "r"(SharedAddress(smem))
+      : "memory");
 }
 
 // Makes this thread's stores to shared memory visible to the copy engine. PTX ISA:
