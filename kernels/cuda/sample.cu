@@ -18,8 +18,9 @@
 
 #include "kernels/base/exact_math.h"
 #include "kernels/base/str_cat.h"
-#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/device/exact_math.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
+#include "kernels/cuda/launch.h"
 
 namespace comet::cuda {
 namespace {
@@ -453,6 +454,8 @@ __global__ void __launch_bounds__(kThreads)
   const float* raw = params.logits + row * params.logits_stride;
   float* z = params.scratch + int64_t{row} * params.vocab_size;
 
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
   int num_nonfinite = 0;
   float max = -INFINITY;
   for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) {
@@ -518,8 +521,10 @@ Status Sample(const SampleArgs& args, cudaStream_t stream) {
                             .bias_start = args.bias_start.as<int32_t>(),
                             .bias_ids = args.bias_ids.as<int32_t>(),
                             .bias_values = args.bias_values.as<float>()};
-  SampleKernel<<<static_cast<unsigned>(num_rows), kThreads, 0, stream>>>(params);
-  return LaunchStatus("sample");
+  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  return Launch("sample", limits,
+                {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = kThreads}, stream,
+                SampleKernel, params);
 }
 
 }  // namespace comet::cuda

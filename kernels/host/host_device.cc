@@ -15,6 +15,13 @@ constexpr int64_t kAlignment = 256;  // What kernels/device.h promises.
 // and a shortage shows at the large ones.
 constexpr int64_t kUnaskedBytes = int64_t{16} << 20;
 
+// What a host device was asked for is done by the time it is marked.
+class HostEvent final : public DeviceEvent {
+ public:
+  Status Record() override { return Status::Ok(); }
+  Status Wait() override { return Status::Ok(); }
+};
+
 }  // namespace
 
 Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
@@ -35,7 +42,7 @@ Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
     return ResourceExhausted(StrCat("host_device: an allocation is ", num_bytes,
                                     " bytes, expected at most ", free_bytes, " bytes free"));
   }
-  return DeviceBuffer(this, data, num_bytes);
+  return DeviceBuffer(this, data, num_bytes, MemoryKind::kDevice);
 }
 
 Result<DeviceMemory> HostDevice::QueryMemory() {
@@ -58,6 +65,14 @@ Status HostDevice::FillZero(void* destination, int64_t num_bytes) {
   return Status::Ok();
 }
 
-void HostDevice::Free(void* data, int64_t) { std::free(data); }
+Result<std::unique_ptr<DeviceEvent>> HostDevice::CreateEvent() {
+  return std::unique_ptr<DeviceEvent>(std::make_unique<HostEvent>());
+}
+
+Result<std::unique_ptr<DeviceGraph>> HostDevice::Capture(const std::function<Status()>&) {
+  return Unimplemented(StrCat("capture: ", description_, " has no graphs"));
+}
+
+void HostDevice::Free(void* data, int64_t, MemoryKind) { std::free(data); }
 
 }  // namespace comet

@@ -138,6 +138,7 @@ TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   EXPECT_EQ(submitted.code(), StatusCode::kUnavailable);
   EXPECT_NE(submitted.message().find("fell off the bus"), std::string::npos) << submitted;
   EXPECT_EQ(engine_->CheckReady().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine_->CheckDevice(), engine_->CheckReady()) << "what the daemon ends with";
   engine_->BeginDrain();
   EXPECT_TRUE(engine_->WaitDrained(std::chrono::milliseconds(1000)));
 }
