@@ -13,6 +13,7 @@ namespace comet {
 
 class Checkpoint;
 class FloatSource;
+struct SyntheticModel;
 
 // Most a Model is asked for at once; its activations and logits are allocated for it at load.
 struct ModelLimits {
@@ -42,6 +43,9 @@ class Model {
   // Unquantised weights.
   static Result<std::unique_ptr<Model>> Load(Backend& backend, FloatSource& source,
                                              const Precision& precision, const ModelLimits& limits);
+  // Random 4-bit weights, made where the back end makes them fastest.
+  static Result<std::unique_ptr<Model>> Load(Backend& backend, const SyntheticModel& synthetic,
+                                             const Precision& precision, const ModelLimits& limits);
   virtual ~Model() = default;
 
   virtual const ModelConfig& config() const = 0;
@@ -54,6 +58,8 @@ class Model {
   // Captures decode steps of padded sizes, so that Forward() issues one by a single call. Needs an
   // asynchronous device. What Forward() returns keeps its bits.
   virtual Status CaptureDecodeSteps() = 0;
+  // Every step is issued op by op from now on, as a profile of the ops needs.
+  virtual void ForgetDecodeSteps() = 0;
 
   // Issues the decoder over the step's tokens, whose keys and values are appended to the cache.
   // Returns logits [logits_rows.size(), vocab_size] f32 in device memory, valid until the next

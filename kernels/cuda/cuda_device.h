@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/device.h"
@@ -36,6 +37,8 @@ class CudaDevice final : public Device {
   Result<std::unique_ptr<DeviceEvent>> CreateEvent() override;
   Result<std::unique_ptr<DeviceGraph>> Capture(const std::function<Status()>& issue) override;
   Status Synchronize() override;
+  Status MarkTime(int mark_idx) override;
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override;
 
  private:
   CudaDevice(int device_idx, std::string description, int num_sms, CudaStream stream)
@@ -50,6 +53,7 @@ class CudaDevice final : public Device {
   const std::string description_;
   const int num_sms_;
   const CudaStream stream_;
+  std::vector<CudaEvent> marks_;  // Grows to those in use.
 };
 
 }  // namespace comet

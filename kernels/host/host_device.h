@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/device.h"
 
@@ -32,11 +34,14 @@ class HostDevice final : public Device {
   Result<std::unique_ptr<DeviceEvent>> CreateEvent() override;
   Result<std::unique_ptr<DeviceGraph>> Capture(const std::function<Status()>& issue) override;
   Status Synchronize() override { return Status::Ok(); }
+  Status MarkTime(int mark_idx) override;
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override;
 
  private:
   void Free(void* data, int64_t num_bytes, MemoryKind kind) override;
 
   const std::string description_;
+  std::vector<std::chrono::steady_clock::time_point> marks_;  // Grows to those in use.
 };
 
 }  // namespace comet

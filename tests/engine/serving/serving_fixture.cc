@@ -141,6 +141,10 @@ class AheadDevice final : public Device {
     return std::unique_ptr<DeviceGraph>(std::make_unique<IssuedAgain>(issue));
   }
   Status Synchronize() override { return device_->Synchronize(); }
+  Status MarkTime(int mark_idx) override { return device_->MarkTime(mark_idx); }
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override {
+    return device_->MicrosecondsBetween(begin_idx, end_idx);
+  }
 
  private:
   void Free(void*, int64_t, MemoryKind) override {}  // Buffers belong to device_.
