@@ -60,6 +60,8 @@ void StepLoop::Run() {
       COMET_CHECK_MSG(integrity.ok(), integrity.message());
     }
   }
+  // For nobody, but the memory it uses is about to go.
+  while (!in_flight_.empty()) FinishStep();
 }
 
 void StepLoop::TakeReceived() {
