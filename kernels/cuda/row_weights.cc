@@ -26,9 +26,8 @@ Result<std::unique_ptr<RowWeights>> RowWeights::Allocate(Device& device, DType d
 
 Result<std::unique_ptr<RowWeights>> RowWeights::Upload(StagedUpload& upload,
                                                        const ConstTensorView& source) {
-  COMET_ASSIGN_OR_RETURN(
-      std::unique_ptr<RowWeights> weights,
-      Allocate(upload.device(), source.dtype(), source.dim(0), source.dim(1)));
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<RowWeights> weights,
+                         Allocate(upload.device(), source.dtype(), source.dim(0), source.dim(1)));
   const int element_bytes = BytesOf(source.dtype());
   COMET_RETURN_IF_ERROR(upload.CopyRows(
       weights->buffer_.data(), weights->rows_.stride(0) * element_bytes, source.data(),
@@ -57,9 +56,9 @@ Result<std::unique_ptr<RowWeights>> RowWeights::CreateRandom(StagedUpload& uploa
   const bool is_int8 = linear.kind == WeightKind::kInt8;
   CudaDevice& device = upload.device();
   const cudaStream_t stream = static_cast<cudaStream_t>(device.stream().handle());
-  COMET_ASSIGN_OR_RETURN(std::unique_ptr<RowWeights> weights,
-                         Allocate(device, is_int8 ? DType::kI8 : DType::kF16, linear.num_outputs,
-                                  linear.num_inputs));
+  COMET_ASSIGN_OR_RETURN(
+      std::unique_ptr<RowWeights> weights,
+      Allocate(device, is_int8 ? DType::kI8 : DType::kF16, linear.num_outputs, linear.num_inputs));
   const RandomRows rows{.seed = linear.seed,
                         .num_rows = linear.num_outputs,
                         .num_columns = linear.num_inputs,

@@ -65,8 +65,8 @@ Status W4axLinear::PackPiece(StagedUpload& upload, const Piece& piece) {
 
 Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(StagedUpload& upload,
                                                      const W4axWeights& weights) {
-  std::unique_ptr<W4axLinear> packed(new W4axLinear(
-      weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
+  std::unique_ptr<W4axLinear> packed(
+      new W4axLinear(weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
   COMET_RETURN_IF_ERROR(packed->Allocate(upload.device()));
   Piece piece;
   for (int first = 0; first < packed->num_outputs_; first += piece.count) {
@@ -107,17 +107,17 @@ Result<std::unique_ptr<W4axLinear>> W4axLinear::PackRandom(StagedUpload& upload,
     COMET_RETURN_IF_ERROR(cuda::FillRandomCodePairs(codes, rows, stream));
     rows.num_columns = num_blocks;
     rows.row_stride = num_blocks;
-    COMET_RETURN_IF_ERROR(cuda::FillRandomSteps(
-        reinterpret_cast<int8_t*>(codes + piece.codes_bytes), rows, stream));
+    COMET_RETURN_IF_ERROR(
+        cuda::FillRandomSteps(reinterpret_cast<int8_t*>(codes + piece.codes_bytes), rows, stream));
     COMET_RETURN_IF_ERROR(packed->PackPiece(upload, piece));
   }
-  COMET_RETURN_IF_ERROR(cuda::FillRandomScales(
-      static_cast<float*>(packed->scale_.data()),
-      {.seed = linear.seed,
-       .num_rows = 1,
-       .num_columns = packed->num_outputs_,
-       .row_stride = int64_t{packed->num_unit_rows()} * kUnitOutputs},
-      random_linear::ScaleUnit(linear), stream));
+  COMET_RETURN_IF_ERROR(
+      cuda::FillRandomScales(static_cast<float*>(packed->scale_.data()),
+                             {.seed = linear.seed,
+                              .num_rows = 1,
+                              .num_columns = packed->num_outputs_,
+                              .row_stride = int64_t{packed->num_unit_rows()} * kUnitOutputs},
+                             random_linear::ScaleUnit(linear), stream));
   return packed;
 }
 

@@ -36,9 +36,7 @@ class W4axLinear final : public PackedLinear {
   struct Piece;
 
   W4axLinear(int num_outputs, int num_inputs, int num_int4_channels)
-      : num_outputs_(num_outputs),
-        num_inputs_(num_inputs),
-        num_int4_channels_(num_int4_channels) {}
+      : num_outputs_(num_outputs), num_inputs_(num_inputs), num_int4_channels_(num_int4_channels) {}
 
   // Units and scales, not filled.
   Status Allocate(Device& device);

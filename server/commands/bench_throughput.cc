@@ -1,6 +1,7 @@
 #include "server/commands/bench_throughput.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -44,7 +45,9 @@ double SecondsBetween(steady_clock::time_point from, steady_clock::time_point to
   return std::chrono::duration<double>(to - from).count();
 }
 
-// What every step had done by its end, noted on the step thread and read once that has stopped.
+// What every step had done by its end, noted on the step thread and read once that has stopped. The
+// first step ends when everything is submitted, so that everything is queued at once on any
+// machine.
 class RunObserver final : public EngineObserver {
  public:
   struct Sample {
@@ -56,6 +59,11 @@ class RunObserver final : public EngineObserver {
   };
 
   explicit RunObserver(int num_requests) : num_requests_(num_requests) {}
+
+  void NoteAllSubmitted() {
+    is_all_submitted_ = true;
+    is_all_submitted_.notify_all();
+  }
 
   void OnQueued(double) override { ++now_.num_started; }
   void OnFirstToken(double) override {
@@ -69,6 +77,7 @@ class RunObserver final : public EngineObserver {
     if (now_.num_finished == num_requests_) end_ = now_.time;
   }
   void OnStep(double step_seconds, double host_seconds) override {
+    is_all_submitted_.wait(false);
     step_seconds_ += step_seconds;
     host_seconds_ += host_seconds;
     now_.time = steady_clock::now();
@@ -98,6 +107,7 @@ class RunObserver final : public EngineObserver {
 
  private:
   const int num_requests_;
+  std::atomic<bool> is_all_submitted_{false};
   Sample now_;
   std::vector<Sample> samples_;
   steady_clock::time_point end_;
@@ -182,7 +192,8 @@ struct Run {
   steady_clock::time_point start;
 };
 
-Result<Run> SubmitAll(Engine& engine, const BenchThroughputOptions& options, int num_requests) {
+Result<Run> SubmitAll(Engine& engine, const BenchThroughputOptions& options, int num_requests,
+                      RunObserver& observer) {
   Random random(3);
   const int vocab_size = engine.model_config().vocab_size;
   std::vector<Request> requests(static_cast<size_t>(num_requests));
@@ -197,10 +208,15 @@ Result<Run> SubmitAll(Engine& engine, const BenchThroughputOptions& options, int
   Run run;
   run.streams.reserve(requests.size());
   run.start = steady_clock::now();
+  Status submitted;
   for (Request& request : requests) {
-    COMET_ASSIGN_OR_RETURN(std::unique_ptr<TokenStream> stream, engine.Submit(std::move(request)));
-    run.streams.push_back(std::move(stream));
+    Result<std::unique_ptr<TokenStream>> stream = engine.Submit(std::move(request));
+    submitted = stream.status();
+    if (!submitted.ok()) break;
+    run.streams.push_back(std::move(stream).value());
   }
+  observer.NoteAllSubmitted();  // Also after a failure: the step thread waits for it.
+  COMET_RETURN_IF_ERROR(submitted);
   return run;
 }
 
@@ -289,7 +305,7 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
       StartEngine(std::move(loaded.parts), loaded.limits, loaded.config, &observer));
   result.start_seconds = SecondsBetween(engine_start, steady_clock::now());
   {
-    COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests));
+    COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests, observer));
     COMET_RETURN_IF_ERROR(ReadAll(run, options.num_output_tokens));
     result.num_preemptions = engine->stats().preemptions_total;
     const steady_clock::time_point start = run.start;

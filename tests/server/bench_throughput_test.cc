@@ -79,7 +79,7 @@ TEST_F(BenchThroughputTest, ClaimsTheWholeRunAndProfilesASyntheticModel) {
 TEST_F(BenchThroughputTest, TellsTheRateWhileAllDecode) {
   options_.num_requests = 0;
   options_.decode_only = true;
-  options_.num_output_tokens = 12;
+  options_.num_output_tokens = 60;
   options_.has_profile = false;
 
   ASSERT_EQ(RunBenchThroughput(options_), Status::Ok());
@@ -89,7 +89,7 @@ TEST_F(BenchThroughputTest, TellsTheRateWhileAllDecode) {
   const nlohmann::json& rate = json.at("not_the_claim").at("decode_only");
   EXPECT_NEAR(rate.at("num_sequences").get<double>(), 3.0, 1e-9);
   EXPECT_GT(rate.at("context_length").get<double>(), 20.0);
-  EXPECT_LT(rate.at("context_length").get<double>(), 32.0);
+  EXPECT_LT(rate.at("context_length").get<double>(), 80.0);
   EXPECT_TRUE(json.at("profiles").empty());
 }
 
