@@ -11,7 +11,7 @@ namespace comet::sm90 {
 
 // The kernel's argument; names as in kernels/ops/linear.h.
 struct GemmParams {
-  CUtensorMap codes;  // [num_tokens, K], box [tile_tokens, 128].
+  CUtensorMap codes;    // [num_tokens, K], box [tile_tokens, 128].
   CUtensorMap y_boxes;  // y, rows of bytes, box [box_tokens, 128]; where stores_boxes.
   const uint8_t* units;
   const float* weight_scale;
