@@ -167,6 +167,8 @@ Result<LoadOptions> ToLoadOptions(const BenchThroughputOptions& options) {
       options.step_tokens_max > 0 ? options.step_tokens_max : (is_gpu ? 2048 : 512);
   scheduler.request_deadline_ms = kDeadlineMs;
   engine.context_length_max = options.num_input_tokens + options.num_output_tokens;
+  engine.works_ahead = options.works_ahead;
+  engine.decode_graphs = options.decode_graphs;
   return load;
 }
 
