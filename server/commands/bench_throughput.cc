@@ -158,13 +158,10 @@ Result<LoadOptions> ToLoadOptions(const BenchThroughputOptions& options) {
   if (!options.synthetic.empty()) {
     COMET_ASSIGN_OR_RETURN(load.synthetic, ReadSynthetic(options));
   }
-  const bool is_gpu = options.backend.device == "cuda";
   EngineConfig& engine = load.engine;
   SchedulerConfig& scheduler = engine.scheduler;
-  scheduler.running_sequences_max =
-      options.running_sequences_max > 0 ? options.running_sequences_max : (is_gpu ? 256 : 8);
-  scheduler.step_tokens_max =
-      options.step_tokens_max > 0 ? options.step_tokens_max : (is_gpu ? 2048 : 512);
+  scheduler.running_sequences_max = options.running_sequences_max;
+  scheduler.step_tokens_max = options.step_tokens_max;
   scheduler.request_deadline_ms = kDeadlineMs;
   engine.context_length_max = options.num_input_tokens + options.num_output_tokens;
   return load;
