@@ -285,6 +285,10 @@ void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
       .add_flag("--decode-only", options.decode_only,
                 "As many requests as run at once, to tell the rate while all decode")
       ->excludes(requests);
+  command.add_flag("!--no-working-ahead", options.works_ahead,
+                   "Finish a step before the next is planned, on a GPU too");
+  command.add_flag("!--no-decode-graphs", options.decode_graphs,
+                   "Issue decode steps op by op, on a GPU too");
   command.add_flag("!--no-profile", options.has_profile,
                    "Leave out the pass after the run that times each class of op");
   AddPrecisionFlags(command, options.activation_bits, options.kv_bits);

@@ -164,6 +164,8 @@ Result<LoadOptions> ToLoadOptions(const BenchThroughputOptions& options) {
   scheduler.step_tokens_max = options.step_tokens_max;
   scheduler.request_deadline_ms = kDeadlineMs;
   engine.context_length_max = options.num_input_tokens + options.num_output_tokens;
+  engine.works_ahead = options.works_ahead;
+  engine.decode_graphs = options.decode_graphs;
   return load;
 }
 

@@ -18,6 +18,8 @@ struct BenchThroughputOptions {
   int running_sequences_max = 0;  // As SchedulerConfig; fewer where memory holds fewer.
   int step_tokens_max = 0;        // As SchedulerConfig.
   bool decode_only = false;  // As many requests as run at once; what counts is while all decode.
+  bool works_ahead = true;   // As EngineConfig's.
+  bool decode_graphs = true;
   bool has_profile = true;
   std::string activation_bits = "auto";
   std::string kv_bits = "auto";

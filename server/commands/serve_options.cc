@@ -68,6 +68,11 @@ void AddEngineRules(ServeOptions& o, std::vector<OptionRule>& rules) {
         "Tokens of one sequence; 0: the model's own", &o.engine.context_length_max},
        {kEngine, "stall_ms_max", "--stall-ms-max", "A longer step makes the server unready",
         &o.engine.stall_ms_max},
+       {kEngine, "works_ahead", "--works-ahead",
+        "true: plan and issue a step while a GPU computes the one before", &o.engine.works_ahead},
+       {kEngine, "decode_graphs", "--decode-graphs",
+        "true: capture decode steps at the start, to issue each by one call on a GPU",
+        &o.engine.decode_graphs},
        {kKvCache, "bytes_max", "--kv-cache-bytes", "KV cache memory; 0: by memory_fraction",
         &o.engine.kv_cache.bytes_max},
        {kKvCache, "memory_fraction", "--kv-cache-memory-fraction",
@@ -138,6 +143,14 @@ Status SetNumber(const OptionRule& rule, const std::string& text, T& target) {
   return Status::Ok();
 }
 
+Status SetBool(const OptionRule& rule, const std::string& text, bool& target) {
+  if (text != "true" && text != "false") {
+    return InvalidArgument(StrCat(rule.flag, ": value is \"", text, "\", expected true or false"));
+  }
+  target = text == "true";
+  return Status::Ok();
+}
+
 // "engine.scheduler" as the object that holds its keys; null when the file has none.
 const Json* FindSection(const Json& root, std::string_view section) {
   const Json* object = &root;
@@ -188,6 +201,7 @@ std::vector<OptionRule> ServeOptionRules(ServeOptions& options) {
 }
 
 std::string OptionText(const OptionRule& rule) {
+  if (bool* const* flag = std::get_if<bool*>(&rule.target)) return **flag ? "true" : "false";
   return std::visit([](auto* target) { return StrCat(*target); }, rule.target);
 }
 
@@ -235,6 +249,8 @@ Status SetServeOption(std::string_view flag, const std::string& text, ServeOptio
           if constexpr (std::is_same_v<T, std::string>) {
             *target = text;
             return Status::Ok();
+          } else if constexpr (std::is_same_v<T, bool>) {
+            return SetBool(rule, text, *target);
           } else {
             return SetNumber(rule, text, *target);
           }

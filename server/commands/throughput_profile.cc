@@ -17,9 +17,7 @@ constexpr int kNumRepeats = 3;
 constexpr int64_t kLeadBytes = int64_t{256} << 20;
 constexpr int kNumLeads = 60;
 
-// A step of equal sequences: `chunk` tokens each at the end of `context`. The last one's logits are
-// not asked for where there are several: steps of decodes alone may be replayed from a graph, which
-// times nothing.
+// A step of equal sequences: `chunk` tokens each at the end of `context`.
 struct UniformStep {
   std::vector<int> token_ids;
   std::vector<int> query_start{0};
@@ -39,9 +37,7 @@ struct UniformStep {
         const bool is_used = i < CeilDiv(context, kPageTokens);
         page_table.push_back(is_used ? next_page++ % limits.num_pages : 0);
       }
-      if (s + 1 < num_sequences || num_sequences == 1) {
-        logits_rows.push_back(query_start.back() - 1);
-      }
+      logits_rows.push_back(query_start.back() - 1);
     }
   }
 
@@ -94,6 +90,7 @@ Result<std::vector<StepProfile>> ProfileSteps(const EngineParts& parts, const Mo
                                               const ProfileSizes& sizes) {
   const int vocab_size = parts.model->config().vocab_size;
   std::vector<StepProfile> profiles;
+  parts.model->ForgetDecodeSteps();
   const int context = sizes.num_input_tokens + (sizes.num_output_tokens + 1) / 2;
   COMET_ASSIGN_OR_RETURN(
       StepProfile decode,

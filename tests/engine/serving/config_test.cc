@@ -85,7 +85,8 @@ TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
     // Tokens of a step.
     "scheduler": {"step_tokens_max": 128, "aging_ms": 7},
     "kv_cache": {"bytes_max": 8589934592, "memory_fraction": 1},  /* all of it */
-    "stall_ms_max": 5
+    "stall_ms_max": 5,
+    "works_ahead": false
   })",
                               config);
 
@@ -96,6 +97,8 @@ TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
   EXPECT_EQ(config.kv_cache.bytes_max, int64_t{8589934592});
   EXPECT_EQ(config.kv_cache.memory_fraction, 1.0);
   EXPECT_EQ(config.stall_ms_max, 5);
+  EXPECT_FALSE(config.works_ahead);
+  EXPECT_TRUE(config.decode_graphs);
 }
 
 TEST(ConfigJson, NamesThePathOfAnUnknownKey) {

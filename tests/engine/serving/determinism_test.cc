@@ -19,6 +19,7 @@
 #include "kernels/base/random.h"
 #include "tests/engine/serving/serving_fixture.h"
 #include "tests/engine/test_data.h"
+#include "tests/kernels/test_backends.h"
 
 namespace comet {
 namespace {
@@ -49,6 +50,10 @@ constexpr std::chrono::seconds kEnough{20};
 class DeterminismTest : public testing::TestWithParam<DeterminismCase> {
  protected:
   void SetUp() override {
+    if (GetParam().device == "cuda") {
+      const Status status = MakeBackend({.device = "cuda"}).status();
+      if (!status.ok()) COMET_END_WITHOUT_GPU(status);
+    }
     switch (GetParam().model) {
       case TestModel::kRandom: source_ = MakeRandomSource({.context_length_max = kContext}); break;
       case TestModel::kQuantized: MakeCheckpoint(); break;
@@ -230,6 +235,11 @@ INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
                                                          .model = TestModel::kRandom,
                                                          .kv = {4, 4},
                                                          .num_schedules = 40},
+                                         DeterminismCase{.name = "RandomAhead",
+                                                         .device = "ahead",
+                                                         .model = TestModel::kRandom,
+                                                         .kv = {4, 4},
+                                                         .num_schedules = 40},
                                          DeterminismCase{.name = "StoriesOnCpu",
                                                          .device = "cpu",
                                                          .model = TestModel::kStories,
@@ -246,6 +256,12 @@ INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
                                                          .kv = {4, 4},
                                                          .activations = ActivationMode::kInt8,
                                                          .num_schedules = 20},
+                                         DeterminismCase{.name = "QuantizedOnCuda",
+                                                         .device = "cuda",
+                                                         .model = TestModel::kQuantized,
+                                                         .kv = {4, 4},
+                                                         .activations = ActivationMode::kInt8,
+                                                         .num_schedules = 40},
                                          DeterminismCase{.name = "QuantizedMixedOnCpu",
                                                          .device = "cpu",
                                                          .model = TestModel::kQuantized,

@@ -55,7 +55,8 @@ class FaultyOps final : public Ops {
   const std::atomic<bool>& sample_fails_;
 };
 
-class DeviceFaultTest : public testing::Test {
+// Whether the engine works ahead of its device.
+class DeviceFaultTest : public testing::TestWithParam<bool> {
  protected:
   // A test that failed half-way must not leave the step thread held.
   ~DeviceFaultTest() override { gate_.Open(); }
@@ -65,6 +66,7 @@ class DeviceFaultTest : public testing::Test {
     COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "reference"}));
     backend.ops =
         std::make_unique<FaultyOps>(std::move(backend.ops), attention_fails_, sample_fails_);
+    if (GetParam()) backend = MakeAheadBackend(std::move(backend));
     return StartServing(
         *source, std::move(backend),
         {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
@@ -99,11 +101,11 @@ class DeviceFaultTest : public testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-TEST_F(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
+TEST_P(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
 
-TEST_F(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
+TEST_P(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
 
-TEST_F(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
+TEST_P(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
   for (std::atomic<bool>* fault : {&attention_fails_, &sample_fails_}) {
     *fault = true;
 
@@ -115,7 +117,7 @@ TEST_F(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
   }
 }
 
-TEST_F(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
+TEST_P(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
   gate_.Shut();  // A step that is reported would wait here.
 
   const Result<std::unique_ptr<Engine>> engine = Start();
@@ -129,7 +131,7 @@ TEST_F(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
   EXPECT_TRUE((*engine)->CheckReady().ok());
 }
 
-TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
+TEST_P(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   FailInFlight(attention_fails_);
   attention_fails_ = false;  // A poisoned context does not heal.
 
@@ -138,9 +140,15 @@ TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   EXPECT_EQ(submitted.code(), StatusCode::kUnavailable);
   EXPECT_NE(submitted.message().find("fell off the bus"), std::string::npos) << submitted;
   EXPECT_EQ(engine_->CheckReady().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine_->CheckDevice(), engine_->CheckReady()) << "what the daemon ends with";
   engine_->BeginDrain();
   EXPECT_TRUE(engine_->WaitDrained(std::chrono::milliseconds(1000)));
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceFaultTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& instance) {
+                           return instance.param ? "Ahead" : "Host";
+                         });
 
 }  // namespace
 }  // namespace comet
