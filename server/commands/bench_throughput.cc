@@ -295,12 +295,15 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   result.step_tokens_max = scheduler.step_tokens_max;
   result.memory = loaded.memory;
 
+  Device& device = *loaded.parts.backend.device;  // Stays where it is when the parts move.
   const steady_clock::time_point engine_start = steady_clock::now();
   RunObserver observer(result.num_requests);
   COMET_ASSIGN_OR_RETURN(
       std::unique_ptr<Engine> engine,
       StartEngine(std::move(loaded.parts), loaded.limits, loaded.config, &observer));
   result.start_seconds = SecondsBetween(engine_start, steady_clock::now());
+  COMET_ASSIGN_OR_RETURN(const DeviceMemory left, device.QueryMemory());
+  result.left_bytes = left.free_bytes;
   {
     COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests, observer));
     COMET_RETURN_IF_ERROR(ReadAll(run, options.num_output_tokens));

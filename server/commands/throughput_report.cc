@@ -121,7 +121,7 @@ std::string ThroughputText(const ThroughputResult& result) {
       result.step_tokens_max, result.load_seconds, result.start_seconds,
       Gibibytes(memory.free_bytes), Gibibytes(memory.weights_bytes),
       Gibibytes(memory.activations_bytes), Gibibytes(memory.reserve_bytes),
-      Gibibytes(memory.kv_cache_bytes()), memory.num_pages);
+      Gibibytes(memory.kv_cache_bytes()), memory.num_pages, Gibibytes(result.left_bytes));
   text +=
       FormatText("whole run: %.1f output tokens/s (%.2f s from first submission to last token)\n",
                  result.output_tokens_per_second(), result.run_seconds);
@@ -176,7 +176,8 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                     {"activations_bytes", result.memory.activations_bytes},
                     {"reserve_bytes", result.memory.reserve_bytes},
                     {"kv_cache_bytes", result.memory.kv_cache_bytes()},
-                    {"num_pages", result.memory.num_pages}};
+                    {"num_pages", result.memory.num_pages},
+                    {"left_bytes", result.left_bytes}};
   ordered_json apart = ordered_json::object();
   if (result.steady) apart["steady_state"] = RateJson(*result.steady);
   if (result.decode_only) apart["decode_only"] = RateJson(*result.decode_only);
