@@ -13,6 +13,7 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/kv_support.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/sm90_attention.h"
 
 namespace comet::cuda {
 namespace {
@@ -21,6 +22,7 @@ constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
 constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
 constexpr int kStages = 2;
 constexpr int kSplitCtasPerSm = 2;
+constexpr int kNoWindow = 1 << 30;  // Past every position.
 
 bool IsAligned(const ConstTensorView& rows) {
   constexpr int kBytes = 8;  // Of a thread's load or store.
@@ -29,10 +31,6 @@ bool IsAligned(const ConstTensorView& rows) {
 }
 
 Status CheckQueries(const AttentionArgs& args) {
-  if (args.window != 0) {
-    return Unimplemented(
-        StrCat("attention: window is ", args.window, ", expected 0 on a cuda device"));
-  }
   if (args.q.dtype() != DType::kF16) {
     return Unimplemented(
         StrCat("attention: q is ", ToString(args.q.dtype()), ", expected f16 on a cuda device"));
@@ -61,6 +59,7 @@ AttentionParams MakeParams(const AttentionArgs& args) {
           .batch = MakeDeviceBatch(args.batch),
           .num_kv_heads = args.cache.num_kv_heads,
           .group_heads = args.num_heads / args.cache.num_kv_heads,
+          .window = args.window == 0 ? kNoWindow : std::min(args.window, kNoWindow),
           .softmax_scale = args.softmax_scale * std::numbers::log2e_v<float>,
           .units = nullptr,
           .units_max = CeilDiv(args.batch.context_length_max, kUnitTokens),
@@ -87,12 +86,9 @@ Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, const Devic
                   static_cast<unsigned>(CeilDiv(params.units_max, params.split_units)));
   const int smem_bytes =
       SmemBytes(static_cast<int>(sizeof(AttentionSmem<Shape>)), int64_t{grid.x} * grid.y, limits);
-  COMET_RETURN_IF_ERROR(
-      StatusOf(cudaFuncSetAttribute(AttentionKernel<Shape>,
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes),
-               "cudaFuncSetAttribute of attention"));
-  AttentionKernel<Shape><<<grid, kThreads, smem_bytes, stream>>>(params);
-  return LaunchStatus("attention");
+  return Launch("attention", limits,
+                {.grid = grid, .num_threads = kThreads, .smem_bytes = smem_bytes}, stream,
+                AttentionKernel<Shape>, params);
 }
 
 // Whole tiles, or, where these would leave half of the SMs idle, units and their fold.
@@ -112,8 +108,9 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const Dev
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
   COMET_RETURN_IF_ERROR(LaunchTiles<Shape>(params, num_sequences, limits, stream));
-  FoldUnitsKernel<Shape><<<static_cast<unsigned>(num_tiles), kThreads, 0, stream>>>(params);
-  return LaunchStatus("attention");
+  return Launch("attention", limits,
+                {.grid = dim3(static_cast<unsigned>(num_tiles)), .num_threads = kThreads}, stream,
+                FoldUnitsKernel<Shape>, params);
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
@@ -122,9 +119,13 @@ Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
   using ChunkShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kChunkTiles, kStages>;
   const AttentionParams params = MakeParams(args);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
-  if (args.batch.query_length_max * params.group_heads <= DecodeShape::kColumns) {
-    return Status::Ok();
+  const bool has_chunks = args.batch.query_length_max > 1;
+  if (!has_chunks || params.batch.num_sequences > 1) {
+    COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
+  }
+  if (!has_chunks) return Status::Ok();
+  if (limits.compute_major == 9) {
+    return sm90::PrefillAttention(params, DecodeShape::kLayout, limits, stream);
   }
   // At most one tile of each sequence is not full.
   const int64_t num_columns = int64_t{args.batch.num_tokens} * params.group_heads;

@@ -6,7 +6,8 @@
 // are
 //          too few for the device, per kUnitTokens of such a sequence: then each stores its units'
 //          partial results, and a second kernel folds them as one CTA would have. A query column is
-//          one token's head of the KV head's group; a tile is 8 columns (decode) or 32 (chunks).
+//          one token's head of the KV head's group; a tile is 8 columns (decode) or 32 (chunks,
+//          where sm90_attention.cu does not take them).
 //          The cache goes by in groups of four pages. Per group, warp w computes the logits and
 //          weights of page w (tokens are the matrix's rows, queries its columns), then, after one
 //          barrier, a quarter of the channels of the output over all four pages.
@@ -26,9 +27,10 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/cuda/batch_search.cuh"
+#include "kernels/cuda/attention_params.cuh"
 #include "kernels/cuda/device/ptx_address.cuh"
 #include "kernels/cuda/device/ptx_async_copy.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/ptx_mma_f16.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
 
@@ -44,22 +46,6 @@ constexpr int kTileTokens = 16;    // Rows of one mma.
 constexpr int kPageTiles = kPageTokens / kTileTokens;
 constexpr int kTileColumns = 8;  // Columns of one mma.
 constexpr unsigned kAllLanes = 0xffffffffu;
-
-struct AttentionParams {
-  const __half* q;
-  int64_t q_row_stride;
-  __half* out;
-  int64_t out_row_stride;
-  const uint8_t* pages;
-  int64_t page_stride;
-  DeviceBatch batch;
-  int num_kv_heads;
-  int group_heads;      // Query heads of a KV head, at most 8.
-  float softmax_scale;  // Times log2(e).
-  float* units;         // Split: [tile, unit, word of AttentionState, thread]; else null.
-  int units_max;        // Of a tile, in `units`.
-  int split_units;      // Units of one CTA; all of them unless split.
-};
 
 // The shape of one instance.
 template <int kHeadDimT, int kKeyBitsT, int kValueBitsT, int kColumnTilesT, int kStagesT>
@@ -137,88 +123,18 @@ __device__ __forceinline__ float SumOverRows(float x) {
   return x;
 }
 
-// A tile of queries: which columns, and how much of the cache they see.
-struct QueryTile {
-  int sequence_idx = -1;  // -1: nothing to do.
-  int kv_head_idx = 0;
-  int first_column = 0;  // In the sequence's num_queries * group_heads columns.
-  int num_columns = 0;
-  int num_positions = 0;    // Positions below it are seen by some column ...
-  int num_seen_by_all = 0;  // ... and below this by every one.
-};
-
-// Decode tiles take the sequences whose columns fit one tile of 8, chunk tiles the others.
+// This CTA's tile: a decode tile of 8 columns is a sequence of one token, chunk tiles share the
+// others.
 template <typename Shape>
 __device__ QueryTile FindTile(const AttentionParams& params) {
-  constexpr bool kIsDecode = Shape::kColumnTiles == 1;
-  QueryTile tile;
-  tile.kv_head_idx = blockIdx.x % params.num_kv_heads;
-  const int tile_idx = blockIdx.x / params.num_kv_heads;
-  const DeviceBatch& batch = params.batch;
-  int sequence_idx = -1;
-  int tile_in_sequence = 0;
-  if constexpr (kIsDecode) {
-    const int num_columns = batch.num_queries(tile_idx) * params.group_heads;
-    if (num_columns >= 1 && num_columns <= kTileColumns) sequence_idx = tile_idx;
+  const int kv_head_idx = static_cast<int>(blockIdx.x) % params.num_kv_heads;
+  const int tile_idx = static_cast<int>(blockIdx.x) / params.num_kv_heads;
+  if constexpr (Shape::kColumnTiles == 1) {
+    if (params.batch.num_queries(tile_idx) != 1) return {};
+    return TileOfSequence(params, Shape::kColumns, tile_idx, 0, kv_head_idx);
   } else {
-    // Every warp scans the sequences' numbers of tiles, 32 at a time.
-    const int lane_idx = threadIdx.x % kWarpLanes;
-    int num_before = 0;
-    for (int base = 0; base < batch.num_sequences && sequence_idx < 0; base += kWarpLanes) {
-      const int candidate = base + lane_idx;
-      int num_tiles = 0;
-      if (candidate < batch.num_sequences) {
-        const int num_columns = batch.num_queries(candidate) * params.group_heads;
-        if (num_columns > kTileColumns) {
-          num_tiles = (num_columns + Shape::kColumns - 1) / Shape::kColumns;
-        }
-      }
-      int inclusive = num_tiles;
-#pragma unroll
-      for (int distance = 1; distance < kWarpLanes; distance *= 2) {
-        const int below = __shfl_up_sync(kAllLanes, inclusive, distance);
-        if (lane_idx >= distance) inclusive += below;
-      }
-      const int in_range = tile_idx - num_before;
-      const unsigned owners =
-          __ballot_sync(kAllLanes, in_range < inclusive && in_range >= inclusive - num_tiles);
-      if (owners != 0) {
-        const int owner = __ffs(static_cast<int>(owners)) - 1;
-        sequence_idx = base + owner;
-        tile_in_sequence = in_range - __shfl_sync(kAllLanes, inclusive - num_tiles, owner);
-      }
-      num_before += __shfl_sync(kAllLanes, inclusive, kWarpLanes - 1);
-    }
+    return ChunkTiles(params, Shape::kColumns).Find(tile_idx, kv_head_idx);
   }
-  if (sequence_idx < 0) return tile;
-
-  const int num_queries = batch.num_queries(sequence_idx);
-  tile.sequence_idx = sequence_idx;
-  tile.first_column = tile_in_sequence * Shape::kColumns;
-  tile.num_columns = min(Shape::kColumns, num_queries * params.group_heads - tile.first_column);
-  const int num_before = batch.context_length[sequence_idx] - num_queries;
-  const int last_query = (tile.first_column + tile.num_columns - 1) / params.group_heads;
-  tile.num_positions = num_before + last_query + 1;
-  tile.num_seen_by_all = num_before + tile.first_column / params.group_heads + 1;
-  return tile;
-}
-
-// One column's row of q and out, and its position.
-struct Column {
-  int64_t row = 0;
-  int head_idx = 0;
-  int position = 0;
-};
-
-__device__ __forceinline__ Column ColumnAt(const AttentionParams& params, const QueryTile& tile,
-                                           int column_idx) {
-  const int column = tile.first_column + column_idx;
-  const int query_idx = column / params.group_heads;
-  const int first_row = params.batch.query_start[tile.sequence_idx];
-  const int num_queries = params.batch.num_queries(tile.sequence_idx);
-  return {.row = first_row + query_idx,
-          .head_idx = tile.kv_head_idx * params.group_heads + column % params.group_heads,
-          .position = params.batch.context_length[tile.sequence_idx] - num_queries + query_idx};
 }
 
 // Writes the tile's queries as B fragments: lane 4 g + t has column g's channels of k-step i that
@@ -259,8 +175,7 @@ __device__ __forceinline__ void StartGroup(const AttentionParams& params, const 
                                            AttentionSmem<Shape>& smem, int group_idx, int page_id) {
   const int warp_idx = threadIdx.x / kWarpLanes;
   const int lane_idx = threadIdx.x % kWarpLanes;
-  const int page_idx = group_idx * kGroupPages + warp_idx;
-  if (page_idx * kPageTokens < tile.num_positions) {
+  if (tile.ReadsPage(group_idx * kGroupPages + warp_idx)) {
     const uint8_t* source =
         params.pages + page_id * params.page_stride + int64_t{tile.kv_head_idx} * Shape::kHeadBytes;
     uint8_t* destination = smem.stages[group_idx % Shape::kStages][warp_idx];
@@ -275,11 +190,11 @@ __device__ __forceinline__ void StartGroup(const AttentionParams& params, const 
   ptx::CommitAsyncCopies();
 }
 
-// This warp's page of group `group_idx`, or 0 past the context, where nothing is read.
+// This warp's page of group `group_idx`, or 0 where nothing is read.
 __device__ __forceinline__ int PageOfGroup(const AttentionParams& params, const QueryTile& tile,
                                            int group_idx) {
   const int page_idx = group_idx * kGroupPages + static_cast<int>(threadIdx.x) / kWarpLanes;
-  if (page_idx * kPageTokens >= tile.num_positions) return 0;
+  if (!tile.ReadsPage(page_idx)) return 0;
   return params.batch.PageId(tile.sequence_idx, page_idx);
 }
 
@@ -435,7 +350,7 @@ __device__ __forceinline__ float UnscaleOf(float scale_max) {
 // smem.pages. kIsMasked: some column does not see the whole page.
 template <typename Shape, bool kIsMasked>
 __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint8_t* page,
-                                          int first_position, float softmax_scale,
+                                          int first_position, int window, float softmax_scale,
                                           const float (&query_sum)[Shape::kColumnTiles][2],
                                           float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   constexpr float kMiddleCode = Shape::kValueBits == 4 ? 7.5f : 127.5f;
@@ -461,12 +376,14 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
   for (int n = 0; n < Shape::kColumnTiles; ++n) {
     const int column_idx = n * kTileColumns + 2 * t;
     int num_visible[2] = {};
+    int num_hidden[2] = {};  // Before the window.
     PageWeights page_weights[2];
     float scale[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if constexpr (kIsMasked) {
         num_visible[c] = smem.positions[column_idx + c] + 1 - first_position;
+        num_hidden[c] = num_visible[c] - window;
       }
       float max = -INFINITY;
       float scale_max = kIsMasked ? 0.0f : whole_scale_max;
@@ -475,7 +392,7 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         float& logit = acc[i / 2][n][2 * (i % 2) + c];
         logit = __fmaf_rn(logit, keys.scale[i], query_sum[n][c] * keys.minimum[i]);
         if constexpr (kIsMasked) {
-          const bool is_visible = i * 8 + g < num_visible[c];
+          const bool is_visible = i * 8 + g < num_visible[c] && i * 8 + g >= num_hidden[c];
           if (!is_visible) logit = -INFINITY;
           if (is_visible) scale_max = fmaxf(scale_max, values.scale[i]);
         }
@@ -495,7 +412,7 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         float exact = weight * (values.scale[i] * scale[c]);
         float minimum = values.minimum[i];
         if constexpr (kIsMasked) {  // What is not visible may be NaN.
-          const bool is_visible = i * 8 + g < num_visible[c];
+          const bool is_visible = i * 8 + g < num_visible[c] && i * 8 + g >= num_hidden[c];
           exact = is_visible ? exact : 0.0f;
           minimum = is_visible ? minimum : 0.0f;
         }
@@ -690,13 +607,16 @@ __device__ __forceinline__ void ForEachWord(State& state, float* memory, const V
 template <typename Shape>
 __global__ void __launch_bounds__(kThreads)
     FoldUnitsKernel(const __grid_constant__ AttentionParams params) {
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
   const QueryTile tile = FindTile<Shape>(params);
   if (tile.sequence_idx < 0) return;
   constexpr int kUnitsInFlight = 8;  // Loads under way at once hide each other's latency.
   const int num_units = (tile.num_positions + kUnitTokens - 1) / kUnitTokens;
   AttentionState<Shape> state;
   state.Clear();
-  for (int first_unit = 0; first_unit < num_units; first_unit += kUnitsInFlight) {
+  for (int first_unit = tile.first_position / kUnitTokens; first_unit < num_units;
+       first_unit += kUnitsInFlight) {
     AttentionState<Shape> units[kUnitsInFlight];
 #pragma unroll
     for (int i = 0; i < kUnitsInFlight; ++i) {
@@ -717,13 +637,16 @@ __global__ void __launch_bounds__(kThreads)
     AttentionKernel(const __grid_constant__ AttentionParams params) {
   extern __shared__ uint8_t smem_bytes[];
   AttentionSmem<Shape>& smem = *reinterpret_cast<AttentionSmem<Shape>*>(smem_bytes);
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
   const QueryTile tile = FindTile<Shape>(params);
   if (tile.sequence_idx < 0) return;
 
   constexpr int kUnitGroups = kUnitTokens / kCacheGroupTokens;
   const int warp_idx = threadIdx.x / kWarpLanes;
-  const int first_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
-  const int end_group = min(first_group + params.split_units * kUnitGroups,
+  const int split_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
+  const int first_group = max(split_group, tile.first_position / kCacheGroupTokens);
+  const int end_group = min(split_group + params.split_units * kUnitGroups,
                             (tile.num_positions + kCacheGroupTokens - 1) / kCacheGroupTokens);
   if (first_group >= end_group) return;
   int next_page = PageOfGroup(params, tile, first_group);
@@ -751,12 +674,12 @@ __global__ void __launch_bounds__(kThreads)
     const int first_position = (group_idx * kGroupPages + warp_idx) * kPageTokens;
     float acc[kPageTiles][Shape::kColumnTiles][4];
     MultiplyKeys<Shape>(smem, stage[warp_idx], acc);
-    if (first_position + kPageTokens <= tile.num_seen_by_all) {
-      WeighPage<Shape, false>(smem, stage[warp_idx], first_position, params.softmax_scale,
-                              query_sum, acc);
+    if (tile.AllSee(first_position, first_position + kPageTokens)) {
+      WeighPage<Shape, false>(smem, stage[warp_idx], first_position, params.window,
+                              params.softmax_scale, query_sum, acc);
     } else {
-      WeighPage<Shape, true>(smem, stage[warp_idx], first_position, params.softmax_scale, query_sum,
-                             acc);
+      WeighPage<Shape, true>(smem, stage[warp_idx], first_position, params.window,
+                             params.softmax_scale, query_sum, acc);
     }
     __syncthreads();  // All four pages' weights are there.
     WeighValues<Shape>(smem, stage, unit);
