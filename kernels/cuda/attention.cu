@@ -49,7 +49,7 @@ Status CheckQueries(const AttentionArgs& args) {
   return Status::Ok();
 }
 
-AttentionParams MakeParams(const AttentionArgs& args) {
+AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
   return {.q = static_cast<const __half*>(args.q.data()),
           .q_row_stride = args.q.stride(0),
           .out = static_cast<__half*>(args.out.data()),
@@ -63,7 +63,8 @@ AttentionParams MakeParams(const AttentionArgs& args) {
           .softmax_scale = args.softmax_scale * std::numbers::log2e_v<float>,
           .units = nullptr,
           .units_max = CeilDiv(args.batch.context_length_max, kUnitTokens),
-          .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens)};
+          .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens),
+          .work = work};
 }
 
 // Shared memory of a CTA, so much that two share an SM instead of three where a third would only
@@ -101,23 +102,27 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const Dev
   const bool is_split =
       2 * num_tiles <= limits.num_sms && params.units_max > 1 && args.scratch.is_present() &&
       args.scratch.shape().num_elements() >= kUnitBytes * num_tiles * params.units_max;
-  if (!is_split) return LaunchTiles<Shape>(params, num_sequences, limits, stream);
+  const auto launch_tiles = [&] {
+    return limits.compute_major == 9 ? sm90::DecodeAttention(params, Shape::kLayout, limits, stream)
+                                     : LaunchTiles<Shape>(params, num_sequences, limits, stream);
+  };
+  if (!is_split) return launch_tiles();
 
   const int num_splits =
       std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
-  COMET_RETURN_IF_ERROR(LaunchTiles<Shape>(params, num_sequences, limits, stream));
+  COMET_RETURN_IF_ERROR(launch_tiles());
   return Launch("attention", limits,
                 {.grid = dim3(static_cast<unsigned>(num_tiles)), .num_threads = kThreads}, stream,
                 FoldUnitsKernel<Shape>, params);
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
-Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
+Status LaunchBits(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
   using DecodeShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kDecodeTiles, kStages>;
   using ChunkShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kChunkTiles, kStages>;
-  const AttentionParams params = MakeParams(args);
+  const AttentionParams params = MakeParams(args, work);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const bool has_chunks = args.batch.query_length_max > 1;
   if (!has_chunks || params.batch.num_sequences > 1) {
@@ -134,11 +139,11 @@ Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
 }
 
 template <int kHeadDim>
-Status LaunchFormat(const AttentionArgs& args, cudaStream_t stream) {
+Status LaunchFormat(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
   const KvFormat& format = args.cache.format;
-  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, stream);
-  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, stream);
-  return LaunchBits<kHeadDim, 8, 8>(args, stream);
+  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, work, stream);
+  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, work, stream);
+  return LaunchBits<kHeadDim, 8, 8>(args, work, stream);
 }
 
 }  // namespace
@@ -153,7 +158,9 @@ int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim)
   return bytes * (num_sms / 2) * CeilDiv(context_length_max, kUnitTokens);
 }
 
-Status Attention(const AttentionArgs& args, cudaStream_t stream) {
+int64_t AttentionWorkBytes() { return sizeof(WorkCounters); }
+
+Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.batch.num_tokens == 0) return Status::Ok();
   const KvCacheView& cache = args.cache;
@@ -161,8 +168,9 @@ Status Attention(const AttentionArgs& args, cudaStream_t stream) {
   COMET_RETURN_IF_ERROR(
       Validate("attention", cache, KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
   COMET_RETURN_IF_ERROR(CheckQueries(args));
-  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, stream)
-                                   : LaunchFormat<128>(args, stream);
+  auto* counters = static_cast<WorkCounters*>(work);
+  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, counters, stream)
+                                   : LaunchFormat<128>(args, counters, stream);
 }
 
 }  // namespace comet::cuda

@@ -42,7 +42,8 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kGroupPages = kWarps;  // One page a warp.
 constexpr int kCacheGroupTokens = kGroupPages * kPageTokens;
 constexpr int kUnitTokens = 1024;  // Of the partial results that a split would exchange.
-constexpr int kTileTokens = 16;    // Rows of one mma.
+constexpr int kUnitGroups = kUnitTokens / kCacheGroupTokens;
+constexpr int kTileTokens = 16;  // Rows of one mma.
 constexpr int kPageTiles = kPageTokens / kTileTokens;
 constexpr int kTileColumns = 8;  // Columns of one mma.
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -70,13 +71,24 @@ struct PageWeights {
   float unscale;  // What undoes the scaling of p s to fp16's range.
 };
 
+// What the warps of a group tell each other.
+template <typename Shape>
+struct alignas(16) GroupWeights {
+  __half weights[Shape::kColumnTiles][kCacheGroupTokens][kTileColumns];
+  PageWeights pages[kGroupPages][Shape::kColumns];
+};
+
+template <typename Shape>
+struct alignas(16) QuerySmem {
+  uint2 fragments[Shape::kColumnTiles][Shape::kSteps][kWarpLanes];  // B fragments.
+  int positions[Shape::kColumns];                                   // -1: no query.
+};
+
 template <typename Shape>
 struct alignas(16) AttentionSmem {
   uint8_t stages[Shape::kStages][kGroupPages][Shape::kHeadBytes];
-  uint2 queries[Shape::kColumnTiles][Shape::kSteps][kWarpLanes];  // B fragments.
-  __half weights[Shape::kColumnTiles][kCacheGroupTokens][kTileColumns];
-  PageWeights pages[kGroupPages][Shape::kColumns];
-  int positions[Shape::kColumns];  // -1: no query.
+  QuerySmem<Shape> queries;
+  GroupWeights<Shape> group;
 };
 
 // Running softmax of a thread's columns and channels.
@@ -123,12 +135,12 @@ __device__ __forceinline__ float SumOverRows(float x) {
   return x;
 }
 
-// This CTA's tile: a decode tile of 8 columns is a sequence of one token, chunk tiles share the
-// others.
+// Tile `tile_idx` of those of all KV heads: a decode tile of 8 columns is a sequence of one token,
+// chunk tiles share the others.
 template <typename Shape>
-__device__ QueryTile FindTile(const AttentionParams& params) {
-  const int kv_head_idx = static_cast<int>(blockIdx.x) % params.num_kv_heads;
-  const int tile_idx = static_cast<int>(blockIdx.x) / params.num_kv_heads;
+__device__ __forceinline__ QueryTile FindTile(const AttentionParams& params, int tile_idx) {
+  const int kv_head_idx = tile_idx % params.num_kv_heads;
+  tile_idx /= params.num_kv_heads;
   if constexpr (Shape::kColumnTiles == 1) {
     if (params.batch.num_queries(tile_idx) != 1) return {};
     return TileOfSequence(params, Shape::kColumns, tile_idx, 0, kv_head_idx);
@@ -141,10 +153,10 @@ __device__ QueryTile FindTile(const AttentionParams& params) {
 // KvPageLayout gives lane t. 4-bit keys' hi codes count 16 times, so their channels of q do 1 / 16.
 template <typename Shape>
 __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile,
-                            AttentionSmem<Shape>& smem) {
+                            QuerySmem<Shape>& queries) {
   constexpr int kLaneChannels = Shape::kHeadDim / 4;
   for (int column_idx = threadIdx.x; column_idx < Shape::kColumns; column_idx += kThreads) {
-    smem.positions[column_idx] =
+    queries.positions[column_idx] =
         column_idx < tile.num_columns ? ColumnAt(params, tile, column_idx).position : -1;
   }
   for (int i = threadIdx.x; i < Shape::kColumnTiles * Shape::kSteps * kWarpLanes; i += kThreads) {
@@ -164,7 +176,7 @@ __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile
         hi = __hmul2(hi, __float2half2_rn(0.0625f));
       }
     }
-    smem.queries[column_tile][step_idx][lane_idx] = fragment;
+    queries.fragments[column_tile][step_idx][lane_idx] = fragment;
   }
 }
 
@@ -259,7 +271,7 @@ constexpr float kUnscaleHigh = kBits == 4 ? 0x1p20f : 0x1p24f;
 // Sum of each column's query, in a thread's two columns a tile. Every row of the product is the
 // same.
 template <typename Shape>
-__device__ void SumQueries(const AttentionSmem<Shape>& smem,
+__device__ void SumQueries(const QuerySmem<Shape>& queries,
                            float (&query_sum)[Shape::kColumnTiles][2]) {
   constexpr uint32_t kOnes = 0x3c003c00u;
   constexpr uint32_t kHigh = Shape::kKeyBits == 4 ? 0x4c004c00u : kOnes;  // 16: see LoadQueries().
@@ -270,7 +282,7 @@ __device__ void SumQueries(const AttentionSmem<Shape>& smem,
     float acc[4] = {};
 #pragma unroll
     for (int step = 0; step < Shape::kSteps; ++step) {
-      const uint2 b = smem.queries[n][step][lane_idx];
+      const uint2 b = queries.fragments[n][step][lane_idx];
       ptx::MmaF16(acc, a, b.x, b.y);
     }
     query_sum[n][0] = acc[0];
@@ -280,7 +292,7 @@ __device__ void SumQueries(const AttentionSmem<Shape>& smem,
 
 // acc[tile][n] = this warp's page of keys times the queries, in units of 2^-24.
 template <typename Shape>
-__device__ __forceinline__ void MultiplyKeys(const AttentionSmem<Shape>& smem, const uint8_t* codes,
+__device__ __forceinline__ void MultiplyKeys(const QuerySmem<Shape>& queries, const uint8_t* codes,
                                              float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   const int lane_idx = threadIdx.x % kWarpLanes;
 #pragma unroll
@@ -303,7 +315,7 @@ __device__ __forceinline__ void MultiplyKeys(const AttentionSmem<Shape>& smem, c
       uint2 b[Shape::kColumnTiles];
 #pragma unroll
       for (int n = 0; n < Shape::kColumnTiles; ++n) {
-        b[n] = smem.queries[n][quarter * 4 + i][lane_idx];
+        b[n] = queries.fragments[n][quarter * 4 + i][lane_idx];
       }
 #pragma unroll
       for (int tile = 0; tile < kPageTiles; ++tile) {
@@ -346,12 +358,13 @@ __device__ __forceinline__ float UnscaleOf(float scale_max) {
   return exponent == 0 ? 1.0f : __uint_as_float(exponent - (13u << 23));
 }
 
-// Turns this warp's page of products into weights: p s as fp16 in smem.weights, the rest in
-// smem.pages. kIsMasked: some column does not see the whole page.
+// Turns this warp's page of products into weights: p s as fp16 in group.weights, the rest in
+// group.pages. kIsMasked: some column does not see the whole page.
 template <typename Shape, bool kIsMasked>
-__device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint8_t* page,
+__device__ __forceinline__ void WeighPage(const QuerySmem<Shape>& queries, const uint8_t* page,
                                           int first_position, int window, float softmax_scale,
                                           const float (&query_sum)[Shape::kColumnTiles][2],
+                                          GroupWeights<Shape>& group,
                                           float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   constexpr float kMiddleCode = Shape::kValueBits == 4 ? 7.5f : 127.5f;
   constexpr int kTokens = 2 * kPageTiles;  // Of a thread.
@@ -382,7 +395,7 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if constexpr (kIsMasked) {
-        num_visible[c] = smem.positions[column_idx + c] + 1 - first_position;
+        num_visible[c] = queries.positions[column_idx + c] + 1 - first_position;
         num_hidden[c] = num_visible[c] - window;
       }
       float max = -INFINITY;
@@ -422,21 +435,39 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         page.offset =
             __fmaf_rn(exact - __half2float(rounded[c]), page.unscale * kMiddleCode, page.offset);
       }
-      __half* row = smem.weights[n][warp_idx * kPageTokens + i * 8 + g];
+      __half* row = group.weights[n][warp_idx * kPageTokens + i * 8 + g];
       *reinterpret_cast<__half2*>(row + 2 * t) = __halves2half2(rounded[0], rounded[1]);
     }
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       page_weights[c].sum = SumOverRows(page_weights[c].sum);
       page_weights[c].offset = SumOverRows(page_weights[c].offset);
-      if (g == 0) smem.pages[warp_idx][column_idx + c] = page_weights[c];
+      if (g == 0) group.pages[warp_idx][column_idx + c] = page_weights[c];
     }
+  }
+}
+
+// This warp's page, whose first position is `first_position`: products, then weights.
+template <typename Shape>
+__device__ __forceinline__ void AttendPage(const AttentionParams& params, const QueryTile& tile,
+                                           const QuerySmem<Shape>& queries, const uint8_t* page,
+                                           int first_position,
+                                           const float (&query_sum)[Shape::kColumnTiles][2],
+                                           GroupWeights<Shape>& group) {
+  float acc[kPageTiles][Shape::kColumnTiles][4];
+  MultiplyKeys<Shape>(queries, page, acc);
+  if (tile.AllSee(first_position, first_position + kPageTokens)) {
+    WeighPage<Shape, false>(queries, page, first_position, params.window, params.softmax_scale,
+                            query_sum, group, acc);
+  } else {
+    WeighPage<Shape, true>(queries, page, first_position, params.window, params.softmax_scale,
+                           query_sum, group, acc);
   }
 }
 
 // Folds the group's four pages into `unit`, page by page, in this warp's channels.
 template <typename Shape>
-__device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
+__device__ __forceinline__ void WeighValues(const GroupWeights<Shape>& group,
                                             const uint8_t (&stage)[kGroupPages][Shape::kHeadBytes],
                                             AttentionState<Shape>& unit) {
   const int warp_idx = threadIdx.x / kWarpLanes;
@@ -451,7 +482,7 @@ __device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
       float max = unit.max[n][c];
 #pragma unroll
       for (int w = 0; w < kGroupPages; ++w) {
-        pages[w] = smem.pages[w][n * kTileColumns + 2 * t + c];
+        pages[w] = group.pages[w][n * kTileColumns + 2 * t + c];
         max = fmaxf(max, pages[w].max);
       }
       const float subtrahend = Subtrahend(max);
@@ -482,7 +513,7 @@ __device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = w * kPageTokens + half * kWarpLanes + lane_idx;
-        ptx::LoadMatrices4Transposed(b[n][half], ptx::SharedAddress(smem.weights[n][row]));
+        ptx::LoadMatrices4Transposed(b[n][half], ptx::SharedAddress(group.weights[n][row]));
       }
     }
     const uint8_t* codes = stage[w] + Shape::kLayout.v_code_offset();
@@ -574,9 +605,10 @@ __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile
 
 // Where a thread's part of a unit's partial result lies: its words are kThreads apart.
 template <typename Shape>
-__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int unit_idx) {
+__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int tile_idx,
+                                         int unit_idx) {
   constexpr int kWords = static_cast<int>(sizeof(AttentionState<Shape>) / sizeof(float));
-  const int64_t tile_unit = int64_t{blockIdx.x} * params.units_max + unit_idx;
+  const int64_t tile_unit = int64_t{tile_idx} * params.units_max + unit_idx;
   return params.units + tile_unit * (kWords * kThreads) + threadIdx.x;
 }
 
@@ -609,7 +641,8 @@ __global__ void __launch_bounds__(kThreads)
     FoldUnitsKernel(const __grid_constant__ AttentionParams params) {
   ReleaseNextGrids();
   WaitForPreviousGrids();
-  const QueryTile tile = FindTile<Shape>(params);
+  const int tile_idx = static_cast<int>(blockIdx.x);
+  const QueryTile tile = FindTile<Shape>(params, tile_idx);
   if (tile.sequence_idx < 0) return;
   constexpr int kUnitsInFlight = 8;  // Loads under way at once hide each other's latency.
   const int num_units = (tile.num_positions + kUnitTokens - 1) / kUnitTokens;
@@ -621,7 +654,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kUnitsInFlight; ++i) {
       if (first_unit + i >= num_units) continue;
-      ForEachWord<Shape>(units[i], UnitOf<Shape>(params, first_unit + i),
+      ForEachWord<Shape>(units[i], UnitOf<Shape>(params, tile_idx, first_unit + i),
                          [](float& word, const float& memory) { word = memory; });
     }
 #pragma unroll
@@ -639,10 +672,10 @@ __global__ void __launch_bounds__(kThreads)
   AttentionSmem<Shape>& smem = *reinterpret_cast<AttentionSmem<Shape>*>(smem_bytes);
   ReleaseNextGrids();
   WaitForPreviousGrids();
-  const QueryTile tile = FindTile<Shape>(params);
+  const int tile_idx = static_cast<int>(blockIdx.x);
+  const QueryTile tile = FindTile<Shape>(params, tile_idx);
   if (tile.sequence_idx < 0) return;
 
-  constexpr int kUnitGroups = kUnitTokens / kCacheGroupTokens;
   const int warp_idx = threadIdx.x / kWarpLanes;
   const int split_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
   const int first_group = max(split_group, tile.first_position / kCacheGroupTokens);
@@ -655,10 +688,10 @@ __global__ void __launch_bounds__(kThreads)
     StartGroup<Shape>(params, tile, smem, first_group + i, next_page);
     next_page = PageOfGroup(params, tile, first_group + i + 1);
   }
-  LoadQueries<Shape>(params, tile, smem);
+  LoadQueries<Shape>(params, tile, smem.queries);
   __syncthreads();
   float query_sum[Shape::kColumnTiles][2];
-  SumQueries<Shape>(smem, query_sum);
+  SumQueries<Shape>(smem.queries, query_sum);
 
   AttentionState<Shape> state;
   AttentionState<Shape> unit;
@@ -671,21 +704,13 @@ __global__ void __launch_bounds__(kThreads)
     next_page = PageOfGroup(params, tile, group_idx + Shape::kStages);
 
     const auto& stage = smem.stages[group_idx % Shape::kStages];
-    const int first_position = (group_idx * kGroupPages + warp_idx) * kPageTokens;
-    float acc[kPageTiles][Shape::kColumnTiles][4];
-    MultiplyKeys<Shape>(smem, stage[warp_idx], acc);
-    if (tile.AllSee(first_position, first_position + kPageTokens)) {
-      WeighPage<Shape, false>(smem, stage[warp_idx], first_position, params.window,
-                              params.softmax_scale, query_sum, acc);
-    } else {
-      WeighPage<Shape, true>(smem, stage[warp_idx], first_position, params.window,
-                             params.softmax_scale, query_sum, acc);
-    }
+    AttendPage<Shape>(params, tile, smem.queries, stage[warp_idx],
+                      (group_idx * kGroupPages + warp_idx) * kPageTokens, query_sum, smem.group);
     __syncthreads();  // All four pages' weights are there.
-    WeighValues<Shape>(smem, stage, unit);
+    WeighValues<Shape>(smem.group, stage, unit);
     if ((group_idx + 1) % kUnitGroups != 0 && group_idx + 1 < end_group) continue;
     if (params.units != nullptr) {
-      ForEachWord<Shape>(unit, UnitOf<Shape>(params, group_idx / kUnitGroups),
+      ForEachWord<Shape>(unit, UnitOf<Shape>(params, tile_idx, group_idx / kUnitGroups),
                          [](const float& word, float& memory) { memory = word; });
     } else {
       Fold<Shape>(state, unit);

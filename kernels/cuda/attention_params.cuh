@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/batch_search.cuh"
+#include "kernels/cuda/work_queue.cuh"
 
 namespace comet::cuda {
 
@@ -23,7 +24,8 @@ struct AttentionParams {
   float softmax_scale;  // Times log2(e).
   float* units;         // Split: [tile, unit, word of AttentionState, thread]; else null.
   int units_max;        // Of a tile, in `units`.
-  int split_units;      // Units of one CTA; all of them unless split.
+  int split_units;      // Units of one item of work; all of them unless split.
+  WorkCounters* work;
 };
 
 // A sequence whose step has one token is decoded, any other is a chunk. A query column is one
@@ -78,7 +80,7 @@ __device__ __forceinline__ Column ColumnAt(const AttentionParams& params, const 
                                            int column_idx) {
   const int column = tile.first_column + column_idx;
   const int query_idx = column / params.group_heads;
-  const int first_row = params.batch.query_start[tile.sequence_idx];
+  const int first_row = params.batch.first_row(tile.sequence_idx);
   const int num_queries = params.batch.num_queries(tile.sequence_idx);
   return {.row = first_row + query_idx,
           .head_idx = tile.kv_head_idx * params.group_heads + column % params.group_heads,

@@ -48,6 +48,7 @@ class CudaOps final : public Ops {
 
   CudaDevice& device_;
   cuda::StagedUpload upload_;
+  DeviceBuffer attention_work_;
   std::optional<sm90::W4axGemm> w4ax_gemm_;  // On Hopper.
 };
 

@@ -46,6 +46,10 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
       ptx::InitBarrier(&smem.k_empty[i], kAttentionConsumers * kGroupWarps);
       ptx::InitBarrier(&smem.v_empty[i], kAttentionConsumers * kGroupWarps);
     }
+    for (int i = 0; i < kItemStages; ++i) {
+      ptx::InitBarrier(&smem.items_full[i], 1);
+      ptx::InitBarrier(&smem.items_empty[i], (1 + kAttentionConsumers) * kGroupWarps);
+    }
     ptx::FenceBarrierInit();
   }
   __syncthreads();

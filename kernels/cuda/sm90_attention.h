@@ -17,4 +17,8 @@ namespace comet::sm90 {
 Status PrefillAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
                         const cuda::DeviceLimits& limits, cudaStream_t stream);
 
+// Attention of the other sequences' only tokens; with `units`, their partial results.
+Status DecodeAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
+                       const cuda::DeviceLimits& limits, cudaStream_t stream);
+
 }  // namespace comet::sm90

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/cuda/device/ptx_async_copy.cuh"
 #include "kernels/cuda/device/ptx_mma_f16.cuh"
 #include "kernels/cuda/device/ptx_wgmma.cuh"
 #include "kernels/cuda/device/ptx_wgmma_f16.cuh"
@@ -36,60 +37,68 @@ class PrefillConsumer {
         v_(ptx::TileAddress(ptx::SharedAddress(smem.v))) {}
 
   __device__ void Run() {
-    WorkItems items(params_);
-    while (items.Next()) {
-      const cuda::QueryTile& tile = items.tile();
-      if (group_idx_ * kGroupRows < tile.num_columns) {
-        LoadQueries(tile);
-        Attend(tile, items.first_kv_tile(), items.end_kv_tile());
+    ItemReader<Shape> items(smem_);
+    cuda::QueryTile item = items.Next();
+    StartQueries(item);
+    while (item.sequence_idx >= 0) {
+      ptx::WaitAsyncCopies<0>();
+      ptx::FenceForAsyncReaders();
+      SyncGroup();  // All of the queries are there.
+      cuda::QueryTile next;
+      if (HasRows(item)) {
+        Attend(item, [&] {
+          next = items.Next();
+          SyncGroup();  // The products with the queries have ended in all warps.
+          StartQueries(next);
+        });
       } else {
-        Skip(items.end_kv_tile() - items.first_kv_tile());
+        Skip(EndKvTile(item) - FirstKvTile(item));
+        next = items.Next();
+        StartQueries(next);
       }
+      item = next;
     }
   }
 
  private:
-  // Calls visit(row of this warp's 16, the place of the lane's four channels in q or out or -1
-  // where there is no query, their byte in `smem.q`), 8 bytes a lane, rows whole.
-  template <typename Visit>
-  __device__ __forceinline__ void ForEachRowPart(const cuda::QueryTile& tile, int64_t row_stride,
-                                                 const Visit& visit) {
-    constexpr int kRowLanes = Shape::kHeadDim / 4;
-    constexpr int kRowsAtOnce = kLanes / kRowLanes;
-    const int channel = lane_idx_ % kRowLanes * 4;
-    const int first_row = params_.batch.query_start[tile.sequence_idx];
-#pragma unroll 4
-    for (int i = 0; i < 16; i += kRowsAtOnce) {
-      const int row = warp_idx_ * 16 + i + lane_idx_ / kRowLanes;
-      const int column_idx = group_idx_ * kGroupRows + row;
-      const int column = tile.first_column + column_idx;
-      const int query_idx = column / params_.group_heads;
-      const int head_idx =
-          tile.kv_head_idx * params_.group_heads + column - query_idx * params_.group_heads;
-      const int64_t place = column_idx < tile.num_columns ? (first_row + query_idx) * row_stride +
-                                                                head_idx * Shape::kHeadDim + channel
-                                                          : -1;
-      const int byte = channel / kSlabHalves * (kGroupRows * 128) +
-                       SwizzledByte(row, channel % kSlabHalves / 8) + channel % 8 * 2;
-      visit(place, byte);
-    }
+  __device__ __forceinline__ bool HasRows(const cuda::QueryTile& item) const {
+    return item.sequence_idx >= 0 && group_idx_ * kGroupRows < item.num_columns;
   }
 
   __device__ __forceinline__ void SyncGroup() {
     ptx::SyncThreads(kFirstConsumerBarrier + group_idx_, kGroupThreads);
   }
-  __device__ __forceinline__ uint8_t* queries() {
-    return reinterpret_cast<uint8_t*>(smem_.q[group_idx_]);
+
+  // Element of q or out where row `row` of this group begins; -1 where there is no such row.
+  __device__ __forceinline__ int64_t PlaceOfRow(const cuda::QueryTile& item, int64_t row_stride,
+                                                int row) const {
+    const int column_idx = group_idx_ * kGroupRows + row;
+    if (column_idx >= item.num_columns) return -1;
+    const int column = item.first_column + column_idx;
+    const int query_idx = column / params_.group_heads;
+    const int head_idx =
+        item.kv_head_idx * params_.group_heads + column - query_idx * params_.group_heads;
+    return (params_.batch.first_row(item.sequence_idx) + query_idx) * row_stride +
+           head_idx * Shape::kHeadDim;
   }
 
-  __device__ __forceinline__ void LoadQueries(const cuda::QueryTile& tile) {
-    ForEachRowPart(tile, params_.q_row_stride, [&](int64_t place, int byte) {
-      uint2 part = make_uint2(0u, 0u);
-      if (place >= 0) part = *reinterpret_cast<const uint2*>(params_.q + place);
-      *reinterpret_cast<uint2*>(queries() + byte) = part;
-    });
-    ptx::FenceForAsyncReaders();
-    SyncGroup();
+  // Starts copying this group's queries, 8 bytes a lane and rows whole; zeros where there are none.
+  __device__ __forceinline__ void StartQueries(const cuda::QueryTile& item) {
+    if (HasRows(item)) {
+      constexpr int kRowLanes = Shape::kHeadDim / 4;
+      constexpr int kRowsAtOnce = kLanes / kRowLanes;
+      const int channel = lane_idx_ % kRowLanes * 4;
+      uint8_t* slab = reinterpret_cast<uint8_t*>(smem_.q[group_idx_][channel / kSlabHalves]);
+#pragma unroll 4
+      for (int i = 0; i < 16; i += kRowsAtOnce) {
+        const int row = warp_idx_ * 16 + i + lane_idx_ / kRowLanes;
+        const int64_t place = PlaceOfRow(item, params_.q_row_stride, row);
+        const int byte = SwizzledByte(row, channel % kSlabHalves / 8) + channel % 8 * 2;
+        ptx::StartAsyncCopy8(slab + byte, params_.q + (place >= 0 ? place + channel : 0),
+                             place >= 0 ? 8 : 0);
+      }
+    }
+    ptx::CommitAsyncCopies();
   }
 
   __device__ __forceinline__ void StartScores(float (&scores)[kScores], int stage_idx) {
@@ -191,8 +200,11 @@ class PrefillConsumer {
     if (lane_idx_ == 0) ptx::Arrive(barrier);
   }
 
-  __device__ __forceinline__ void Attend(const cuda::QueryTile& tile, int first_kv_tile,
-                                         int end_kv_tile) {
+  // Calls prefetch() once the queries have been read.
+  template <typename Prefetch>
+  __device__ __forceinline__ void Attend(const cuda::QueryTile& tile, const Prefetch& prefetch) {
+    const int first_kv_tile = FirstKvTile(tile);
+    const int end_kv_tile = EndKvTile(tile);
     int positions[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -245,6 +257,7 @@ class PrefillConsumer {
     ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
     ptx::FenceProducts();
     StartValues(out, weights, values_.stage_idx);
+    prefetch();
     ptx::WaitProducts<0>();
     Release(&smem_.v_empty[values_.stage_idx]);
     values_.Advance();
@@ -263,11 +276,12 @@ class PrefillConsumer {
     }
   }
 
-  // Divides, and stores whole rows by way of the queries' shared memory, which is free.
+  // Divides and stores. Neighbouring lanes exchange halves of two chunks of eight channels, so that
+  // each stores eight bytes and four of them 32 neighbouring ones.
   __device__ __forceinline__ void Store(const cuda::QueryTile& tile, const RowState& state,
                                         const float (&out)[Shape::kAccumulators]) {
     const int t = lane_idx_ % 4;
-    SyncGroup();  // All products with the queries have ended.
+    const bool is_odd = t % 2 == 1;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float sum = state.sum[r];
@@ -275,21 +289,22 @@ class PrefillConsumer {
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const float inverse = 1.0f / sum;
       const int row = warp_idx_ * 16 + lane_idx_ / 4 + 8 * r;
+      const int64_t place = PlaceOfRow(tile, params_.out_row_stride, row);
+      __half* out_row = params_.out + place + (is_odd ? 8 + 2 * (t - 1) : 2 * t);
 #pragma unroll
-      for (int j = 0; j < Shape::kAccumulators / 4; ++j) {
-        const __half2 pair =
-            __floats2half2_rn(out[4 * j + 2 * r] * inverse, out[4 * j + 2 * r + 1] * inverse);
-        const int byte = j / 8 * (kGroupRows * 128) + SwizzledByte(row, j % 8) + t * 4;
-        *reinterpret_cast<__half2*>(queries() + byte) = pair;
+      for (int j = 0; j < Shape::kAccumulators / 4; j += 2) {
+        uint32_t pairs[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float* from = &out[4 * (j + i) + 2 * r];
+          const __half2 rounded = __floats2half2_rn(from[0] * inverse, from[1] * inverse);
+          pairs[i] = reinterpret_cast<const uint32_t&>(rounded);
+        }
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, is_odd ? pairs[0] : pairs[1], 1);
+        const uint2 part = is_odd ? make_uint2(other, pairs[1]) : make_uint2(pairs[0], other);
+        if (place >= 0) *reinterpret_cast<uint2*>(out_row + 8 * j) = part;
       }
     }
-    __syncwarp();
-    ForEachRowPart(tile, params_.out_row_stride, [&](int64_t place, int byte) {
-      if (place < 0) return;
-      *reinterpret_cast<uint2*>(params_.out + place) =
-          *reinterpret_cast<const uint2*>(queries() + byte);
-    });
-    __syncwarp();  // The next queries come here.
   }
 
   const cuda::AttentionParams& params_;
@@ -298,8 +313,8 @@ class PrefillConsumer {
   const int warp_idx_;
   const int lane_idx_;
   const uint32_t q_, k_, v_;  // As ptx::TileAddress().
-  StageCursor keys_;
-  StageCursor values_;
+  TileCursor keys_;
+  TileCursor values_;
 };
 
 }  // namespace comet::sm90

@@ -21,6 +21,7 @@ constexpr int kTileRows = kAttentionConsumers * kGroupRows;
 constexpr int kTilePages = 2;
 constexpr int kTileKeys = kTilePages * kPageTokens;
 constexpr int kTileStages = 2;
+constexpr int kItemStages = 4;
 constexpr int kSlabHalves = 64;  // Of a row of shared memory: 128 bytes, the swizzle's width.
 
 // Registers of a thread after the exchange; together what 168 for everyone were.
@@ -57,6 +58,9 @@ struct alignas(1024) PrefillSmem {
   uint64_t k_empty[kTileStages];
   uint64_t v_full[kTileStages];
   uint64_t v_empty[kTileStages];
+  cuda::QueryTile items[kItemStages];
+  uint64_t items_full[kItemStages];
+  uint64_t items_empty[kItemStages];
 };
 
 // Where a page's token goes among 64: the order in which a lane finds its tokens in the page's
@@ -73,45 +77,45 @@ __device__ __forceinline__ int SwizzledByte(int row, int chunk) {
 }
 
 // Stages in turn; the phase flips each time round.
+template <int kStages>
 struct StageCursor {
   int stage_idx = 0;
   uint32_t phase = 0;
   __device__ __forceinline__ void Advance() {
-    stage_idx ^= 1;
-    phase ^= stage_idx == 0 ? 1u : 0u;
+    if (++stage_idx == kStages) {
+      stage_idx = 0;
+      phase ^= 1;
+    }
   }
-  static_assert(kTileStages == 2);
 };
+using TileCursor = StageCursor<kTileStages>;
 
-// A CTA's items: (tile of queries, KV head), heaviest first, taken in turn by the CTAs, there and
-// back, so that nobody always takes the heavier one. Whole warps.
-class WorkItems {
+// A warp's way through the items that warp 0 hands out: tiles of queries and KV heads.
+template <typename Shape>
+class ItemReader {
  public:
-  __device__ __forceinline__ explicit WorkItems(const cuda::AttentionParams& params)
-      : params_(params), tiles_(params, kTileRows) {}
+  __device__ __forceinline__ explicit ItemReader(PrefillSmem<Shape>& smem) : smem_(smem) {}
 
-  // False: none is left.
-  __device__ __forceinline__ bool Next() {
-    const int num_ctas = static_cast<int>(gridDim.x);
-    const int cta_idx = static_cast<int>(blockIdx.x);
-    const int in_round = round_ % 2 == 0 ? cta_idx : num_ctas - 1 - cta_idx;
-    const int item_idx = round_ * num_ctas + in_round;
-    ++round_;
-    tile_ = tiles_.Find(item_idx / params_.num_kv_heads, item_idx % params_.num_kv_heads);
-    return tile_.sequence_idx >= 0;
-  }
-
-  __device__ __forceinline__ const cuda::QueryTile& tile() const { return tile_; }
-  __device__ __forceinline__ int first_kv_tile() const { return tile_.first_position / kTileKeys; }
-  __device__ __forceinline__ int end_kv_tile() const {
-    return (tile_.num_positions + kTileKeys - 1) / kTileKeys;
+  // Its sequence is -1 where none is left.
+  __device__ __forceinline__ cuda::QueryTile Next() {
+    ptx::Wait(&smem_.items_full[cursor_.stage_idx], cursor_.phase);
+    const cuda::QueryTile item = smem_.items[cursor_.stage_idx];
+    __syncwarp();
+    if (threadIdx.x % kLanes == 0) ptx::Arrive(&smem_.items_empty[cursor_.stage_idx]);
+    cursor_.Advance();
+    return item;
   }
 
  private:
-  const cuda::AttentionParams& params_;
-  cuda::ChunkTiles tiles_;
-  cuda::QueryTile tile_;
-  int round_ = 0;
+  PrefillSmem<Shape>& smem_;
+  StageCursor<kItemStages> cursor_;
 };
+
+__device__ __forceinline__ int FirstKvTile(const cuda::QueryTile& item) {
+  return item.first_position / kTileKeys;
+}
+__device__ __forceinline__ int EndKvTile(const cuda::QueryTile& item) {
+  return (item.num_positions + kTileKeys - 1) / kTileKeys;
+}
 
 }  // namespace comet::sm90

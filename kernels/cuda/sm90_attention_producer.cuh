@@ -191,21 +191,27 @@ __device__ __forceinline__ void ExpandValues(const uint8_t* page, const ValueSca
   }
 }
 
-// Loads pages, one KV tile after the other over all items, ahead of what is expanded. Warp 0.
+// Hands out items and loads their pages, one KV tile after the other, ahead of what is expanded.
+// Warp 0.
 template <typename Shape>
 class PageLoader {
  public:
   __device__ __forceinline__ PageLoader(const cuda::AttentionParams& params,
                                         PrefillSmem<Shape>& smem, int lane_idx)
-      : params_(params), smem_(smem), items_(params), lane_idx_(lane_idx) {
-    has_item_ = items_.Next();
-    kv_tile_ = items_.first_kv_tile();
-    FindPages();
+      : params_(params),
+        smem_(smem),
+        tiles_(params, kTileRows),
+        queue_(params.work),
+        lane_idx_(lane_idx) {}
+
+  __device__ __forceinline__ void Begin() {
+    next_item_ = static_cast<int>(blockIdx.x);
+    TakeItem();
   }
 
   // The next KV tile's pages into the next stage, which is free.
   __device__ __forceinline__ void LoadTile() {
-    if (!has_item_) return;
+    if (item_.sequence_idx < 0) return;
     const bool is_page = ReadsPage();
     const int num_pages = __popc(__ballot_sync(0xffffffffu, is_page));
     uint64_t* barrier = &smem_.pages_full[stage_idx_];
@@ -213,40 +219,59 @@ class PageLoader {
     __syncwarp();
     if (is_page) {
       const uint8_t* source = params_.pages + page_id_ * params_.page_stride +
-                              int64_t{items_.tile().kv_head_idx} * Shape::kHeadBytes;
+                              int64_t{item_.kv_head_idx} * Shape::kHeadBytes;
       ptx::CopyBytes(smem_.pages[stage_idx_][lane_idx_], source, Shape::kHeadBytes, barrier,
                      ptx::kEvictNormal);
     }
     stage_idx_ ^= 1;
-    if (++kv_tile_ == items_.end_kv_tile()) {
-      has_item_ = items_.Next();
-      kv_tile_ = items_.first_kv_tile();
+    if (++kv_tile_ < EndKvTile(item_)) {
+      FindPages();
+    } else {
+      TakeItem();
     }
-    FindPages();
   }
 
  private:
+  __device__ __forceinline__ void TakeItem() {
+    const int item_idx = __shfl_sync(0xffffffffu, next_item_, 0);
+    item_ = tiles_.Find(item_idx / params_.num_kv_heads, item_idx % params_.num_kv_heads);
+    ptx::Wait(&smem_.items_empty[cursor_.stage_idx], cursor_.phase ^ 1);
+    if (lane_idx_ == 0) {
+      smem_.items[cursor_.stage_idx] = item_;
+      ptx::Arrive(&smem_.items_full[cursor_.stage_idx]);
+      if (item_.sequence_idx >= 0) {
+        next_item_ = queue_.Take();  // Ahead of its use, as the counter is far away.
+      } else {
+        queue_.Finish();
+      }
+    }
+    cursor_.Advance();
+    kv_tile_ = FirstKvTile(item_);
+    if (item_.sequence_idx >= 0) FindPages();
+  }
+
   // Lane i speaks of the tile's page i.
   __device__ __forceinline__ int page_idx() const { return kv_tile_ * kTilePages + lane_idx_; }
   __device__ __forceinline__ bool ReadsPage() const {
-    return lane_idx_ < kTilePages && items_.tile().ReadsPage(page_idx());
+    return lane_idx_ < kTilePages && item_.ReadsPage(page_idx());
   }
 
   // Ahead of their use, as the table is far away.
   __device__ __forceinline__ void FindPages() {
-    if (has_item_ && ReadsPage()) {
-      page_id_ = params_.batch.PageId(items_.tile().sequence_idx, page_idx());
-    }
+    if (ReadsPage()) page_id_ = params_.batch.PageId(item_.sequence_idx, page_idx());
   }
 
   const cuda::AttentionParams& params_;
   PrefillSmem<Shape>& smem_;
-  WorkItems items_;
+  cuda::ChunkTiles tiles_;
+  cuda::WorkQueue queue_;
+  StageCursor<kItemStages> cursor_;
+  cuda::QueryTile item_;
   const int lane_idx_;
+  int next_item_ = 0;  // Of lane 0.
   int stage_idx_ = 0;
   int kv_tile_ = 0;
   int page_id_ = 0;
-  bool has_item_ = false;
 };
 
 template <typename Shape>
@@ -254,6 +279,7 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
                              int warp_idx, int lane_idx) {
   PageLoader<Shape> loader(params, smem, lane_idx);
   if (warp_idx == 0) {
+    loader.Begin();
     for (int i = 0; i < kTileStages; ++i) loader.LoadTile();
   }
   const auto publish = [&](uint64_t* barrier) {
@@ -261,10 +287,10 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
     __syncwarp();
     if (lane_idx == 0) ptx::Arrive(barrier);
   };
-  WorkItems items(params);
-  StageCursor cursor;
-  while (items.Next()) {
-    for (int kv_tile = items.first_kv_tile(); kv_tile < items.end_kv_tile(); ++kv_tile) {
+  ItemReader<Shape> items(smem);
+  TileCursor cursor;
+  for (cuda::QueryTile item = items.Next(); item.sequence_idx >= 0; item = items.Next()) {
+    for (int kv_tile = FirstKvTile(item); kv_tile < EndKvTile(item); ++kv_tile) {
       const int stage_idx = cursor.stage_idx;
       ptx::Wait(&smem.pages_full[stage_idx], cursor.phase);
       ptx::Wait(&smem.k_empty[stage_idx], cursor.phase ^ 1);
@@ -279,9 +305,8 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
       const int page_position = (kv_tile * kTilePages + page) * kPageTokens;
       const uint8_t* codes = smem.pages[stage_idx][page];
       ValueScales scales;
-      scales.Load(codes + Shape::kLayout.v_scale_offset(),
-                  items.tile().first_position - page_position,
-                  items.tile().num_positions - page_position, lane_idx % 4);
+      scales.Load(codes + Shape::kLayout.v_scale_offset(), item.first_position - page_position,
+                  item.num_positions - page_position, lane_idx % 4);
       ExpandValues<Shape>(codes, scales, reinterpret_cast<uint8_t*>(smem.v[stage_idx][page]),
                           warp_idx % 2, lane_idx);
       publish(&smem.v_full[stage_idx]);
