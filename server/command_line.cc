@@ -285,7 +285,7 @@ void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
   CLI::Option* requests = command.add_option("--requests", options.num_requests,
                                              "0: twice what runs at once, 512 at least");
   command.add_option("--running-sequences-max", options.running_sequences_max,
-                     "At once; 0: 64 on a host, 256 on a GPU; fewer where memory holds fewer");
+                     "At once; 0: 64 on a host, 512 on a GPU; fewer where memory holds fewer");
   command.add_option("--step-tokens-max", options.step_tokens_max,
                      "Of one step; 0: 512 on a host, 2048 on a GPU");
   command

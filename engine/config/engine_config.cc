@@ -25,7 +25,7 @@ SchedulerConfig SchedulerConfig::ForDevice(bool is_host) const {
   constexpr int kHostStepTokens = 512;
   constexpr int kHostSequences = 64;
   constexpr int kGpuStepTokens = 2048;
-  constexpr int kGpuSequences = 256;
+  constexpr int kGpuSequences = 512;
   SchedulerConfig chosen = *this;
   if (running_sequences_max == 0) {
     const int sequences = is_host ? kHostSequences : kGpuSequences;

@@ -19,7 +19,7 @@ struct SchedulerConfig {
 
   Status Validate() const;
 
-  // With what is left to the device chosen: 512 tokens and 64 sequences on a host, 2,048 and 256 on
+  // With what is left to the device chosen: 512 tokens and 64 sequences on a host, 2,048 and 512 on
   // a GPU (measured: engine/runtime/README.md), but never fewer tokens than sequences or the
   // reverse.
   SchedulerConfig ForDevice(bool is_host) const;

@@ -81,7 +81,7 @@ void AddEngineRules(ServeOptions& o, std::vector<OptionRule>& rules) {
        {kScheduler, "step_tokens_max", "--step-tokens-max",
         "Tokens computed in one step; 0: 512 on a host, 2048 on a GPU", &scheduler.step_tokens_max},
        {kScheduler, "running_sequences_max", "--running-sequences-max",
-        "Sequences that hold KV pages at once; 0: 64 on a host, 256 on a GPU",
+        "Sequences that hold KV pages at once; 0: 64 on a host, 512 on a GPU",
         &scheduler.running_sequences_max},
        {kScheduler, "waiting_sequences_max", "--waiting-sequences-max",
         "Queued sequences; 429 beyond", &scheduler.waiting_sequences_max},

@@ -52,7 +52,7 @@ TEST(SchedulerConfig, ChoosesForTheDeviceWhatIsLeftToIt) {
   EXPECT_EQ(host.step_tokens_max, 512);
   EXPECT_EQ(host.running_sequences_max, 64);
   EXPECT_EQ(gpu.step_tokens_max, 2048);
-  EXPECT_EQ(gpu.running_sequences_max, 256);
+  EXPECT_EQ(gpu.running_sequences_max, 512);
   EXPECT_EQ(few_tokens.running_sequences_max, 16);
   EXPECT_EQ(many_sequences.step_tokens_max, 4096);
   EXPECT_TRUE(few_tokens.Validate().ok());
