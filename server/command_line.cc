@@ -81,7 +81,7 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       "shape"));
   command
       .add_option("source", options.source,
-                  "Unquantised model: a .gguf file; for a dry run also a Hugging Face config.json")
+                  "Model: a Hugging Face folder or a .gguf file; for a dry run also a config.json")
       ->required();
   CLI::Option_group& job = *command.add_option_group("What to do");
   job.add_option("--output", options.output, "Checkpoint folder to write");
@@ -127,7 +127,8 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
 void AddInspect(CLI::App& app, InspectOptions& options) {
   CLI::App& command = *app.add_subcommand("inspect", "Print what a model or checkpoint holds");
   command.footer(Example("comet inspect models/smollm2.comet --svg error.svg"));
-  command.add_option("path", options.path, "Checkpoint folder, or a .gguf file")->required();
+  command.add_option("path", options.path, "Checkpoint, Hugging Face folder or .gguf file")
+      ->required();
   command.add_option("--svg", options.svg, "Draw a checkpoint's error by layer into this file");
   command.add_flag("--json", options.json, "One JSON object instead of the table");
 }
@@ -136,7 +137,9 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
   CLI::App& command = *app.add_subcommand("generate", "Continue one prompt on the terminal");
   command.footer(
       Example("comet generate --model models/smollm2.comet \"The capital of France is\""));
-  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+  command
+      .add_option("--model", options.model,
+                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
       ->required();
   command.add_option("prompt", options.prompt, "What to continue")->required();
   command.add_flag("--chat", options.chat, "Put the prompt through the chat template");
@@ -157,7 +160,9 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
 }
 
 void AddEvalModelFlags(CLI::App& command, EvalModelOptions& options) {
-  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+  command
+      .add_option("--model", options.model,
+                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
       ->required();
   command.add_option("--reference", options.reference,
                      "Unquantised source, run in float with KV 16 and compared with");
