@@ -5,52 +5,31 @@
 #include <memory>
 #include <utility>
 
+#include "tests/engine/forwarding_ops.h"
 #include "tests/engine/serving/serving_fixture.h"
 
 namespace comet {
 namespace {
 
-// Passes every call on, until the fault is on: then attention or sampling answers kInternal.
-class FaultyOps final : public Ops {
+// Until the fault is on; then attention or sampling answers kInternal.
+class FaultyOps final : public ForwardingOps {
  public:
   FaultyOps(std::unique_ptr<Ops> ops, const std::atomic<bool>& attention_fails,
             const std::atomic<bool>& sample_fails)
-      : ops_(std::move(ops)), attention_fails_(attention_fails), sample_fails_(sample_fails) {}
+      : ForwardingOps(std::move(ops)),
+        attention_fails_(attention_fails),
+        sample_fails_(sample_fails) {}
 
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
-    return ops_->KvPageBytes(format, num_kv_heads, head_dim);
-  }
-  int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
-    return ops_->AttentionScratchBytes(context_length_max, head_dim);
-  }
-  bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
-  std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
-  Status Embedding(const EmbeddingArgs& args) override { return ops_->Embedding(args); }
-  Status RmsNorm(const RmsNormArgs& args) override { return ops_->RmsNorm(args); }
-  Status Gather(const GatherArgs& args) override { return ops_->Gather(args); }
-  Status SiluMul(const SiluMulArgs& args) override { return ops_->SiluMul(args); }
-  Status Linear(const LinearArgs& args) override { return ops_->Linear(args); }
-  Status RopeAppend(const RopeAppendArgs& args) override { return ops_->RopeAppend(args); }
   Status Attention(const AttentionArgs& args) override {
     if (attention_fails_) return Internal("attention: the device fell off the bus");
-    return ops_->Attention(args);
+    return ForwardingOps::Attention(args);
   }
   Status Sample(const SampleArgs& args) override {
     if (sample_fails_) return Internal("sample: the device fell off the bus");
-    return ops_->Sample(args);
+    return ForwardingOps::Sample(args);
   }
 
  private:
-  std::unique_ptr<Ops> ops_;
   const std::atomic<bool>& attention_fails_;
   const std::atomic<bool>& sample_fails_;
 };
