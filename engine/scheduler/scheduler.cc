@@ -32,6 +32,7 @@ int ChunkTokens(int num_pending, int num_left, int step_tokens_max) {
 Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pages)
     : config_(config), pages_(pages), plan_(config.step_tokens_max, config.running_sequences_max) {
   COMET_CHECK(config.Validate().ok());
+  COMET_CHECK(config.step_tokens_max > 0 && config.running_sequences_max > 0);
   running_.reserve(static_cast<size_t>(config.running_sequences_max));
 }
 

@@ -1,9 +1,12 @@
 #include "server/commands/throughput_profile.h"
 
 #include <algorithm>
-#include <numeric>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "engine/sampling/sampler.h"
+#include "engine/sampling/sequence_sampling.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "kernels/timed_ops.h"
@@ -50,11 +53,32 @@ struct UniformStep {
   }
 };
 
+// Greedy, as the run's.
+SampleRows GreedyRows(int num_rows) {
+  auto params = std::make_shared<SamplingParams>();
+  params->temperature = 0.0f;
+  const SequenceSampling sampling(params, /*seed=*/0, /*choice_idx=*/0, /*num_top_logprobs=*/-1,
+                                  {});
+  SampleRows rows;
+  rows.Reserve(num_rows);
+  for (int i = 0; i < num_rows; ++i) rows.Add(sampling, /*output_position=*/0);
+  return rows;
+}
+
 Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, std::string name) {
   Device& device = *parts.backend.device;
   TimedOps& ops = static_cast<TimedOps&>(*parts.backend.ops);
-  COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());  // Warms up.
-  COMET_RETURN_IF_ERROR(device.Synchronize());
+  const SampleRows rows = GreedyRows(static_cast<int>(step.logits_rows.size()));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Sampler> sampler,
+                         Sampler::Create(device, ops,
+                                         {.rows_max = rows.num_rows(),
+                                          .vocab_size = parts.model->config().vocab_size}));
+  const auto run = [&]() -> Status {
+    COMET_ASSIGN_OR_RETURN(const TensorView logits, parts.model->Forward(step.input()));
+    COMET_RETURN_IF_ERROR(sampler->Start(rows, logits));
+    return sampler->Finish().status();
+  };
+  COMET_RETURN_IF_ERROR(run());  // Warms up.
   DeviceBuffer lead;
   if (!device.is_host()) {
     COMET_ASSIGN_OR_RETURN(lead, device.Allocate(kLeadBytes));
@@ -70,7 +94,7 @@ Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, s
         COMET_RETURN_IF_ERROR(device.FillZero(lead.data(), kLeadBytes));
       }
     }
-    COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());
+    COMET_RETURN_IF_ERROR(run());
   }
   COMET_ASSIGN_OR_RETURN(profile.classes, ops.Stop());
   for (OpClassTime& time : profile.classes) {

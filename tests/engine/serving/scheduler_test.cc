@@ -28,7 +28,7 @@ class SchedulerTest : public testing::Test {
  protected:
   void Start(int num_pages, const SchedulerConfig& config = {}) {
     pages_.emplace_back(PagePoolOptions{.num_pages = num_pages, .page_tokens = 16});
-    schedulers_.emplace_back(config, pages_.back());
+    schedulers_.emplace_back(config.ForDevice(/*is_host=*/true), pages_.back());
   }
   PagePool& pages() { return pages_.back(); }
   Scheduler& scheduler() { return schedulers_.back(); }
