@@ -8,6 +8,7 @@
 
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/decoder_gradient.h"
+#include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/random.h"
 
@@ -156,6 +157,30 @@ TEST(CacheRounding, HadamardIsItsOwnInverse) {
   HadamardRow(row);
 
   for (size_t i = 0; i < row.size(); ++i) EXPECT_NEAR(row[i], original[i], 1e-5f);
+}
+
+// What a linear reads comes back in the producer's order, off by its codes' steps alone.
+TEST_F(ScaleTuner, ActivationsAreRoundedInTheLayersOwnBasis) {
+  constexpr int kChannels = 192;
+  QuantizedLinear linear{.num_outputs = 1, .num_inputs = kChannels};
+  linear.precision = {.num_int4_channels = 128, .clip = 1.0f};
+  for (int k = 0; k < kChannels; ++k) linear.gather.push_back((k * 5 + 3) % kChannels);
+  const std::vector<float> rows = NormalValues(random_, 4 * kChannels, 1.0f);
+  for (const bool hadamard : {false, true}) {
+    const ActivationRounding rounding(linear, hadamard);
+    std::vector<float> exact = rows;
+    std::vector<float> int8 = rows;
+    std::vector<float> mixed = rows;
+
+    ASSERT_TRUE(rounding.Round(backend_, ActivationMode::kFloat, 2, exact).ok());
+    ASSERT_TRUE(rounding.Round(backend_, ActivationMode::kInt8, 2, int8).ok());
+    ASSERT_TRUE(rounding.Round(backend_, ActivationMode::kMixed, 2, mixed).ok());
+
+    EXPECT_EQ(exact, rows);
+    EXPECT_LT(RelativeError(int8, rows), 0.02);
+    EXPECT_GT(RelativeError(mixed, rows), RelativeError(int8, rows));
+    EXPECT_LT(RelativeError(mixed, rows), 0.2);
+  }
 }
 
 // A model whose scales have been spoilt finds its way back to its own predictions.
