@@ -198,7 +198,13 @@ TEST_F(QuantizeInputTest, AFullDiskIsAnErrorAndLeavesNothing) {
 }
 
 TEST_F(QuantizeInputTest, ReportHoldsThePerplexityOfTextThatCalibrationDidNotSee) {
-  ASSERT_TRUE(Quantize().ok());
+  const auto quantized = QuantizeModel(
+      *source_, backend_,
+      {.output = temp_.PathOf("model"),
+       .calibration = {.window_tokens = 64, .tokens_max = 1024, .held_out_tokens_max = 256},
+       .tuning = {.num_steps = 0}},
+      {});
+  ASSERT_TRUE(quantized.ok()) << quantized.status();
 
   const auto report = ReadAccuracyFile(temp_.PathOf("model"));
 
