@@ -35,13 +35,16 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   } else if (gemm.status().code() != StatusCode::kUnimplemented) {
     return gemm.status();
   }
+  if (ops->w4ax_gemm_.has_value()) {
+    COMET_ASSIGN_OR_RETURN(ops->int8_gemm_, sm90::Int8Gemm::Create());
+  }
   return ops;
 }
 
 std::string_view CudaOps::KernelDescription() const {
   return w4ax_gemm_.has_value()
-             ? "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm and decode attention: "
-               "mma.sync, other ops: cuda; no kernel: float_gemm"
+             ? "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm: mma.sync and wgmma, "
+               "decode attention: mma.sync, other ops: cuda; no kernel: float_gemm"
              : "int8_gemm and attention: mma.sync, other ops: cuda; no kernel: w4ax_gemm, "
                "float_gemm";
 }
@@ -119,7 +122,11 @@ Status CudaOps::Linear(const LinearArgs& args) {
   if (args.y.dim(0) == 0) return Status::Ok();
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
   switch (args.weights->kind()) {
-    case WeightKind::kInt8: return cuda::Int8Linear(args, StreamOf(device_));
+    case WeightKind::kInt8:
+      if (int8_gemm_.has_value() && args.y.dim(0) >= sm90::Int8Gemm::kTokensMin) {
+        return int8_gemm_->Run(args, device_.stream().handle());
+      }
+      return cuda::Int8Linear(args, StreamOf(device_));
     case WeightKind::kW4ax:
       COMET_CHECK_MSG(w4ax_gemm_.has_value(), "weights were packed by another back end");
       return w4ax_gemm_->Run(args, device_.stream().handle());

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/sm90_gemm.h"
+#include "kernels/cuda/sm90_int8_gemm.h"
 #include "kernels/cuda/staged_upload.h"
 #include "kernels/ops.h"
 
@@ -49,7 +50,8 @@ class CudaOps final : public Ops {
   CudaDevice& device_;
   cuda::StagedUpload upload_;
   DeviceBuffer attention_work_;
-  std::optional<sm90::W4axGemm> w4ax_gemm_;  // On Hopper.
+  std::optional<sm90::W4axGemm> w4ax_gemm_;  // On Hopper, both.
+  std::optional<sm90::Int8Gemm> int8_gemm_;
 };
 
 }  // namespace comet
