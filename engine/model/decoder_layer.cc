@@ -35,6 +35,8 @@ Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
     layer.format.num_int4_channels = num_int4;
     layer.format.exponent_max = ExponentMax(mode, num_int4, num_inputs - num_int4);
     layer.format.clip = source.clip;
+    layer.format.packs_int4 =
+        mode == ActivationMode::kMixed && backend.ops->HasInt4Products();
     COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackLinear(source.weights));
   }
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, source.bias));

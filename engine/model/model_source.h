@@ -23,12 +23,14 @@ class ModelSource {
   const std::vector<NamedTemplate>& chat_templates() const;  // Empty: none.
   bool is_checkpoint() const { return checkpoint_ != nullptr; }
 
-  // What the command line asks for, completed by what the source is: "auto" activations are 8 bits
-  // for a checkpoint and float for an unquantised source; "auto" KV bits are the checkpoint's own
+  // What the command line asks for, completed by what the source is: "auto" activations are the
+  // checkpoint's mix where the device has INT4 products, else 8 bits, and float for an unquantised
+  // source; "auto" KV bits are the checkpoint's own
   // map, or
   // 16. Errors: kInvalidArgument when the source has no such mode.
   Result<Precision> ChoosePrecision(const std::string& activation_bits,
-                                    const std::string& kv_bits) const;
+                                    const std::string& kv_bits,
+                                    bool has_int4_products = false) const;
 
   // Device memory of the packed weights, to within the back end's alignment.
   int64_t WeightsBytes(const Precision& precision) const;

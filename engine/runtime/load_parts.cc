@@ -63,8 +63,6 @@ Result<int> PlanPages(const EngineConfig& config, const ModelLimits& limits, int
 Result<LoadedParts> LoadParts(const LoadOptions& options) {
   COMET_RETURN_IF_ERROR(options.engine.Validate());
   COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(options.model));
-  COMET_ASSIGN_OR_RETURN(const Precision precision,
-                         source.ChoosePrecision(options.activation_bits, options.kv_bits));
   COMET_ASSIGN_OR_RETURN(const std::string chat_template, ChatTemplateSource(options, source));
 
   LoadedParts loaded;
@@ -83,6 +81,9 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
     COMET_ASSIGN_OR_RETURN(parts.chat_template, ChatTemplate::Parse(chat_template));
   }
   COMET_ASSIGN_OR_RETURN(parts.backend, MakeBackend(options.backend));
+  COMET_ASSIGN_OR_RETURN(const Precision precision,
+                         source.ChoosePrecision(options.activation_bits, options.kv_bits,
+                                                parts.backend.ops->HasInt4Products()));
 
   loaded.limits = {.step_tokens_max = loaded.config.scheduler.step_tokens_max,
                    .sequences_max = loaded.config.scheduler.running_sequences_max,

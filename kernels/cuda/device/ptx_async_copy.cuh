@@ -13,6 +13,13 @@ __device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem, i
                : "memory");
 }
 
+// The same of all 16 bytes.
+__device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(SharedAddress(smem)),
+               "l"(__cvta_generic_to_global(gmem))
+               : "memory");
+}
+
 // Closes a group of the thread's copies. Needs sm_80. PTX ISA: "cp.async.commit_group".
 __device__ __forceinline__ void CommitAsyncCopies() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
