@@ -135,6 +135,11 @@ Status W4axGemm::Run(const LinearArgs& args, void* stream) const {
 }
 
 Status W4axGemm::Run(const LinearArgs& args, const GemmPlan& plan, void* stream) const {
+  return RunBy(InstanceOf(plan.config_idx, args.x.format.packs_int4), args, plan, stream);
+}
+
+Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, const GemmPlan& plan,
+                       void* stream) const {
   COMET_RETURN_IF_ERROR(Validate(args));
   const auto* weights = dynamic_cast<const W4axLinear*>(args.weights);
   COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
@@ -145,7 +150,6 @@ Status W4axGemm::Run(const LinearArgs& args, const GemmPlan& plan, void* stream)
   GemmParams params = ParamsOf(args, *weights, plan);
   params.partials = static_cast<int4*>(partials_.data());
   params.progress = static_cast<int32_t*>(progress_.data());
-  const GemmInstance& instance = InstanceOf(plan.config_idx, args.x.format.packs_int4);
   COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
   return cuda::StatusOf(instance.launch(params, static_cast<cudaStream_t>(stream)),
                         "the launch of linear");

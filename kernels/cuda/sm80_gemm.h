@@ -7,6 +7,8 @@
 
 namespace comet::sm80 {
 
+struct GemmInstance;
+
 // The W4Ax product of kernels/ops/linear.h by mma.sync, from sm_80 on: integer inputs of both
 // modes, codes as bytes or packed. Packed codes multiply on INT4 tensor cores, which cards before
 // sm_90 have; later ones emulate them, exactly and slowly. Run() neither allocates nor waits, and
@@ -26,6 +28,10 @@ class W4axGemm {
   Status Run(const LinearArgs& args, void* stream) const;
   // The same by a plan of the caller's.
   Status Run(const LinearArgs& args, const GemmPlan& plan, void* stream) const;
+
+  // The same by a kernel of the caller's: for measurement.
+  Status RunBy(const GemmInstance& instance, const LinearArgs& args, const GemmPlan& plan,
+               void* stream) const;
 
   // What the plan of `args` is chosen by.
   static GemmShape ShapeOf(const LinearArgs& args);

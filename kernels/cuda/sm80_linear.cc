@@ -73,24 +73,33 @@ std::vector<uint8_t> PackUnits(const W4axWeights& weights) {
   return units;
 }
 
+Result<std::unique_ptr<W4axLinear>> W4axLinear::Allocate(Device& device, int num_outputs,
+                                                         int num_inputs, int num_int4_channels) {
+  std::unique_ptr<W4axLinear> packed(new W4axLinear);
+  packed->num_outputs_ = num_outputs;
+  packed->num_inputs_ = num_inputs;
+  packed->num_int4_channels_ = num_int4_channels;
+  const int64_t num_rows = packed->num_unit_rows();
+  COMET_ASSIGN_OR_RETURN(packed->units_,
+                         device.Allocate(num_rows * packed->num_blocks() * kUnitBytes));
+  COMET_ASSIGN_OR_RETURN(packed->scale_,
+                         device.Allocate(num_rows * kUnitOutputs * int64_t{sizeof(float)}));
+  return packed;
+}
+
 Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(Device& device, const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
-  std::unique_ptr<W4axLinear> packed(new W4axLinear);
-  packed->num_outputs_ = weights.codes.dim(0);
-  packed->num_inputs_ = 2 * weights.codes.dim(1);
-  packed->num_int4_channels_ = weights.num_int4_channels;
-
+  COMET_ASSIGN_OR_RETURN(std::unique_ptr<W4axLinear> packed,
+                         Allocate(device, weights.codes.dim(0), 2 * weights.codes.dim(1),
+                                  weights.num_int4_channels));
   const std::vector<uint8_t> units = PackUnits(weights);
-  const int64_t units_bytes = static_cast<int64_t>(units.size());
-  COMET_ASSIGN_OR_RETURN(packed->units_, device.Allocate(units_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->units_.data(), units.data(), units_bytes));
-
+  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->units_.data(), units.data(),
+                                            static_cast<int64_t>(units.size())));
   std::vector<float> scale(static_cast<size_t>(packed->num_unit_rows()) * kUnitOutputs);
   std::memcpy(scale.data(), weights.scale.data(),
               static_cast<size_t>(packed->num_outputs_) * sizeof(float));
-  const int64_t scale_bytes = static_cast<int64_t>(scale.size() * sizeof(float));
-  COMET_ASSIGN_OR_RETURN(packed->scale_, device.Allocate(scale_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->scale_.data(), scale.data(), scale_bytes));
+  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->scale_.data(), scale.data(),
+                                            static_cast<int64_t>(scale.size() * sizeof(float))));
   return packed;
 }
 
