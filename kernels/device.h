@@ -66,6 +66,13 @@ class Device {
   // Waits for everything issued so far and reports its faults.
   virtual Status Synchronize() = 0;
 
+  // Notes when the stream gets here, as mark `mark_idx`, 0 to kTimeMarksMax - 1; any may be set
+  // again. For profiles: a mark costs microseconds.
+  static constexpr int kTimeMarksMax = 1 << 14;
+  virtual Status MarkTime(int mark_idx) = 0;
+  // From one mark to another, both set; waits for both.
+  virtual Result<double> MicrosecondsBetween(int begin_idx, int end_idx) = 0;
+
  protected:
   friend class DeviceBuffer;
   virtual void Free(void* data, int64_t num_bytes) = 0;

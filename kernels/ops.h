@@ -11,6 +11,7 @@
 #include "kernels/ops/kv_cache_view.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/norm.h"
+#include "kernels/ops/random_linear.h"
 #include "kernels/ops/rope_append.h"
 #include "kernels/ops/sample.h"
 #include "kernels/ops/silu_mul.h"
@@ -30,6 +31,8 @@ class Ops {
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) = 0;
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) = 0;
   virtual Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) = 0;
+  // The same of random weights, where a back end can without their passing through the host.
+  virtual Result<std::unique_ptr<PackedLinear>> PackRandom(const RandomLinear& linear);
 
   // Bytes of one page (kPageTokens tokens of every KV head, K and V) of one layer.
   virtual int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const = 0;

@@ -12,6 +12,7 @@
 #include "kernels/base/str_cat.h"
 #include "server/api/version.h"
 #include "server/commands/bench_ops.h"
+#include "server/commands/bench_throughput.h"
 #include "server/commands/eval_choice.h"
 #include "server/commands/eval_perplexity.h"
 #include "server/commands/generate.h"
@@ -33,6 +34,7 @@ struct ParsedFlags {
   EvalPerplexityOptions perplexity;
   EvalChoiceOptions choice;
   BenchOpsOptions bench_ops;
+  BenchThroughputOptions bench_throughput;
 };
 
 std::string Example(const std::string& line) { return StrCat("Example:\n  ", line); }
@@ -225,10 +227,7 @@ void AddEval(CLI::App& app, ParsedFlags& parsed) {
   AddEvalChoice(eval, parsed.choice);
 }
 
-void AddBench(CLI::App& app, BenchOpsOptions& options) {
-  CLI::App& bench = *app.add_subcommand("bench", "Measure speed");
-  bench.require_subcommand(1);
-  bench.footer(Example("comet bench ops --shapes configs/bench/llama3_layers.json"));
+void AddBenchOps(CLI::App& bench, BenchOpsOptions& options) {
   CLI::App& command = *bench.add_subcommand("ops", "Time kernels beside cuBLASLt on a GPU");
   command.footer(
       Example("comet bench ops --op w4ax_gemm --shapes configs/bench/paper_shapes.json --m 16,64 "
@@ -256,6 +255,52 @@ void AddBench(CLI::App& app, BenchOpsOptions& options) {
   command.add_option("--svg", options.svg, "File to draw the speed-ups over fp16 in");
 }
 
+void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
+  CLI::App& command = *bench.add_subcommand(
+      "throughput", "Run the engine offline, every request queued at once, fixed lengths");
+  command.footer(
+      StrCat("The claim is all output tokens over the time from the first submission to the last "
+             "token.\n\n",
+             Example("comet bench throughput --synthetic llama-3-8b --input-tokens 1000 \\\n"
+                     "    --output-tokens 1000 --device cuda --json run.json --svg run.svg")));
+  CLI::Option_group& source = *command.add_option_group("What to run");
+  source.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file");
+  source.add_option("--synthetic", options.synthetic,
+                    "Random 4-bit weights in a shape of configs/models/, as llama-3-8b, or of a "
+                    "config.json");
+  source.require_option(1);
+  command.add_option("--int4-share", options.int4_share, "Share of INT4 channels; synthetic only")
+      ->capture_default_str();
+  command.add_option("--input-tokens", options.num_input_tokens, "Of each prompt")
+      ->capture_default_str();
+  command.add_option("--output-tokens", options.num_output_tokens, "Of each output")
+      ->capture_default_str();
+  CLI::Option* requests = command.add_option("--requests", options.num_requests,
+                                             "0: twice what runs at once, 512 at least");
+  command.add_option("--running-sequences-max", options.running_sequences_max,
+                     "At once; 0: 256 on a GPU, 8 on a host; fewer where memory holds fewer");
+  command.add_option("--step-tokens-max", options.step_tokens_max,
+                     "Of one step; 0: 2048 on a GPU, 512 on a host");
+  command
+      .add_flag("--decode-only", options.decode_only,
+                "As many requests as run at once, to tell the rate while all decode")
+      ->excludes(requests);
+  command.add_flag("!--no-profile", options.has_profile,
+                   "Leave out the pass after the run that times each class of op");
+  AddPrecisionFlags(command, options.activation_bits, options.kv_bits);
+  AddBackendFlags(command, options.backend);
+  command.add_option("--json", options.json, "File for everything; -: print it, not the text");
+  command.add_option("--svg", options.svg, "File to draw the time by class of op in");
+}
+
+void AddBench(CLI::App& app, ParsedFlags& parsed) {
+  CLI::App& bench = *app.add_subcommand("bench", "Measure speed");
+  bench.require_subcommand(1);
+  bench.footer(Example("comet bench throughput --synthetic llama-3-8b --device cuda"));
+  AddBenchOps(bench, parsed.bench_ops);
+  AddBenchThroughput(bench, parsed.bench_throughput);
+}
+
 // The options are checked here, so that a wrong one is wrong usage and not a failed start.
 Command MakeServeCommand(const ParsedFlags& parsed) {
   Result<ServeOptions> options = LoadServeOptions(parsed.serve_config, parsed.serve_flags);
@@ -280,6 +325,9 @@ Command MakeCommand(const CLI::App& app, const ParsedFlags& parsed) {
     return {.run = [options = parsed.generate] { return RunGenerate(options); }};
   }
   if (app.got_subcommand("bench")) {
+    if (app.get_subcommand("bench")->got_subcommand("throughput")) {
+      return {.run = [options = parsed.bench_throughput] { return RunBenchThroughput(options); }};
+    }
     return {.run = [options = parsed.bench_ops] { return RunBenchOps(options); }};
   }
   if (app.get_subcommand("eval")->got_subcommand("choice")) {
@@ -302,7 +350,7 @@ Command ParseCommandLine(int argc, char** argv) {
   AddGenerate(app, parsed.generate);
   AddInspect(app, parsed.inspect);
   AddEval(app, parsed);
-  AddBench(app, parsed.bench_ops);
+  AddBench(app, parsed);
   // The library reports by throwing; exit() prints help to stdout and errors to stderr.
   try {
     app.parse(argc, argv);

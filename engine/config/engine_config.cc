@@ -38,8 +38,8 @@ Status SchedulerConfig::CheckFitsQueue(int num_sequences, int64_t num_prompt_tok
 Status KvCacheConfig::Validate() const {
   ConfigCheck check("kv_cache");
   check.AtLeast("bytes_max", bytes_max, int64_t{0});
-  check.Require(memory_fraction > 0.0 && memory_fraction <= 1.0,
-                "memory_fraction is outside (0, 1]");
+  check.Require(memory_fraction >= 0.0 && memory_fraction <= 1.0,
+                "memory_fraction is outside [0, 1]");
   return check.status();
 }
 

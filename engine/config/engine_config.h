@@ -9,7 +9,7 @@ namespace comet {
 
 struct KvCacheConfig {
   int64_t bytes_max = 0;  // Memory of the page pool; 0: memory_fraction of what is free after load.
-  double memory_fraction = 0.5;
+  double memory_fraction = 0.0;  // 0: all of a GPU's memory but a reserve, half of a host's.
 
   Status Validate() const;
 };

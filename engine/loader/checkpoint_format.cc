@@ -65,6 +65,10 @@ Status ParseShape(const JsonReader& reader, ModelConfig& model) {
   COMET_RETURN_IF_ERROR(ParseInt(reader, "vocab_size", 1, kVocabSizeMax, model.vocab_size));
   COMET_RETURN_IF_ERROR(
       ParseInt(reader, "max_position_embeddings", 1, kModelContextMax, model.context_length_max));
+  if (reader.Has("sliding_window")) {
+    COMET_RETURN_IF_ERROR(
+        ParseInt(reader, "sliding_window", 1, kModelContextMax, model.sliding_window));
+  }
   COMET_ASSIGN_OR_RETURN(const double epsilon, reader.Number("rms_norm_eps", 0.0, 1.0));
   model.rms_norm_epsilon = static_cast<float>(epsilon);
   COMET_ASSIGN_OR_RETURN(model.tied_embeddings, reader.Bool("tie_word_embeddings"));
@@ -214,6 +218,8 @@ std::string CheckpointConfigText(const CheckpointConfig& config) {
       {"intermediate_size", model.ffn_size},
       {"vocab_size", model.vocab_size},
       {"max_position_embeddings", model.context_length_max},
+      {"sliding_window",
+       model.sliding_window > 0 ? ordered_json(model.sliding_window) : ordered_json(nullptr)},
       {"rms_norm_eps", model.rms_norm_epsilon},
       {"rope_theta", model.rope.theta},
       {"rope_scaling", RopeScalingJson(model.rope)},

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/model/synthetic_model.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
 
@@ -21,22 +22,26 @@ Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<floa
       FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_outputs, num_inputs})});
 }
 
+ActivationFormat FormatOf(const Ops& ops, ActivationMode mode, int num_int4, int num_inputs,
+                          float clip) {
+  return {.mode = mode,
+          .num_int4_channels = num_int4,
+          .exponent_max = ExponentMax(mode, num_int4, num_inputs - num_int4),
+          .clip = clip,
+          .packs_int4 = mode == ActivationMode::kMixed && ops.HasInt4Products()};
+}
+
 Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
                                ActivationMode mode) {
   const int num_outputs = source.weights.codes.dim(0);
   const int num_inputs = source.weights.codes.dim(1) * 2;
-  const int num_int4 = source.weights.num_int4_channels;
   LinearLayer layer;
-  layer.format.mode = mode;
   if (mode == ActivationMode::kFloat) {
     COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, Dequantize(source.weights),
                                                     num_outputs, num_inputs));
   } else {
-    layer.format.num_int4_channels = num_int4;
-    layer.format.exponent_max = ExponentMax(mode, num_int4, num_inputs - num_int4);
-    layer.format.clip = source.clip;
-    layer.format.packs_int4 =
-        mode == ActivationMode::kMixed && backend.ops->HasInt4Products();
+    layer.format = FormatOf(*backend.ops, mode, source.weights.num_int4_channels, num_inputs,
+                            source.clip);
     COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackLinear(source.weights));
   }
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, source.bias));
@@ -49,6 +54,26 @@ Result<LinearLayer> MakeLinear(Backend& backend, const std::vector<float>& weigh
   LinearLayer layer;
   COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, weights, num_outputs, num_inputs));
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, HostVector(bias)));
+  return layer;
+}
+
+Result<LinearLayer> MakeLinear(Backend& backend, const SyntheticModel& synthetic, int layer_idx,
+                               LinearKind kind, ActivationMode mode) {
+  const RandomLinear linear = synthetic.Linear(layer_idx, kind);
+  LinearLayer layer;
+  layer.format = FormatOf(*backend.ops, mode, linear.num_int4_channels, linear.num_inputs,
+                          /*clip=*/1.0f);
+  COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackRandom(linear));
+  if (kind == LinearKind::kQkv) {
+    COMET_ASSIGN_OR_RETURN(
+        layer.bias,
+        DeviceTensor::Upload(*backend.device, HostVector(synthetic.QkvBias(layer_idx))));
+  }
+  const std::vector<int32_t> order = synthetic.GatherOrder(layer_idx, kind);
+  if (order.empty()) return layer;
+  COMET_ASSIGN_OR_RETURN(
+      layer.gather,
+      DeviceTensor::Upload(*backend.device, {order.data(), DType::kI32, {linear.num_inputs}}));
   return layer;
 }
 
@@ -130,6 +155,25 @@ Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const ModelConfig& con
   return made;
 }
 
+Result<DecoderLayer> DecoderLayer::Make(Backend& backend, const SyntheticModel& synthetic,
+                                        int layer_idx, const Precision& precision) {
+  const std::vector<float> ones(static_cast<size_t>(synthetic.config.hidden_size), 1.0f);
+  DecoderLayer made;
+  for (DeviceTensor* norm : {&made.input_norm_, &made.post_attention_norm_}) {
+    COMET_ASSIGN_OR_RETURN(*norm, DeviceTensor::Upload(*backend.device, HostVector(ones)));
+  }
+  const auto make = [&](LinearKind kind) {
+    return MakeLinear(backend, synthetic, layer_idx, kind, precision.activations);
+  };
+  COMET_ASSIGN_OR_RETURN(made.qkv_, make(LinearKind::kQkv));
+  COMET_ASSIGN_OR_RETURN(made.o_, make(LinearKind::kO));
+  COMET_ASSIGN_OR_RETURN(made.gate_up_, make(LinearKind::kGateUp));
+  COMET_ASSIGN_OR_RETURN(made.down_, make(LinearKind::kDown));
+  made.kv_ = precision.kv_from_checkpoint ? synthetic.kv : precision.kv;
+  made.qk_hadamard_ = made.kv_.k_bits <= 8 && IsPowerOfTwo(synthetic.config.head_dim);
+  return made;
+}
+
 Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerStep& step) const {
   const StepWorkspace& work = step.workspace;
   const TensorView& hidden = step.hidden;
@@ -164,7 +208,8 @@ Status DecoderLayer::Forward(Ops& ops, const ModelConfig& config, const LayerSte
                      .batch = work.batch(),
                      .scratch = work.attention_scratch(),
                      .num_heads = config.num_heads,
-                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))}));
+                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
+                     .window = config.sliding_window}));
   const LinearInput o_in = work.Input(o_.format, config.q_size());
   COMET_RETURN_IF_ERROR(
       ops.Gather({.out = o_in, .x = work.attention(), .gather = o_.gather.view()}));

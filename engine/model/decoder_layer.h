@@ -14,6 +14,8 @@
 
 namespace comet {
 
+struct SyntheticModel;
+
 enum class LinearKind { kQkv, kO, kGateUp, kDown };
 inline constexpr int kNumLinearKinds = 4;
 
@@ -52,6 +54,8 @@ class DecoderLayer {
                                    const CheckpointLayer& layer, const Precision& precision);
   static Result<DecoderLayer> Make(Backend& backend, const ModelConfig& config,
                                    const FloatLayer& layer, const Precision& precision);
+  static Result<DecoderLayer> Make(Backend& backend, const SyntheticModel& synthetic, int layer_idx,
+                                   const Precision& precision);
 
   // hidden += attention(norm(hidden)), then hidden += feed_forward(norm(hidden)); keys and values
   // of the step's tokens go to the cache.

@@ -8,6 +8,7 @@
 #include "engine/model/device_tensor.h"
 #include "engine/model/rope.h"
 #include "engine/model/step_workspace.h"
+#include "engine/model/synthetic_model.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -218,15 +219,40 @@ Result<ModelWeights> LoadWeights(Backend& backend, FloatSource& source,
   return weights;
 }
 
-// One body for both kinds of source: they differ in LoadWeights() only.
+Result<ModelWeights> LoadWeights(Backend& backend, const SyntheticModel& synthetic,
+                                 const Precision& precision) {
+  const ModelConfig& config = synthetic.config;
+  ModelWeights weights;
+  for (int i = 0; i < config.num_layers; ++i) {
+    COMET_ASSIGN_OR_RETURN(DecoderLayer layer,
+                           DecoderLayer::Make(backend, synthetic, i, precision));
+    weights.layers.push_back(std::move(layer));
+  }
+  const std::vector<float> ones(static_cast<size_t>(config.hidden_size), 1.0f);
+  COMET_ASSIGN_OR_RETURN(
+      weights.final_norm,
+      DeviceTensor::Upload(*backend.device, {ones.data(), DType::kF32, {config.hidden_size}}));
+  weights.lm_head_format.mode = ActivationMode::kInt8;
+  COMET_ASSIGN_OR_RETURN(weights.lm_head, backend.ops->PackRandom(synthetic.LmHead()));
+  if (!config.tied_embeddings) {
+    COMET_ASSIGN_OR_RETURN(weights.embedding, backend.ops->PackRandom(synthetic.Embedding()));
+  }
+  return weights;
+}
+
+const ModelConfig& ConfigOf(const Checkpoint& source) { return source.config(); }
+const ModelConfig& ConfigOf(FloatSource& source) { return source.config(); }
+const ModelConfig& ConfigOf(const SyntheticModel& source) { return source.config; }
+
+// One body for every kind of source: they differ in LoadWeights() only.
 template <typename Source>
 Result<std::unique_ptr<Model>> LoadModel(Backend& backend, Source& source,
                                          const Precision& precision, const ModelLimits& limits) {
+  const ModelConfig& config = ConfigOf(source);
   COMET_RETURN_IF_ERROR(precision.Validate());
-  COMET_RETURN_IF_ERROR(source.config().Validate());
+  COMET_RETURN_IF_ERROR(config.Validate());
   COMET_ASSIGN_OR_RETURN(ModelWeights weights, LoadWeights(backend, source, precision));
-  auto model =
-      std::make_unique<LlamaModel>(backend, source.config(), precision, std::move(weights));
+  auto model = std::make_unique<LlamaModel>(backend, config, precision, std::move(weights));
   COMET_RETURN_IF_ERROR(model->Allocate(limits));
   return std::unique_ptr<Model>(std::move(model));
 }
@@ -248,6 +274,16 @@ Result<std::unique_ptr<Model>> Model::Load(Backend& backend, FloatSource& source
     return InvalidArgument("model: weights are comet, expected float: the source is unquantised");
   }
   return LoadModel(backend, source, precision, limits);
+}
+
+Result<std::unique_ptr<Model>> Model::Load(Backend& backend, const SyntheticModel& synthetic,
+                                           const Precision& precision, const ModelLimits& limits) {
+  if (precision.weights != WeightMode::kComet || precision.activations == ActivationMode::kFloat) {
+    return InvalidArgument(
+        "model: weights or activations are float, expected 4-bit weights and codes: a synthetic "
+        "model has no others");
+  }
+  return LoadModel(backend, synthetic, precision, limits);
 }
 
 }  // namespace comet

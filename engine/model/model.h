@@ -14,6 +14,7 @@ namespace comet {
 
 class Checkpoint;
 class FloatSource;
+struct SyntheticModel;
 
 // Most a Model is asked for at once; its activations and logits are allocated for it at load.
 struct ModelLimits {
@@ -51,6 +52,9 @@ class Model {
                                              const Precision& precision, const ModelLimits& limits);
   // Unquantised weights.
   static Result<std::unique_ptr<Model>> Load(Backend& backend, FloatSource& source,
+                                             const Precision& precision, const ModelLimits& limits);
+  // Random 4-bit weights, made where the back end makes them fastest.
+  static Result<std::unique_ptr<Model>> Load(Backend& backend, const SyntheticModel& synthetic,
                                              const Precision& precision, const ModelLimits& limits);
   virtual ~Model() = default;
 

@@ -33,6 +33,7 @@ Status ModelConfig::Validate() const {
   check.InRange("ffn_size", ffn_size, 2, kModelDimMax);
   check.InRange("vocab_size", vocab_size, 1, kVocabSizeMax);
   check.InRange("context_length_max", context_length_max, 1, kModelContextMax);
+  check.InRange("sliding_window", sliding_window, 0, kModelContextMax);
   check.Require(hidden_size % 2 == 0, "hidden_size is odd");
   check.Require(ffn_size % 2 == 0, "ffn_size is odd");
   check.Require(head_dim % 2 == 0, "head_dim is odd");

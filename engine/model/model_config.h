@@ -40,6 +40,7 @@ struct ModelConfig {
   int ffn_size = 0;
   int vocab_size = 0;
   int context_length_max = 0;
+  int sliding_window = 0;  // Positions a query reads, its own included; 0: all.
   float rms_norm_epsilon = 1e-5f;
   RopeConfig rope;
   bool tied_embeddings = false;

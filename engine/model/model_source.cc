@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "engine/loader/checkpoint_writer.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -33,34 +34,45 @@ Result<ModelSource> ModelSource::Open(const std::string& path) {
   return source;
 }
 
+ModelSource ModelSource::Make(const SyntheticModel& synthetic) {
+  ModelSource source;
+  source.synthetic_ = std::make_unique<SyntheticModel>(synthetic);
+  source.synthetic_vocabulary_ = synthetic.MakeVocabulary();
+  return source;
+}
+
 const ModelConfig& ModelSource::config() const {
-  return is_checkpoint() ? checkpoint_->config() : float_source_->config();
+  if (synthetic_ != nullptr) return synthetic_->config;
+  return checkpoint_ != nullptr ? checkpoint_->config() : float_source_->config();
 }
 
 const Vocabulary& ModelSource::vocabulary() const {
-  return is_checkpoint() ? checkpoint_->vocabulary() : float_source_->vocabulary();
+  if (synthetic_ != nullptr) return synthetic_vocabulary_;
+  return checkpoint_ != nullptr ? checkpoint_->vocabulary() : float_source_->vocabulary();
 }
 
 const std::vector<NamedTemplate>& ModelSource::chat_templates() const {
-  return is_checkpoint() ? checkpoint_->chat_templates() : float_source_->chat_templates();
+  static const std::vector<NamedTemplate> kNone;
+  if (synthetic_ != nullptr) return kNone;
+  return checkpoint_ != nullptr ? checkpoint_->chat_templates() : float_source_->chat_templates();
 }
 
 Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bits,
                                                const std::string& kv_bits,
                                                bool has_int4_products) const {
   Precision precision;
-  precision.weights = is_checkpoint() ? WeightMode::kComet : WeightMode::kFloat;
+  precision.weights = has_codes() ? WeightMode::kComet : WeightMode::kFloat;
   if (activation_bits != "auto") {
     COMET_ASSIGN_OR_RETURN(precision.activations, ParseActivationMode(activation_bits));
   } else {
-    precision.activations = !is_checkpoint()    ? ActivationMode::kFloat
+    precision.activations = !has_codes()        ? ActivationMode::kFloat
                             : has_int4_products ? ActivationMode::kMixed
                                                 : ActivationMode::kInt8;
   }
-  precision.kv_from_checkpoint = is_checkpoint() && kv_bits == "auto";
+  precision.kv_from_checkpoint = has_codes() && kv_bits == "auto";
   if (kv_bits != "auto") {
     COMET_ASSIGN_OR_RETURN(precision.kv, ParseKvFormat(kv_bits));
-  } else if (!is_checkpoint()) {
+  } else if (!has_codes()) {
     precision.kv = {.k_bits = 16, .v_bits = 16};
   }
   COMET_RETURN_IF_ERROR(precision.Validate());
@@ -69,13 +81,16 @@ Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bit
 
 int64_t ModelSource::WeightsBytes(const Precision& precision) const {
   if (precision.activations == ActivationMode::kFloat) return NumParameters(config()) * 4;
+  if (synthetic_ != nullptr) return CheckpointWeightsBytes(config(), synthetic_->has_qkv_bias);
   return checkpoint_->num_bytes();
 }
 
 int64_t ModelSource::KvPageBytes(const Ops& ops, const Precision& precision) const {
   int64_t bytes = 0;
   for (int i = 0; i < config().num_layers; ++i) {
-    const KvFormat& format = precision.kv_from_checkpoint ? checkpoint_->layer(i).kv : precision.kv;
+    const KvFormat& format = !precision.kv_from_checkpoint ? precision.kv
+                             : synthetic_ != nullptr       ? synthetic_->kv
+                                                           : checkpoint_->layer(i).kv;
     bytes += ops.KvPageBytes(format, config().num_kv_heads, config().head_dim);
   }
   return bytes;
@@ -83,7 +98,8 @@ int64_t ModelSource::KvPageBytes(const Ops& ops, const Precision& precision) con
 
 Result<std::unique_ptr<Model>> ModelSource::Load(Backend& backend, const Precision& precision,
                                                  const ModelLimits& limits) {
-  if (is_checkpoint()) return Model::Load(backend, *checkpoint_, precision, limits);
+  if (synthetic_ != nullptr) return Model::Load(backend, *synthetic_, precision, limits);
+  if (checkpoint_ != nullptr) return Model::Load(backend, *checkpoint_, precision, limits);
   return Model::Load(backend, *float_source_, precision, limits);
 }
 

@@ -7,26 +7,27 @@
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/float_source.h"
 #include "engine/model/model.h"
+#include "engine/model/synthetic_model.h"
 #include "kernels/base/status.h"
 
 namespace comet {
 
-// Whatever a user names as a model: a comet checkpoint folder (4-bit weights) or an unquantised
-// file (float weights). Confined to one thread.
+// Whatever a user names as a model: a comet checkpoint folder (4-bit weights), an unquantised file
+// (float weights), or a synthetic model (random 4-bit weights). Confined to one thread.
 class ModelSource {
  public:
   // A folder is opened as a comet checkpoint, a file as an unquantised source.
   static Result<ModelSource> Open(const std::string& path);
+  static ModelSource Make(const SyntheticModel& synthetic);
 
   const ModelConfig& config() const;
   const Vocabulary& vocabulary() const;
-  const std::vector<NamedTemplate>& chat_templates() const;  // Empty: none.
-  bool is_checkpoint() const { return checkpoint_ != nullptr; }
+  const std::vector<NamedTemplate>& chat_templates() const;    // Empty: none.
+  bool has_codes() const { return float_source_ == nullptr; }  // 4-bit weights.
 
   // What the command line asks for, completed by what the source is: "auto" activations are the
-  // checkpoint's mix where the device has INT4 products, else 8 bits, and float for an unquantised
-  // source; "auto" KV bits are the checkpoint's own
-  // map, or
+  // checkpoint's mix where weights have 4 bits and the device has INT4 products, 8 bits for other
+  // devices, and float for an unquantised source; "auto" KV bits are the checkpoint's own map, or
   // 16. Errors: kInvalidArgument when the source has no such mode.
   Result<Precision> ChoosePrecision(const std::string& activation_bits,
                                     const std::string& kv_bits,
@@ -43,6 +44,8 @@ class ModelSource {
  private:
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<FloatSource> float_source_;
+  std::unique_ptr<SyntheticModel> synthetic_;
+  Vocabulary synthetic_vocabulary_;
 };
 
 // Device memory that a Model of these limits holds beside weights and KV pages: activations, logits

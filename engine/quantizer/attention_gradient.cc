@@ -32,18 +32,25 @@ void AddToHead(std::span<const float> values, const AttentionShape& shape, int h
   }
 }
 
-// Row t of `scores` becomes the softmax of its first t + 1 values, then zeros.
+size_t FirstVisible(const AttentionShape& shape, size_t position) {
+  const size_t window = static_cast<size_t>(shape.window);
+  return window == 0 || position < window ? 0 : position - window + 1;
+}
+
+// Row t of `scores` becomes the softmax of the values up to t that its window has, and zeros.
 void CausalSoftmax(std::vector<float>& scores, const AttentionShape& shape, int num_threads) {
   const size_t width = static_cast<size_t>(shape.num_tokens);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   ParallelRows(num_threads, shape.num_tokens, [&](int first, int last) {
     for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
       float* row = scores.data() + t * width;
-      const float highest = *std::max_element(row, row + t + 1);
+      const size_t begin = FirstVisible(shape, t);
+      const float highest = *std::max_element(row + begin, row + t + 1);
       float sum = 0.0f;
-      for (size_t j = 0; j <= t; ++j) row[j] = Exp(scale * (row[j] - highest));
-      for (size_t j = 0; j <= t; ++j) sum += row[j];
-      for (size_t j = 0; j <= t; ++j) row[j] /= sum;
+      for (size_t j = begin; j <= t; ++j) row[j] = Exp(scale * (row[j] - highest));
+      for (size_t j = begin; j <= t; ++j) sum += row[j];
+      for (size_t j = begin; j <= t; ++j) row[j] /= sum;
+      std::fill(row, row + begin, 0.0f);
       std::fill(row + t + 1, row + width, 0.0f);
     }
   });

@@ -13,6 +13,7 @@ struct AttentionShape {
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
+  int window = 0;  // Positions a query reads, its own included; 0: all.
 };
 
 // Queries, keys and values of one window, or the gradients of them: [num_tokens, heads * head_dim].

@@ -214,7 +214,8 @@ AttentionShape DifferentiableLayer::ShapeOf(size_t num_tokens) const {
   return {.num_tokens = static_cast<int>(num_tokens),
           .num_heads = config_.num_heads,
           .num_kv_heads = config_.num_kv_heads,
-          .head_dim = config_.head_dim};
+          .head_dim = config_.head_dim,
+          .window = config_.sliding_window};
 }
 
 Status DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,

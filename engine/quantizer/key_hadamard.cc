@@ -108,7 +108,8 @@ Result<std::vector<float>> AttentionProbe::Run(const KvFormat& format, bool hada
                      .cache = cache,
                      .batch = workspace_.batch(),
                      .num_heads = config_.num_heads,
-                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim))}));
+                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                     .window = config_.sliding_window}));
   std::vector<float> output(static_cast<size_t>(workspace_.attention().shape().num_elements()));
   COMET_RETURN_IF_ERROR(
       backend_.device->CopyToHost(output.data(), workspace_.attention().data(),

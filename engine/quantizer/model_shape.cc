@@ -27,6 +27,37 @@ Status ReadOptionalInt(const JsonReader& reader, std::string_view key, int64_t m
   return reader.Has(key) ? ReadInt(reader, key, maximum, out) : Status::Ok();
 }
 
+Status ReadRope(const JsonReader& root, RopeConfig& rope) {
+  if (root.Has("rope_theta")) {
+    COMET_ASSIGN_OR_RETURN(rope.theta, root.Number("rope_theta", 1e-3, 1e12));
+  }
+  if (!root.Has("rope_scaling")) return Status::Ok();
+  COMET_ASSIGN_OR_RETURN(const JsonReader scaling, root.Object("rope_scaling"));
+  // The library's older name of the key.
+  COMET_ASSIGN_OR_RETURN(rope.type,
+                         scaling.String(scaling.Has("rope_type") ? "rope_type" : "type"));
+  if (rope.type == "default") return Status::Ok();
+  if (rope.type != "linear" && rope.type != "llama3") {
+    return Unimplemented(StrCat("rope_scaling.rope_type: is \"", rope.type,
+                                "\", expected \"default\", \"linear\" or \"llama3\""));
+  }
+  COMET_ASSIGN_OR_RETURN(rope.factor, scaling.Number("factor", 1e-6, 1e6));
+  if (rope.type == "linear") return Status::Ok();
+  COMET_ASSIGN_OR_RETURN(rope.low_frequency_factor, scaling.Number("low_freq_factor", 1e-6, 1e6));
+  COMET_ASSIGN_OR_RETURN(rope.high_frequency_factor, scaling.Number("high_freq_factor", 1e-6, 1e6));
+  return ReadInt(scaling, "original_max_position_embeddings", kModelContextMax,
+                 rope.original_context_max);
+}
+
+// Qwen2 states a window that it does not use unless it says so.
+Status ReadWindow(const JsonReader& root, const std::string& type, int& window) {
+  bool is_used = type == "mistral";
+  if (root.Has("use_sliding_window")) {
+    COMET_ASSIGN_OR_RETURN(is_used, root.Bool("use_sliding_window"));
+  }
+  return is_used ? ReadOptionalInt(root, "sliding_window", kModelContextMax, window) : Status::Ok();
+}
+
 Result<ModelShape> ParseShape(const JsonReader& root) {
   COMET_RETURN_IF_ERROR(root.CheckObject());
   COMET_ASSIGN_OR_RETURN(const std::string type, root.String("model_type"));
@@ -51,6 +82,13 @@ Result<ModelShape> ParseShape(const JsonReader& root) {
   config.context_length_max = 2048;
   COMET_RETURN_IF_ERROR(ReadOptionalInt(root, "max_position_embeddings", kModelContextMax,
                                         config.context_length_max));
+  COMET_RETURN_IF_ERROR(ReadWindow(root, type, config.sliding_window));
+  config.rms_norm_epsilon = 1e-6f;
+  if (root.Has("rms_norm_eps")) {
+    COMET_ASSIGN_OR_RETURN(const double epsilon, root.Number("rms_norm_eps", 0.0, 1.0));
+    config.rms_norm_epsilon = static_cast<float>(epsilon);
+  }
+  COMET_RETURN_IF_ERROR(ReadRope(root, config.rope));
   if (root.Has("tie_word_embeddings")) {
     COMET_ASSIGN_OR_RETURN(config.tied_embeddings, root.Bool("tie_word_embeddings"));
   }

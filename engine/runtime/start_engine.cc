@@ -110,9 +110,11 @@ class LocalEngine final : public Engine {
                    config_, limits),
         step_thread_([this] { step_loop_.Run(); }) {}
 
-  ~LocalEngine() override {
-    exchange_.Stop();
-    step_thread_.join();
+  ~LocalEngine() override { Stop(); }
+
+  EngineParts Release() {
+    Stop();
+    return std::move(parts_);
   }
 
   Result<std::unique_ptr<TokenStream>> Submit(Request request) override;
@@ -127,7 +129,13 @@ class LocalEngine final : public Engine {
   bool WaitDrained(milliseconds timeout) override;
 
  private:
-  const EngineParts parts_;
+  void Stop() {
+    if (!step_thread_.joinable()) return;
+    exchange_.Stop();
+    step_thread_.join();
+  }
+
+  EngineParts parts_;
   const EngineConfig config_;  // With the context length resolved.
   const std::unique_ptr<Sampler> sampler_;
   EngineObserver silent_observer_;
@@ -208,6 +216,12 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
   }
   return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(std::move(parts), limits, resolved,
                                                                std::move(sampler), observer));
+}
+
+EngineParts StopEngine(std::unique_ptr<Engine> engine) {
+  auto* const local = dynamic_cast<LocalEngine*>(engine.get());
+  COMET_CHECK(local != nullptr);
+  return local->Release();
 }
 
 }  // namespace comet

@@ -32,4 +32,8 @@ struct EngineParts {
 Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits& limits,
                                             const EngineConfig& config, EngineObserver* observer);
 
+// Cancels what is in flight, joins the thread, and gives back what the engine was made of: its
+// pages hold what was computed last. `engine` is StartEngine()'s.
+EngineParts StopEngine(std::unique_ptr<Engine> engine);
+
 }  // namespace comet

@@ -86,6 +86,7 @@ void CpuOps::AttendItem(const AttentionArgs& args, const cpu::KvHeadLayout& layo
                    .q = queries,
                    .num_visible = num_visible,
                    .num_rows = num_rows,
+                   .window = args.window,
                    .softmax_scale = args.softmax_scale,
                    .out = out,
                    .keys = scratch.keys.Get(int64_t{head_dim} * kGroupTokens),

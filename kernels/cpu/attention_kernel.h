@@ -21,7 +21,8 @@ class AttentionKernel {
  public:
   static void Attend(const AttentionTile& tile) {
     const int num_positions = tile.num_visible[tile.num_rows - 1];
-    for (int begin = 0; begin < num_positions; begin += kGroupTokens) {
+    const int first_group = FirstVisible(tile, 0) / kGroupTokens * kGroupTokens;
+    for (int begin = first_group; begin < num_positions; begin += kGroupTokens) {
       const int count = Smaller(kGroupTokens, num_positions - begin);
       DequantizeKeys(tile, begin, count);
       DequantizeValues(tile, begin, count);
@@ -41,6 +42,12 @@ class AttentionKernel {
   static constexpr int kValueVectors = Simd::kValueVectors;
 
   static int Smaller(int a, int b) { return a < b ? a : b; }
+  static int Larger(int a, int b) { return a > b ? a : b; }
+
+  // The first position that a row reads. It ascends with the rows, as num_visible does.
+  static int FirstVisible(const AttentionTile& tile, int row) {
+    return tile.window == 0 ? 0 : Larger(0, tile.num_visible[row] - tile.window);
+  }
 
   // Calls fn with the number of rows as a template value, so that accumulators are registers.
   template <typename Fn>
@@ -129,29 +136,38 @@ class AttentionKernel {
     }
   }
 
+  // The positions of a group that a row reads.
+  struct Range {
+    int begin;
+    int end;
+  };
+
   // The group that begins at `begin`, for rows [first_row, first_row + num_rows).
   static void AttendRows(const AttentionTile& tile, int begin, int first_row, int num_rows) {
-    const int32_t* visible = tile.num_visible + first_row;
-    if (visible[num_rows - 1] <= begin) return;
-    // Rows ascend: those that end before this group come first.
-    while (*visible <= begin) {
-      ++visible;
+    // Rows ascend: those that end before this group come first, those that start after it last.
+    while (num_rows > 0 && tile.num_visible[first_row] <= begin) {
       ++first_row;
       --num_rows;
     }
-    int counts[kRowTile] = {};
-    for (int r = 0; r < num_rows; ++r) counts[r] = Smaller(kGroupTokens, visible[r] - begin);
+    const auto first_visible = [&](int r) { return FirstVisible(tile, first_row + r); };
+    while (num_rows > 0 && first_visible(num_rows - 1) >= begin + kGroupTokens) --num_rows;
+    if (num_rows == 0) return;
+    Range ranges[kRowTile] = {};
+    for (int r = 0; r < num_rows; ++r) {
+      ranges[r] = {.begin = Larger(0, first_visible(r) - begin),
+                   .end = Smaller(kGroupTokens, tile.num_visible[first_row + r] - begin)};
+    }
 
-    Logits(tile, first_row, num_rows, counts[num_rows - 1]);
+    Logits(tile, first_row, num_rows, ranges[num_rows - 1].end);
     float group_max[kRowTile] = {};
     float group_sum[kRowTile] = {};
     for (int r = 0; r < num_rows; ++r) {
-      Softmax(tile.logits + r * kGroupTokens, counts[r], &group_max[r], &group_sum[r]);
+      Softmax(tile.logits + r * kGroupTokens, ranges[r], &group_max[r], &group_sum[r]);
     }
-    Outputs(tile, num_rows, counts);
+    Outputs(tile, num_rows, ranges);
     for (int r = 0; r < num_rows; ++r) {
       const float* group_out = tile.group_out + r * tile.layout->value_width;
-      Fold(tile, first_row + r, begin == 0, {group_max[r], group_sum[r], group_out});
+      Fold(tile, first_row + r, begin <= first_visible(r), {group_max[r], group_sum[r], group_out});
     }
   }
 
@@ -190,15 +206,18 @@ class AttentionKernel {
     }
   }
 
-  // Replaces `count` logits by Exp(logit - max).
-  static void Softmax(float* logits, int count, float* group_max, float* group_sum) {
-    const float max = RowKernels<Simd>::MaxValue(logits, count);
+  // Replaces the range's logits by Exp(logit - max), those before it by zeros.
+  static void Softmax(float* logits, const Range& range, float* group_max, float* group_sum) {
+    const int count = range.end;
+    const float max = RowKernels<Simd>::MaxValue(logits + range.begin, count - range.begin);
     const F max_lanes = Simd::Set(max);
     const F zero = Simd::Set(0.0f);
     F sum = zero;
-    for (int p = 0; p < count; p += kLanes) {
+    const int first = range.begin / kLanes * kLanes;
+    for (int p = first; p < count; p += kLanes) {
       const F weight = ExpLanes<Simd>(Simd::Sub(Simd::Load(logits + p), max_lanes));
-      const F kept = Simd::SelectFirst(count - p, weight, zero);
+      F kept = Simd::SelectFirst(count - p, weight, zero);
+      if (p < range.begin) kept = Simd::SelectFirst(range.begin - p, zero, kept);
       Simd::Store(logits + p, kept);
       sum = Simd::Add(sum, kept);
     }
@@ -206,16 +225,16 @@ class AttentionKernel {
     *group_sum = Simd::SumHalves(sum);
   }
 
-  // group_out[r] = sum over p < counts[r], ascending, of weight[r][p] * value[p].
-  static void Outputs(const AttentionTile& tile, int num_rows, const int* counts) {
+  // group_out[r] = sum over p in ranges[r], ascending, of weight[r][p] * value[p].
+  static void Outputs(const AttentionTile& tile, int num_rows, const Range* ranges) {
     const int width = tile.layout->value_width;
     std::memset(tile.group_out, 0, static_cast<size_t>(num_rows * width) * sizeof(float));
     for (int d = 0; d < width;) {
       const int num_lanes = width - d >= kValueVectors * kLanes ? kValueVectors * kLanes : kLanes;
       if (num_lanes == kLanes) {
-        OutputLanes<1>(tile, num_rows, counts, d);
+        OutputLanes<1>(tile, num_rows, ranges, d);
       } else {
-        OutputLanes<kValueVectors>(tile, num_rows, counts, d);
+        OutputLanes<kValueVectors>(tile, num_rows, ranges, d);
       }
       d += num_lanes;
     }
@@ -223,11 +242,18 @@ class AttentionKernel {
 
   // Positions every row sees go together, the few that remain row by row.
   template <int kVectors>
-  static void OutputLanes(const AttentionTile& tile, int num_rows, const int* counts, int d) {
-    const int shared = counts[0];
-    WithRowCount(num_rows,
-                 [&]<int kRows>() { Accumulate<kRows, kVectors>(tile, 0, d, 0, shared); });
-    for (int r = 1; r < num_rows; ++r) Accumulate<1, kVectors>(tile, r, d, shared, counts[r]);
+  static void OutputLanes(const AttentionTile& tile, int num_rows, const Range* ranges, int d) {
+    const int shared_end = ranges[0].end;
+    const int shared_begin = Smaller(ranges[num_rows - 1].begin, shared_end);
+    for (int r = 0; r < num_rows; ++r) {
+      Accumulate<1, kVectors>(tile, r, d, ranges[r].begin, shared_begin);
+    }
+    WithRowCount(num_rows, [&]<int kRows>() {
+      Accumulate<kRows, kVectors>(tile, 0, d, shared_begin, shared_end);
+    });
+    for (int r = 0; r < num_rows; ++r) {
+      Accumulate<1, kVectors>(tile, r, d, Larger(ranges[r].begin, shared_end), ranges[r].end);
+    }
   }
 
   template <int kRows, int kVectors>

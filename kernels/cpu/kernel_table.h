@@ -94,8 +94,9 @@ struct AttentionTile {
   const KvHeadLayout* layout;
   const uint8_t* const* heads;  // The KV head in each page of the sequence.
   const float* q;               // [num_rows][head_dim]
-  const int32_t* num_visible;   // [num_rows], ascending, at least 1: positions each row reads
+  const int32_t* num_visible;   // [num_rows], ascending, at least 1: positions up to each row's
   int num_rows;
+  int window;  // How many of these, the last ones, a row reads; 0: all.
   float softmax_scale;
   float* out;        // [num_rows][value_width]
   float* keys;       // Scratch [head_dim][256]

@@ -29,6 +29,10 @@ bool IsAligned(const ConstTensorView& rows) {
 }
 
 Status CheckQueries(const AttentionArgs& args) {
+  if (args.window != 0) {
+    return Unimplemented(
+        StrCat("attention: window is ", args.window, ", expected 0 on a cuda device"));
+  }
   if (args.q.dtype() != DType::kF16) {
     return Unimplemented(
         StrCat("attention: q is ", ToString(args.q.dtype()), ", expected f16 on a cuda device"));

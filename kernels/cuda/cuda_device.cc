@@ -106,4 +106,19 @@ Status CudaDevice::Synchronize() {
   return stream_.Synchronize();
 }
 
+Status CudaDevice::MarkTime(int mark_idx) {
+  COMET_CHECK(mark_idx >= 0 && mark_idx < kTimeMarksMax);
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  while (marks_.size() <= static_cast<size_t>(mark_idx)) {
+    COMET_ASSIGN_OR_RETURN(CudaEvent mark, CudaEvent::Create());
+    marks_.push_back(std::move(mark));
+  }
+  return marks_[static_cast<size_t>(mark_idx)].Record(stream_);
+}
+
+Result<double> CudaDevice::MicrosecondsBetween(int begin_idx, int end_idx) {
+  return marks_.at(static_cast<size_t>(end_idx))
+      .MicrosecondsSince(marks_.at(static_cast<size_t>(begin_idx)));
+}
+
 }  // namespace comet

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/device.h"
@@ -30,6 +31,8 @@ class CudaDevice final : public Device {
   Status CopyToHost(void* destination, const void* source, int64_t num_bytes) override;
   Status FillZero(void* destination, int64_t num_bytes) override;
   Status Synchronize() override;
+  Status MarkTime(int mark_idx) override;
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override;
 
  private:
   CudaDevice(int device_idx, std::string description, int num_sms, CudaStream stream)
@@ -44,6 +47,7 @@ class CudaDevice final : public Device {
   const std::string description_;
   const int num_sms_;
   const CudaStream stream_;
+  std::vector<CudaEvent> marks_;  // Grows to those in use.
 };
 
 }  // namespace comet

@@ -20,7 +20,8 @@ cudaStream_t StreamOf(const CudaDevice& device) {
 
 Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
-  std::unique_ptr<CudaOps> ops(new CudaOps(device));
+  COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(device));
+  std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload)));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
     ops->sm90_gemm_ = std::move(gemm).value();
@@ -57,7 +58,7 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
   COMET_RETURN_IF_ERROR(Validate(weights));
   std::unique_ptr<PackedLinear> packed;
   if (sm90_gemm_.has_value()) {
-    COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::Pack(device_, weights));
+    COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::Pack(upload_, weights));
   } else {
     COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::Pack(device_, weights));
   }
@@ -66,13 +67,26 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const Int8Weights& weights) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         cuda::RowWeights::Create(device_, weights));
+                         cuda::RowWeights::Create(upload_, weights));
   return packed;
 }
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const FloatWeights& weights) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         cuda::RowWeights::Create(device_, weights));
+                         cuda::RowWeights::Create(upload_, weights));
+  return packed;
+}
+
+Result<std::unique_ptr<PackedLinear>> CudaOps::PackRandom(const RandomLinear& linear) {
+  COMET_RETURN_IF_ERROR(Validate(linear));
+  COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+  std::unique_ptr<PackedLinear> packed;
+  if (linear.kind != WeightKind::kW4ax) {
+    COMET_ASSIGN_OR_RETURN(packed, cuda::RowWeights::CreateRandom(upload_, linear));
+    return packed;
+  }
+  if (!sm90_gemm_.has_value()) return PackRandomOnHost(*this, linear);
+  COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
   return packed;
 }
 

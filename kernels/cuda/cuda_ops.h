@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/sm80_gemm.h"
 #include "kernels/cuda/sm90_gemm.h"
+#include "kernels/cuda/staged_upload.h"
 #include "kernels/ops.h"
 
 namespace comet {
@@ -21,6 +22,7 @@ class CudaOps final : public Ops {
   Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override;
   Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override;
   Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override;
+  Result<std::unique_ptr<PackedLinear>> PackRandom(const RandomLinear& linear) override;
 
   // Per KV head: K codes | V codes | K (s, m) | V (s, m), contiguous, so that one bulk copy moves
   // it.
@@ -40,11 +42,13 @@ class CudaOps final : public Ops {
   Status Sample(const SampleArgs& args) override;
 
  private:
-  explicit CudaOps(CudaDevice& device) : device_(device) {}
+  CudaOps(CudaDevice& device, cuda::StagedUpload upload)
+      : device_(device), upload_(std::move(upload)) {}
 
   Status NoKernel(std::string_view op, const TensorShape& shape) const;
 
   CudaDevice& device_;
+  cuda::StagedUpload upload_;
   // One of the two: sm_90 has its own kernel, all others from sm_80 on share one.
   std::optional<sm90::W4axGemm> sm90_gemm_;
   std::optional<sm80::W4axGemm> sm80_gemm_;

@@ -51,11 +51,15 @@ Status CudaEvent::Record(const CudaStream& stream) const {
                   "cudaEventRecord");
 }
 
+Status CudaEvent::Synchronize() const {
+  return StatusOf(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_)), "cudaEventSynchronize");
+}
+
 Result<double> CudaEvent::MicrosecondsSince(const CudaEvent& begin) const {
   const cudaEvent_t begin_handle = static_cast<cudaEvent_t>(begin.handle_);
   const cudaEvent_t end_handle = static_cast<cudaEvent_t>(handle_);
-  COMET_RETURN_IF_ERROR(StatusOf(cudaEventSynchronize(begin_handle), "cudaEventSynchronize"));
-  COMET_RETURN_IF_ERROR(StatusOf(cudaEventSynchronize(end_handle), "cudaEventSynchronize"));
+  COMET_RETURN_IF_ERROR(begin.Synchronize());
+  COMET_RETURN_IF_ERROR(Synchronize());
   float milliseconds = 0.0f;
   COMET_RETURN_IF_ERROR(StatusOf(cudaEventElapsedTime(&milliseconds, begin_handle, end_handle),
                                  "cudaEventElapsedTime"));

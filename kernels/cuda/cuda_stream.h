@@ -49,6 +49,8 @@ class CudaEvent {
   static Result<CudaEvent> Create();
 
   Status Record(const CudaStream& stream) const;
+  // Waits until the stream has passed the point recorded last.
+  Status Synchronize() const;
   // From `begin` to this one; waits until both have passed.
   Result<double> MicrosecondsSince(const CudaEvent& begin) const;
 

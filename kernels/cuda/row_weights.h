@@ -2,8 +2,9 @@
 
 #include <memory>
 
-#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/staged_upload.h"
 #include "kernels/ops/linear.h"
+#include "kernels/ops/random_linear.h"
 
 namespace comet::cuda {
 
@@ -11,9 +12,13 @@ namespace comet::cuda {
 // by `embedding`, and the INT8 ones by `linear`. Immutable.
 class RowWeights final : public PackedLinear {
  public:
-  static Result<std::unique_ptr<RowWeights>> Create(CudaDevice& device, const Int8Weights& weights);
-  static Result<std::unique_ptr<RowWeights>> Create(CudaDevice& device,
+  static Result<std::unique_ptr<RowWeights>> Create(StagedUpload& upload,
+                                                    const Int8Weights& weights);
+  static Result<std::unique_ptr<RowWeights>> Create(StagedUpload& upload,
                                                     const FloatWeights& weights);
+  // kInt8 or kFloat.
+  static Result<std::unique_ptr<RowWeights>> CreateRandom(StagedUpload& upload,
+                                                          const RandomLinear& linear);
 
   WeightKind kind() const override {
     return rows_.dtype() == DType::kI8 ? WeightKind::kInt8 : WeightKind::kFloat;
@@ -27,7 +32,10 @@ class RowWeights final : public PackedLinear {
   const float* scale() const { return static_cast<const float*>(scale_.data()); }  // [N], kInt8
 
  private:
-  static Result<std::unique_ptr<RowWeights>> Upload(CudaDevice& device,
+  // Rows, not filled.
+  static Result<std::unique_ptr<RowWeights>> Allocate(Device& device, DType dtype, int num_rows,
+                                                      int num_columns);
+  static Result<std::unique_ptr<RowWeights>> Upload(StagedUpload& upload,
                                                     const ConstTensorView& source);
 
   DeviceBuffer buffer_;

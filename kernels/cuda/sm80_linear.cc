@@ -15,13 +15,11 @@ constexpr int kTiles = 4;
 
 // The checkpoint's nibbles c0 c1 ... c7, from bit 0 on, as the bytes c0 | c4 << 4, c1 | c5 << 4 ...
 uint32_t Interleave(uint32_t nibbles) {
-  uint32_t word = 0;
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t low = nibbles >> (4 * i) & 0xf;
-    const uint32_t high = nibbles >> (4 * (i + 4)) & 0xf;
-    word |= (low | high << 4) << (8 * i);
-  }
-  return word;
+  const auto spread = [](uint32_t four) {  // Of 16 bits, a nibble a byte.
+    const uint32_t pairs = (four | four << 8) & 0x00ff00ffu;
+    return (pairs | pairs << 4) & 0x0f0f0f0fu;
+  };
+  return spread(nibbles & 0xffff) | spread(nibbles >> 16) << 4;
 }
 
 // The words of one output of a unit, from its block of the checkpoint.

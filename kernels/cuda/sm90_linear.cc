@@ -1,104 +1,123 @@
 #include "kernels/cuda/sm90_linear.h"
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/base/math.h"
+#include "kernels/cuda/random_rows.h"
+#include "kernels/cuda/sm90_pack.h"
 #include "kernels/cuda/sm90_w4ax_layout.h"
 
 namespace comet::sm90 {
 namespace {
 
-constexpr int kThreads = 128;  // Of a warpgroup.
-constexpr int kWords = 8;      // Of a thread: 4 steps of 32 channels x 2 outputs.
+using cuda::StagedUpload;
 
-// One output's codes of one block, two channels a byte; v = 0 past K.
-struct BlockCodes {
-  uint8_t bytes[kUnitChannels / 2] = {};
-};
-
-BlockCodes LoadBlock(const W4axWeights& weights, int output, int block_idx) {
-  BlockCodes block;
-  if (output >= weights.codes.dim(0)) return block;
-  const int first_byte = block_idx * (kUnitChannels / 2);
-  const int num_bytes = std::min(kUnitChannels / 2, weights.codes.dim(1) - first_byte);
-  std::memcpy(block.bytes,
-              weights.codes.as<uint8_t>() + output * int64_t{weights.codes.dim(1)} + first_byte,
-              static_cast<size_t>(num_bytes));
-  return block;
-}
-
-// v + 8 of four channels from `channel` on, one a byte.
-uint32_t FourCodes(const BlockCodes& block, int channel) {
-  const uint32_t low = block.bytes[channel / 2];
-  const uint32_t high = block.bytes[channel / 2 + 1];
-  const uint32_t codes = (low & 0xf) | (low >> 4) << 8 | (high & 0xf) << 16 | (high >> 4) << 24;
-  return codes ^ 0x08080808u;  // Flipping bit 3 of a two's complement nibble adds 8.
-}
-
-// The words of all threads that hold one output of a unit.
-void PackOutput(const BlockCodes& block, int unit_output, uint8_t* unit) {
-  const int warp_idx = unit_output / 16;
-  const int half = unit_output % 2;
-  for (int quad = 0; quad < 4; ++quad) {
-    const int thread_idx = warp_idx * 32 + unit_output % 16 / 2 * 4 + quad;
-    for (int step = 0; step < kWords / 2; ++step) {
-      const int channel = 32 * step + 4 * quad;
-      const uint32_t word = FourCodes(block, channel) | FourCodes(block, channel + 16) << 4;
-      const int word_idx = 2 * step + half;
-      std::memcpy(unit + word_idx / 4 * (kThreads * 16) + thread_idx * 16 + word_idx % 4 * 4, &word,
-                  sizeof(word));
-    }
-  }
+cudaStream_t StreamOf(const StagedUpload& upload) {
+  return static_cast<cudaStream_t>(upload.device().stream().handle());
 }
 
 }  // namespace
 
+// Outputs [first, first + count) as a buffer holds them: their rows of codes, then of steps.
+struct W4axLinear::Piece {
+  int first = 0;
+  int count = 0;
+  int64_t codes_bytes = 0;
+  int64_t steps_bytes = 0;
+};
+
 int W4axLinear::num_unit_rows() const { return CeilDiv(num_outputs_, kUnitOutputs); }
 int W4axLinear::num_blocks() const { return CeilDiv(num_inputs_, kUnitChannels); }
 
-std::vector<uint8_t> PackUnits(const W4axWeights& weights) {
-  const int num_outputs = weights.codes.dim(0);
-  const int num_blocks = weights.steps.dim(1);
-  const int num_int4_blocks = weights.num_int4_channels / kUnitChannels;
-  const int num_unit_rows = CeilDiv(num_outputs, kUnitOutputs);
-  std::vector<uint8_t> units(static_cast<size_t>(num_unit_rows) * static_cast<size_t>(num_blocks) *
-                             kUnitBytes);
-  uint8_t* unit = units.data();
-  for (int row_idx = 0; row_idx < num_unit_rows; ++row_idx) {
-    for (int step_idx = 0; step_idx < num_blocks; ++step_idx, unit += kUnitBytes) {
-      const int block_idx = BlockOfStep(step_idx, num_int4_blocks, num_blocks - num_int4_blocks);
-      for (int i = 0; i < kUnitOutputs; ++i) {
-        const int output = row_idx * kUnitOutputs + i;
-        PackOutput(LoadBlock(weights, output, block_idx), i, unit);
-        if (output < num_outputs) {
-          unit[kUnitCodeBytes + i] = static_cast<uint8_t>(
-              weights.steps.as<int8_t>()[output * int64_t{num_blocks} + block_idx]);
-        }
-      }
-    }
-  }
-  return units;
+Status W4axLinear::Allocate(Device& device) {
+  COMET_ASSIGN_OR_RETURN(units_,
+                         device.Allocate(int64_t{num_unit_rows()} * num_blocks() * kUnitBytes));
+  COMET_ASSIGN_OR_RETURN(
+      scale_, device.Allocate(int64_t{num_unit_rows()} * kUnitOutputs * BytesOf(DType::kF32)));
+  return Status::Ok();
 }
 
-Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(Device& device, const W4axWeights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  std::unique_ptr<W4axLinear> packed(new W4axLinear);
-  packed->num_outputs_ = weights.codes.dim(0);
-  packed->num_inputs_ = 2 * weights.codes.dim(1);
-  packed->num_int4_channels_ = weights.num_int4_channels;
+W4axLinear::Piece W4axLinear::PieceAt(int first_output) const {
+  const int64_t row_bytes = num_inputs_ / 2 + num_blocks();
+  const int64_t fitting = StagedUpload::kBufferBytes / row_bytes / kUnitOutputs * kUnitOutputs;
+  Piece piece;
+  piece.first = first_output;
+  const int64_t left = num_outputs_ - first_output;
+  piece.count = static_cast<int>(std::min(left, fitting));
+  piece.codes_bytes = int64_t{piece.count} * (num_inputs_ / 2);
+  piece.steps_bytes = int64_t{piece.count} * num_blocks();
+  return piece;
+}
 
-  const std::vector<uint8_t> units = PackUnits(weights);
-  const int64_t units_bytes = static_cast<int64_t>(units.size());
-  COMET_ASSIGN_OR_RETURN(packed->units_, device.Allocate(units_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->units_.data(), units.data(), units_bytes));
+Status W4axLinear::PackPiece(StagedUpload& upload, const Piece& piece) {
+  const auto* const rows = static_cast<const uint8_t*>(upload.device_buffer());
+  const int64_t first_unit = int64_t{piece.first / kUnitOutputs} * num_blocks();
+  return PackUnits({.units = static_cast<uint8_t*>(units_.data()) + first_unit * kUnitBytes,
+                    .codes = rows,
+                    .steps = reinterpret_cast<const int8_t*>(rows + piece.codes_bytes),
+                    .num_outputs = piece.count,
+                    .num_inputs = num_inputs_,
+                    .num_int4_channels = num_int4_channels_},
+                   StreamOf(upload));
+}
 
-  std::vector<float> scale(static_cast<size_t>(packed->num_unit_rows()) * kUnitOutputs);
-  std::memcpy(scale.data(), weights.scale.data(),
-              static_cast<size_t>(packed->num_outputs_) * sizeof(float));
-  const int64_t scale_bytes = static_cast<int64_t>(scale.size() * sizeof(float));
-  COMET_ASSIGN_OR_RETURN(packed->scale_, device.Allocate(scale_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->scale_.data(), scale.data(), scale_bytes));
+Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(StagedUpload& upload,
+                                                     const W4axWeights& weights) {
+  std::unique_ptr<W4axLinear> packed(
+      new W4axLinear(weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
+  COMET_RETURN_IF_ERROR(packed->Allocate(upload.device()));
+  Piece piece;
+  for (int first = 0; first < packed->num_outputs_; first += piece.count) {
+    piece = packed->PieceAt(first);
+    COMET_CHECK_MSG(piece.count > 0, "64 rows do not fit the upload's buffer");
+    COMET_ASSIGN_OR_RETURN(std::byte* const buffer, upload.NextBuffer());
+    StagedUpload::Fill(buffer, weights.codes.Rows(first, piece.count).data(), piece.codes_bytes);
+    StagedUpload::Fill(buffer + piece.codes_bytes, weights.steps.Rows(first, piece.count).data(),
+                       piece.steps_bytes);
+    COMET_RETURN_IF_ERROR(
+        upload.Send(upload.device_buffer(), piece.codes_bytes + piece.steps_bytes));
+    COMET_RETURN_IF_ERROR(packed->PackPiece(upload, piece));
+  }
+  COMET_RETURN_IF_ERROR(
+      upload.device().FillZero(packed->scale_.data(), packed->scale_.num_bytes()));
+  COMET_RETURN_IF_ERROR(upload.Copy(packed->scale_.data(), weights.scale.data(),
+                                    int64_t{packed->num_outputs_} * BytesOf(DType::kF32)));
+  return packed;
+}
+
+Result<std::unique_ptr<W4axLinear>> W4axLinear::PackRandom(StagedUpload& upload,
+                                                           const RandomLinear& linear) {
+  std::unique_ptr<W4axLinear> packed(
+      new W4axLinear(linear.num_outputs, linear.num_inputs, linear.num_int4_channels));
+  COMET_RETURN_IF_ERROR(packed->Allocate(upload.device()));
+  const cudaStream_t stream = StreamOf(upload);
+  auto* const codes = static_cast<uint8_t*>(upload.device_buffer());
+  const int num_blocks = packed->num_blocks();
+  Piece piece;
+  for (int first = 0; first < packed->num_outputs_; first += piece.count) {
+    piece = packed->PieceAt(first);
+    COMET_CHECK_MSG(piece.count > 0, "64 rows do not fit the upload's buffer");
+    cuda::RandomRows rows{.seed = linear.seed,
+                          .first_row = first,
+                          .num_rows = piece.count,
+                          .num_columns = linear.num_inputs / 2,
+                          .row_stride = linear.num_inputs / 2};
+    COMET_RETURN_IF_ERROR(cuda::FillRandomCodePairs(codes, rows, stream));
+    rows.num_columns = num_blocks;
+    rows.row_stride = num_blocks;
+    COMET_RETURN_IF_ERROR(
+        cuda::FillRandomSteps(reinterpret_cast<int8_t*>(codes + piece.codes_bytes), rows, stream));
+    COMET_RETURN_IF_ERROR(packed->PackPiece(upload, piece));
+  }
+  COMET_RETURN_IF_ERROR(
+      cuda::FillRandomScales(static_cast<float*>(packed->scale_.data()),
+                             {.seed = linear.seed,
+                              .num_rows = 1,
+                              .num_columns = packed->num_outputs_,
+                              .row_stride = int64_t{packed->num_unit_rows()} * kUnitOutputs},
+                             random_linear::ScaleUnit(linear), stream));
   return packed;
 }
 

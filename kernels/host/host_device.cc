@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/base/check.h"
 #include "kernels/base/host_limits.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
@@ -56,6 +57,20 @@ Status HostDevice::CopyToHost(void* destination, const void* source, int64_t num
 Status HostDevice::FillZero(void* destination, int64_t num_bytes) {
   if (num_bytes > 0) std::memset(destination, 0, static_cast<size_t>(num_bytes));
   return Status::Ok();
+}
+
+Status HostDevice::MarkTime(int mark_idx) {
+  COMET_CHECK(mark_idx >= 0 && mark_idx < kTimeMarksMax);
+  const size_t idx = static_cast<size_t>(mark_idx);
+  if (idx >= marks_.size()) marks_.resize(idx + 1);
+  marks_[idx] = std::chrono::steady_clock::now();
+  return Status::Ok();
+}
+
+Result<double> HostDevice::MicrosecondsBetween(int begin_idx, int end_idx) {
+  const std::chrono::duration<double, std::micro> between =
+      marks_.at(static_cast<size_t>(end_idx)) - marks_.at(static_cast<size_t>(begin_idx));
+  return between.count();
 }
 
 void HostDevice::Free(void* data, int64_t) { std::free(data); }

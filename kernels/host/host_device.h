@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/device.h"
 
@@ -22,11 +24,14 @@ class HostDevice final : public Device {
   Status CopyToHost(void* destination, const void* source, int64_t num_bytes) override;
   Status FillZero(void* destination, int64_t num_bytes) override;
   Status Synchronize() override { return Status::Ok(); }
+  Status MarkTime(int mark_idx) override;
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override;
 
  private:
   void Free(void* data, int64_t num_bytes) override;
 
   const std::string description_;
+  std::vector<std::chrono::steady_clock::time_point> marks_;  // Grows to those in use.
 };
 
 }  // namespace comet

@@ -19,7 +19,8 @@ Status Validate(const AttentionArgs& args) {
       .UnitStride("q", args.q)
       .UnitStride("out", args.out)
       .Require(std::isfinite(args.softmax_scale) && args.softmax_scale > 0.0f, "softmax_scale is ",
-               args.softmax_scale, ", expected finite and positive");
+               args.softmax_scale, ", expected finite and positive")
+      .Require(args.window >= 0, "window is ", args.window, ", expected 0 or more");
   if (args.scratch.is_present()) {
     Dim num_bytes{"num_bytes"};
     check.Shape("scratch", args.scratch, {&num_bytes})

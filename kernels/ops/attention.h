@@ -10,7 +10,7 @@ namespace comet {
 // query reads every key and value, its own chunk's included, as the cache stores them, so chunking
 // cannot change results:
 //   out[r, h] = sum_p softmax_p(softmax_scale * q[r, h] . K[p, h / group]) V[p, h / group],
-//   p = 0 .. position(r)
+//   p = max(0, position(r) - window + 1) .. position(r), from 0 if window is 0
 //
 // Shapes    q, out [num_tokens, num_heads * head_dim] f32 or f16, the same; rows may be strided.
 //           num_heads a multiple of cache.num_kv_heads. scratch [bytes] u8, 16-byte aligned, at
@@ -21,7 +21,9 @@ namespace comet {
 //           number of threads. e^x is Exp of kernels/base/exact_math.h. Between back ends: within
 //           1e-3 of the output's largest magnitude (f32: 1e-5).
 // Aliasing  None.
-// Source    Milakov and Gimelshein 2018, arXiv:1805.02867 (running softmax).
+// Errors    kUnimplemented (cuda): window is not 0.
+// Source    Sliding window: Jiang et al. 2023, arXiv:2310.06825.
+//           Milakov and Gimelshein 2018, arXiv:1805.02867 (running softmax).
 struct AttentionArgs {
   TensorView out;
   ConstTensorView q;
@@ -30,6 +32,7 @@ struct AttentionArgs {
   TensorView scratch{};  // Optional.
   int num_heads = 0;
   float softmax_scale = 0.0f;
+  int window = 0;  // Positions a query reads, its own included; 0: all up to its own.
 };
 
 Status Validate(const AttentionArgs& args);

@@ -80,8 +80,10 @@ void Fold(Partial& state, const Partial& group) {
 
 void Attend(const AttentionArgs& args, const Query& query) {
   const int num_positions = query.position + 1;
-  Partial state = AttendGroup(args, query, 0, std::min(kGroupTokens, num_positions));
-  for (int begin = kGroupTokens; begin < num_positions; begin += kGroupTokens) {
+  const int first = args.window == 0 ? 0 : std::max(0, num_positions - args.window);
+  const int first_end = (first / kGroupTokens + 1) * kGroupTokens;
+  Partial state = AttendGroup(args, query, first, std::min(first_end, num_positions));
+  for (int begin = first_end; begin < num_positions; begin += kGroupTokens) {
     const int end = std::min(begin + kGroupTokens, num_positions);
     Fold(state, AttendGroup(args, query, begin, end));
   }

@@ -2,25 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "kernels/base/str_cat.h"
+#include "server/commands/format_text.h"
 
 namespace comet {
 namespace {
 
 using nlohmann::ordered_json;
-
-[[gnu::format(printf, 1, 2)]] std::string Format(const char* format, ...) {
-  char text[256];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof(text), format, arguments);
-  va_end(arguments);
-  return text;
-}
 
 double Tops(const OpMeasurement& m) { return m.num_ops / m.times.front().us * 1e-6; }
 double GigabytesPerSecond(const OpMeasurement& m) {
@@ -71,33 +61,34 @@ ordered_json GeomeansJson(const BenchGroup& group) {
 
 std::string GroupTable(const BenchDevice& device, const BenchGroup& group) {
   const std::vector<std::string> baselines = BaselinesOf(group);
-  std::string table = Format("\n%s\n%-13s %-10s %13s %6s %9s %7s %6s %6s %6s", group.name.c_str(),
-                             "model", "layer", "N x K", "M", "us", "TOPS", "GB/s", "MHz", "bound");
+  std::string table =
+      FormatText("\n%s\n%-13s %-10s %13s %6s %9s %7s %6s %6s %6s", group.name.c_str(), "model",
+                 "layer", "N x K", "M", "us", "TOPS", "GB/s", "MHz", "bound");
   for (const std::string& kernel : baselines) {
-    table += Format(" %9s %6s", ShortName(kernel).c_str(), "ratio");
+    table += FormatText(" %9s %6s", ShortName(kernel).c_str(), "ratio");
   }
   table += "\n";
   for (const BenchRow& row : group.rows) {
     for (const OpMeasurement& m : row.measurements) {
       const std::string size = StrCat(row.shape.num_outputs, "x", row.shape.num_inputs);
-      table += Format("%-13s %-10s %13s %6d %9.2f %7.1f %6.0f %6.0f %5.1f%%",
-                      row.shape.model.c_str(), row.shape.layer.c_str(), size.c_str(), m.num_tokens,
-                      m.times.front().us, Tops(m), GigabytesPerSecond(m), m.sm_clock_mhz,
-                      100.0 * BoundUs(device, m) / m.times.front().us);
+      table += FormatText("%-13s %-10s %13s %6d %9.2f %7.1f %6.0f %6.0f %5.1f%%",
+                          row.shape.model.c_str(), row.shape.layer.c_str(), size.c_str(),
+                          m.num_tokens, m.times.front().us, Tops(m), GigabytesPerSecond(m),
+                          m.sm_clock_mhz, 100.0 * BoundUs(device, m) / m.times.front().us);
       for (const std::string& kernel : baselines) {
         const std::optional<double> speedup = SpeedupOver(m, kernel);
         table += speedup.has_value()
-                     ? Format(" %9.2f %6.2f", *speedup * m.times.front().us, *speedup)
-                     : Format(" %9s %6s", "-", "-");
+                     ? FormatText(" %9.2f %6.2f", *speedup * m.times.front().us, *speedup)
+                     : FormatText(" %9s %6s", "-", "-");
       }
       table += "\n";
     }
   }
   for (const std::string& kernel : baselines) {
-    table += Format("geomean over %s:", kernel.c_str());
+    table += FormatText("geomean over %s:", kernel.c_str());
     for (const int num_tokens : group.num_tokens) {
       const std::optional<double> speedup = GeomeanSpeedup(group, kernel, num_tokens);
-      if (speedup.has_value()) table += Format("  M %d %.3f", num_tokens, *speedup);
+      if (speedup.has_value()) table += FormatText("  M %d %.3f", num_tokens, *speedup);
     }
     table += "\n";
   }
@@ -181,10 +172,11 @@ ordered_json BenchJson(const BenchDevice& device, const std::vector<BenchGroup>&
 }
 
 std::string BenchTable(const BenchDevice& device, const std::vector<BenchGroup>& groups) {
-  std::string table = Format("%s, copy %.2f TB/s, clock from %s, cuBLASLt %s\n",
-                             device.description.c_str(), device.copy_bytes_per_second * 1e-12,
-                             device.clock_source.empty() ? "nowhere" : device.clock_source.c_str(),
-                             device.cublaslt.empty() ? "not measured" : device.cublaslt.c_str());
+  std::string table =
+      FormatText("%s, copy %.2f TB/s, clock from %s, cuBLASLt %s\n", device.description.c_str(),
+                 device.copy_bytes_per_second * 1e-12,
+                 device.clock_source.empty() ? "nowhere" : device.clock_source.c_str(),
+                 device.cublaslt.empty() ? "not measured" : device.cublaslt.c_str());
   for (const BenchGroup& group : groups) table += GroupTable(device, group);
   return table;
 }

@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
 #include <set>
 #include <string>
 #include <utility>
@@ -9,6 +7,7 @@
 
 #include "kernels/base/str_cat.h"
 #include "server/commands/bench_report.h"
+#include "server/commands/format_text.h"
 #include "server/commands/svg_text.h"
 
 namespace comet {
@@ -36,15 +35,6 @@ struct Line {
   std::string name;
   std::vector<Point> points;
 };
-
-[[gnu::format(printf, 1, 2)]] std::string Format(const char* format, ...) {
-  char text[512];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(text, sizeof(text), format, arguments);
-  va_end(arguments);
-  return text;
-}
 
 // Equal shapes of several models are one line.
 std::vector<Line> LinesOf(const BenchGroup& group, std::string_view kernel) {
@@ -98,7 +88,7 @@ class Panel {
   std::string Draw(const Line& line, const std::string& style) const {
     std::string points;
     for (const Point& point : line.points) {
-      points += Format("%.1f,%.1f ", X(point.num_tokens), Y(point.speedup));
+      points += FormatText("%.1f,%.1f ", X(point.num_tokens), Y(point.speedup));
     }
     return StrCat("<polyline fill=\"none\" ", style, " points=\"", points, "\"/>\n");
   }
@@ -111,26 +101,26 @@ class Panel {
 };
 
 std::string Axes(const Panel& panel, const BenchGroup& group, double top, std::string_view title) {
-  std::string svg = Format("<text x=\"%.0f\" y=\"%.0f\" font-size=\"16\">%s</text>\n", kLeft,
-                           top + 28, EscapeSvg(title).c_str());
+  std::string svg = FormatText("<text x=\"%.0f\" y=\"%.0f\" font-size=\"16\">%s</text>\n", kLeft,
+                               top + 28, EscapeSvg(title).c_str());
   for (double speedup = 0; speedup <= panel.speedup_max() + 1e-9; speedup += 0.5) {
     const bool is_one = std::fabs(speedup - 1) < 1e-9;
     const double y = panel.Y(speedup);
-    svg += Format(
+    svg += FormatText(
         "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\"/>\n"
         "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#444\">%.1f&#215;</text>\n",
         kLeft, y, kWidth - kRight, y, is_one ? "#888" : "#e4e4e4", kLeft - 8, y + 4, speedup);
   }
   for (const int num_tokens : group.num_tokens) {
     const double x = panel.X(num_tokens);
-    svg += Format(
+    svg += FormatText(
         "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#f0f0f0\"/>\n"
         "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444\">%d</text>\n",
         x, panel.Y(0), x, panel.Y(panel.speedup_max()), x, panel.Y(0) + 18, num_tokens);
   }
-  svg +=
-      Format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444\">tokens (M)</text>\n",
-             (kLeft + kWidth - kRight) / 2, panel.Y(0) + 38);
+  svg += FormatText(
+      "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"#444\">tokens (M)</text>\n",
+      (kLeft + kWidth - kRight) / 2, panel.Y(0) + 38);
   return svg;
 }
 
@@ -141,11 +131,11 @@ std::string DrawPanel(const BenchGroup& group, std::string_view kernel, double t
       Axes(panel, group, top, StrCat(group.name, ": speed-up over ", kernel, " by tokens"));
   double legend_y = top + kTop;
   const auto legend = [&](const std::string& name, const std::string& style) {
-    svg +=
-        Format("<line x1=\"%.0f\" y1=\"%.1f\" x2=\"%.0f\" y2=\"%.1f\" %s/>\n", kWidth - kRight + 16,
-               legend_y - 4, kWidth - kRight + 40, legend_y - 4, style.c_str());
-    svg += Format("<text x=\"%.0f\" y=\"%.1f\" font-size=\"10\">%s</text>\n", kWidth - kRight + 46,
-                  legend_y, EscapeSvg(name).c_str());
+    svg += FormatText("<line x1=\"%.0f\" y1=\"%.1f\" x2=\"%.0f\" y2=\"%.1f\" %s/>\n",
+                      kWidth - kRight + 16, legend_y - 4, kWidth - kRight + 40, legend_y - 4,
+                      style.c_str());
+    svg += FormatText("<text x=\"%.0f\" y=\"%.1f\" font-size=\"10\">%s</text>\n",
+                      kWidth - kRight + 46, legend_y, EscapeSvg(name).c_str());
     legend_y += kLegendLine;
   };
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -161,7 +151,7 @@ std::string DrawPanel(const BenchGroup& group, std::string_view kernel, double t
   svg += panel.Draw(geomean, style);
   legend(geomean.name, style);
   for (const Point& point : geomean.points) {
-    svg += Format(
+    svg += FormatText(
         "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-weight=\"bold\" stroke=\"#fff\" "
         "stroke-width=\"3\" paint-order=\"stroke\">%.2f</text>\n",
         panel.X(point.num_tokens), panel.Y(point.speedup) - 10, point.speedup);
@@ -180,11 +170,12 @@ std::string BenchSvg(const std::vector<BenchGroup>& groups, std::string_view ker
     top += kPanelHeight;
   }
   if (panels.empty()) return "";
-  return StrCat(Format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
-                       "font-family=\"sans-serif\" font-size=\"12\">\n"
-                       "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
-                       kWidth, top),
-                panels, "</svg>\n");
+  return StrCat(
+      FormatText("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
+                 "font-family=\"sans-serif\" font-size=\"12\">\n"
+                 "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+                 kWidth, top),
+      panels, "</svg>\n");
 }
 
 }  // namespace comet

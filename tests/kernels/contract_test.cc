@@ -413,6 +413,9 @@ TEST_F(KvContract, ReportsAttentionTensors) {
     args.softmax_scale = scale;
     EXPECT_TRUE(IsInvalid(Validate(args), "softmax_scale is"));
   }
+  args = attention_;
+  args.window = -1;
+  EXPECT_TRUE(IsInvalid(Validate(args), "window is -1"));
 }
 
 SampleArgs GoodSample() {

@@ -28,6 +28,9 @@ std::vector<KvCase> Cases() {
   cases.push_back({.format = {}, .head_dim = 80, .rotary_dim = 32});
   cases.push_back({.format = {8, 4}, .head_dim = 96, .rotary_dim = 96, .dtype = DType::kF16});
   cases.push_back({.format = {16, 16}, .dtype = DType::kF16, .row_padding = 7});
+  for (const int window : {1, 2, 17, 255, 256, 257, 640, 5000}) {
+    cases.push_back({.format = {}, .num_heads = 2, .num_kv_heads = 2, .window = window});
+  }
   return cases;
 }
 
@@ -132,6 +135,36 @@ TEST_P(KvOpsTest, AResultDependsNeitherOnChunksNorOnTheBatch) {
 
     for (int s = 0; s < 4; ++s) {
       EXPECT_EQ(DifferenceOf(mixed.outputs(s), alone.outputs(s)), "") << c << " sequence " << s;
+    }
+  }
+}
+
+TEST_P(KvOpsTest, AWindowedResultDependsNeitherOnChunksNorOnTheBatch) {
+  if (is_cuda()) GTEST_SKIP() << "cuda has no window";
+  for (const int window : {1, 3, 70, 256, 290}) {
+    const KvCase c{.format = {}, .num_heads = 6, .num_kv_heads = 2, .window = window};
+    KvRig alone(tested_ops(), c, {600});
+    KvRig mixed(tested_ops(), c, {600});
+
+    alone.Step({{0, 0, 600}});
+    for (int begin = 0; begin < 600; begin += 7) mixed.Step({{0, begin, std::min(begin + 7, 600)}});
+
+    EXPECT_EQ(DifferenceOf(mixed.outputs(0), alone.outputs(0)), "") << c;
+  }
+}
+
+TEST_P(KvOpsTest, ANonFiniteValueIsNotReadPastTheWindow) {
+  if (is_cuda()) GTEST_SKIP() << "cuda has no window";
+  for (const KvFormat format : SomeFormats()) {
+    for (const int column : {3 * 64, 4 * 64}) {
+      KvRig rig(tested_ops(), {.format = format, .window = 5}, {40});
+      rig.qkv(0).Set(20, column, std::numeric_limits<double>::quiet_NaN());
+
+      rig.Step({{0, 0, 40}});
+
+      for (int p = 0; p < 40; ++p) {
+        EXPECT_EQ(std::isnan(rig.outputs(0).At(p, 0)), p >= 20 && p < 25) << p;
+      }
     }
   }
 }

@@ -19,7 +19,7 @@ void CopyRow(HostTensor& to, int to_row, const HostTensor& from, int from_row) {
 std::ostream& operator<<(std::ostream& out, const KvCase& c) {
   return out << "K" << c.format.k_bits << " V" << c.format.v_bits << " heads " << c.num_heads << "/"
              << c.num_kv_heads << " head_dim " << c.head_dim << " rotary " << c.rotary_dim
-             << " hadamard " << c.hadamard << " " << ToString(c.dtype);
+             << " hadamard " << c.hadamard << " " << ToString(c.dtype) << " window " << c.window;
 }
 
 KvRig::KvRig(Ops& ops, const KvCase& c, const std::vector<int>& sequence_lengths)
@@ -127,7 +127,8 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
                             .batch = batch,
                             .scratch = scratch_bytes > 0 ? scratch.view() : TensorView(),
                             .num_heads = case_.num_heads,
-                            .softmax_scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim))}),
+                            .softmax_scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim)),
+                            .window = case_.window}),
             Status::Ok());
   for_rows([&](Sequence& sequence, int p, int row) { CopyRow(sequence.outputs, p, out, row); });
   EXPECT_TRUE(out.GuardsAreIntact() && q.GuardsAreIntact() && scratch.GuardsAreIntact());

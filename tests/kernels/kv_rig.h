@@ -16,6 +16,7 @@ struct KvCase {
   bool hadamard = false;
   DType dtype = DType::kF32;
   int row_padding = 0;
+  int window = 0;
 };
 
 std::ostream& operator<<(std::ostream& out, const KvCase& c);

@@ -11,7 +11,6 @@
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/bench/bench_input.h"
 #include "kernels/cuda/bench/random_fill.h"
-#include "kernels/cuda/bench/random_weights.h"
 
 namespace comet::cuda {
 namespace {
@@ -179,13 +178,16 @@ class OurProduct {
     }
     format.exponent_max =
         ExponentMax(format.mode, format.num_int4_channels, num_inputs - format.num_int4_channels);
-    const RandomWeights weights(kind, num_outputs, num_inputs, format.num_int4_channels,
-                                /*seed=*/89);
-    COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> first, weights.Pack(context.ops));
+    const RandomLinear linear{.kind = kind,
+                              .num_outputs = num_outputs,
+                              .num_inputs = num_inputs,
+                              .num_int4_channels = format.num_int4_channels,
+                              .seed = 89};
+    COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> first, context.ops.PackRandom(linear));
     const int num_copies = NumCopies(first->num_bytes());
     product.weights_.push_back(std::move(first));
     while (static_cast<int>(product.weights_.size()) < num_copies) {
-      COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> copy, weights.Pack(context.ops));
+      COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> copy, context.ops.PackRandom(linear));
       product.weights_.push_back(std::move(copy));
     }
     COMET_ASSIGN_OR_RETURN(product.x_, BenchInput::Create(context.device, context.ops, format,

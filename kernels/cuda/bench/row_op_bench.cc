@@ -6,7 +6,6 @@
 #include "kernels/cuda/bench/bench_input.h"
 #include "kernels/cuda/bench/product_bench.h"
 #include "kernels/cuda/bench/random_fill.h"
-#include "kernels/cuda/bench/random_weights.h"
 
 namespace comet::cuda {
 namespace {
@@ -62,8 +61,10 @@ class RowOpRig {
     for (int32_t& id : ids) id = random.NextInt(kVocabSize);
     COMET_ASSIGN_OR_RETURN(rig.ids_, Upload(device, ids));
     if (c.op == RowOp::kEmbedding) {
-      const RandomWeights table(WeightKind::kInt8, kVocabSize, c.num_channels, 0, /*seed=*/107);
-      COMET_ASSIGN_OR_RETURN(rig.table_, table.Pack(context.ops));
+      COMET_ASSIGN_OR_RETURN(rig.table_, context.ops.PackRandom({.kind = WeightKind::kInt8,
+                                                                 .num_outputs = kVocabSize,
+                                                                 .num_inputs = c.num_channels,
+                                                                 .seed = 107}));
     }
     return rig;
   }

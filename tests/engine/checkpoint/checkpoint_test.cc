@@ -29,6 +29,7 @@ ModelConfig SmallConfig(bool tied) {
           .ffn_size = 320,
           .vocab_size = 10,
           .context_length_max = 128,
+          .sliding_window = 48,
           .rms_norm_epsilon = 1e-6f,
           .rope = {.type = "llama3", .theta = 5e5, .factor = 8.0},
           .tied_embeddings = tied,
@@ -141,6 +142,7 @@ TEST(Checkpoint, OpensWhatWasWritten) {
   const ModelConfig expected = SmallConfig(false);
   EXPECT_EQ(config.hidden_size, expected.hidden_size);
   EXPECT_EQ(config.rms_norm_epsilon, expected.rms_norm_epsilon);
+  EXPECT_EQ(config.sliding_window, 48);
   EXPECT_EQ(config.rope.type, "llama3");
   EXPECT_EQ(config.rope.theta, 5e5);
   EXPECT_EQ(config.rope.factor, 8.0);
@@ -313,6 +315,7 @@ TEST(Checkpoint, RefusesAConfigThatContradictsTheWeights) {
   expect("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "layers");
   expect("\"head_dim\": 64", "\"head_dim\": 1048576", "head_dim");
   expect("\"rope_theta\": 500000.0", "\"rope_theta\": 0", "rope.theta is 0, expected 0.001");
+  expect("\"sliding_window\": 48", "\"sliding_window\": 0", "sliding_window: is 0");
   expect("\"factor\": 8.0", "\"factor\": 1e7", "rope.factor");
   expect("\"low_freq_factor\": 1.0", "\"low_freq_factor\": 4.0", "rope.low_frequency_factor");
   expect("\"vocab_size\": 10", "\"vocab_size\": 11", "expected");

@@ -36,7 +36,7 @@ TEST(EngineConfig, ReportsEveryFaultAtOnce) {
             "scheduler.choices_max is 0, expected at least 1\n"
             "scheduler.step_tokens_max is below running_sequences_max: a step decodes one token of "
             "each\n"
-            "kv_cache.memory_fraction is outside (0, 1]\n"
+            "kv_cache.memory_fraction is outside [0, 1]\n"
             "engine.stall_ms_max is 0, expected at least 1");
 }
 

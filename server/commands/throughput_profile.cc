@@ -1,0 +1,114 @@
+#include "server/commands/throughput_profile.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "kernels/base/math.h"
+#include "kernels/base/random.h"
+#include "kernels/timed_ops.h"
+
+namespace comet {
+namespace {
+
+constexpr int kNumRepeats = 3;
+// Zeros written before a step, so that the device still has work when the host has issued all of it
+// and no op waits for the host.
+constexpr int64_t kLeadBytes = int64_t{256} << 20;
+constexpr int kNumLeads = 60;
+
+// A step of equal sequences: `chunk` tokens each at the end of `context`. The last one's logits are
+// not asked for where there are several: steps of decodes alone may be replayed from a graph, which
+// times nothing.
+struct UniformStep {
+  std::vector<int> token_ids;
+  std::vector<int> query_start{0};
+  std::vector<int> context_length;
+  std::vector<int> page_table;
+  std::vector<int> logits_rows;
+
+  UniformStep(int num_sequences, int chunk, int context, const ModelLimits& limits,
+              int vocab_size) {
+    Random random(5);
+    int next_page = 0;
+    for (int s = 0; s < num_sequences; ++s) {
+      for (int i = 0; i < chunk; ++i) token_ids.push_back(random.NextInt(vocab_size));
+      query_start.push_back(static_cast<int>(token_ids.size()));
+      context_length.push_back(context);
+      for (int i = 0; i < limits.pages_per_sequence_max; ++i) {
+        const bool is_used = i < CeilDiv(context, kPageTokens);
+        page_table.push_back(is_used ? next_page++ % limits.num_pages : 0);
+      }
+      if (s + 1 < num_sequences || num_sequences == 1) {
+        logits_rows.push_back(query_start.back() - 1);
+      }
+    }
+  }
+
+  StepInput input() const {
+    return {.token_ids = token_ids,
+            .query_start = query_start,
+            .context_length = context_length,
+            .page_table = page_table,
+            .logits_rows = logits_rows};
+  }
+};
+
+Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, std::string name) {
+  Device& device = *parts.backend.device;
+  TimedOps& ops = static_cast<TimedOps&>(*parts.backend.ops);
+  COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());  // Warms up.
+  COMET_RETURN_IF_ERROR(device.Synchronize());
+  DeviceBuffer lead;
+  if (!device.is_host()) {
+    COMET_ASSIGN_OR_RETURN(lead, device.Allocate(kLeadBytes));
+  }
+  StepProfile profile{.name = std::move(name),
+                      .num_sequences = static_cast<int>(step.context_length.size()),
+                      .num_tokens = static_cast<int>(step.token_ids.size()),
+                      .context_length = step.context_length.front()};
+  ops.Start();
+  for (int i = 0; i < kNumRepeats; ++i) {
+    if (!device.is_host()) {
+      for (int j = 0; j < kNumLeads; ++j) {
+        COMET_RETURN_IF_ERROR(device.FillZero(lead.data(), kLeadBytes));
+      }
+    }
+    COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());
+  }
+  COMET_ASSIGN_OR_RETURN(profile.classes, ops.Stop());
+  for (OpClassTime& time : profile.classes) {
+    time.num_calls /= kNumRepeats;
+    time.us /= kNumRepeats;
+    time.num_bytes /= kNumRepeats;
+    time.num_int8_ops /= kNumRepeats;
+    time.num_f16_ops /= kNumRepeats;
+    profile.step_us += time.us;
+  }
+  return profile;
+}
+
+}  // namespace
+
+Result<std::vector<StepProfile>> ProfileSteps(const EngineParts& parts, const ModelLimits& limits,
+                                              const ProfileSizes& sizes) {
+  const int vocab_size = parts.model->config().vocab_size;
+  std::vector<StepProfile> profiles;
+  const int context = sizes.num_input_tokens + (sizes.num_output_tokens + 1) / 2;
+  COMET_ASSIGN_OR_RETURN(
+      StepProfile decode,
+      Profile(parts, UniformStep(sizes.running_sequences, 1, context, limits, vocab_size),
+              "decode"));
+  profiles.push_back(std::move(decode));
+  // Whole prompts, or the last chunk of one that fills the step.
+  const int chunk = std::min(sizes.num_input_tokens, sizes.step_tokens_max);
+  const int num_prompts = std::min(sizes.step_tokens_max / chunk, sizes.running_sequences);
+  COMET_ASSIGN_OR_RETURN(
+      StepProfile prefill,
+      Profile(parts, UniformStep(num_prompts, chunk, sizes.num_input_tokens, limits, vocab_size),
+              "prefill"));
+  profiles.push_back(std::move(prefill));
+  return profiles;
+}
+
+}  // namespace comet

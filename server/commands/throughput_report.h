@@ -1,0 +1,75 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "engine/runtime/memory_plan.h"
+#include "kernels/timed_ops.h"
+
+namespace comet {
+
+// What one kind of step took by class of op, means of several runs.
+struct StepProfile {
+  std::string name;  // "decode", "prefill"
+  int num_sequences = 0;
+  int num_tokens = 0;
+  int context_length = 0;
+  double step_us = 0;  // First mark to last.
+  std::vector<OpClassTime> classes;
+};
+
+// What the profile is held to; 0: unknown.
+struct DeviceRates {
+  double bytes_per_second = 0;
+  double int8_ops_per_second = 0;
+  double f16_ops_per_second = 0;
+};
+
+// Output tokens over a part of the run.
+struct TokenRate {
+  double tokens_per_second = 0;
+  double seconds = 0;
+  double num_sequences = 0;   // Running, at the mean.
+  double context_length = 0;  // At the mean; 0: not known.
+};
+
+struct ThroughputResult {
+  std::string model;
+  std::string device;
+  std::string kernels;
+  int num_input_tokens = 0;
+  int num_output_tokens = 0;
+  int num_requests = 0;
+  int running_sequences_max = 0;
+  int step_tokens_max = 0;
+  MemoryPlan memory;
+  double load_seconds = 0;
+  double start_seconds = 0;  // Of the engine: warm-up and graphs.
+  double run_seconds = 0;    // From the first submission to the last token.
+  int64_t num_steps = 0;
+  double step_us = 0;  // At the mean.
+  double host_us = 0;  // Of it on the host alone, at the mean.
+  int64_t num_preemptions = 0;
+  std::optional<TokenRate> steady;       // From the first end to the last start.
+  std::optional<TokenRate> decode_only;  // While as many as run at once all decode.
+  std::vector<StepProfile> profiles;
+  DeviceRates rates;
+
+  double output_tokens_per_second() const {
+    return num_requests * static_cast<double>(num_output_tokens) / run_seconds;
+  }
+};
+
+// The least time of a class: its bytes or its arithmetic at the device's rates, whichever is
+// longer.
+double BoundUs(const OpClassTime& time, const DeviceRates& rates);
+
+std::string ThroughputText(const ThroughputResult& result);
+nlohmann::ordered_json ThroughputJson(const ThroughputResult& result);
+// A bar a class of op, a panel a profile.
+std::string ThroughputSvg(const ThroughputResult& result);
+
+}  // namespace comet

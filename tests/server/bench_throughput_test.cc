@@ -1,0 +1,121 @@
+#include "server/commands/bench_throughput.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "server/commands/throughput_report.h"
+
+namespace comet {
+namespace {
+
+// A folder of its own for each test, as tests run beside each other.
+class BenchThroughputTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() /
+              (std::string("comet_bench_") +
+               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::create_directories(folder_);
+    std::ofstream(PathOf("tiny.json"))
+        << R"({"model_type": "llama", "hidden_size": 256, "num_hidden_layers": 2,
+               "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 384,
+               "vocab_size": 300, "max_position_embeddings": 128})";
+    options_.synthetic = PathOf("tiny.json");
+    options_.num_input_tokens = 20;
+    options_.num_output_tokens = 6;
+    options_.running_sequences_max = 3;
+    options_.num_requests = 7;
+    options_.step_tokens_max = 32;
+    options_.backend.num_threads = 2;
+    options_.json = PathOf("run.json");
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string PathOf(const std::string& file) const { return (folder_ / file).string(); }
+  std::string Read(const std::string& file) const {
+    std::stringstream text;
+    text << std::ifstream(PathOf(file)).rdbuf();
+    return text.str();
+  }
+
+  std::filesystem::path folder_;
+  BenchThroughputOptions options_;
+};
+
+TEST_F(BenchThroughputTest, ClaimsTheWholeRunAndProfilesASyntheticModel) {
+  options_.svg = PathOf("run.svg");
+
+  const Status status = RunBenchThroughput(options_);
+
+  ASSERT_EQ(status, Status::Ok());
+  const nlohmann::json json = nlohmann::json::parse(Read("run.json"));
+  EXPECT_EQ(json.at("num_requests"), 7);
+  EXPECT_EQ(json.at("running_sequences_max"), 3);
+  EXPECT_NEAR(
+      json.at("output_tokens_per_second").get<double>() * json.at("run_seconds").get<double>(),
+      7 * 6, 1e-6);
+  EXPECT_TRUE(json.at("not_the_claim").contains("steady_state"));
+  ASSERT_EQ(json.at("profiles").size(), 2u);
+  const nlohmann::json& decode = json.at("profiles")[0];
+  EXPECT_EQ(decode.at("num_tokens"), 3);
+  EXPECT_EQ(decode.at("context_length"), 23);
+  double products_us = 0;
+  int num_products = 0;
+  for (const nlohmann::json& entry : decode.at("classes")) {
+    if (!entry.at("op").get<std::string>().starts_with("w4ax")) continue;
+    products_us += entry.at("us").get<double>();
+    num_products += entry.at("num_calls").get<int>();
+  }
+  EXPECT_EQ(num_products, 2 * 4);
+  EXPECT_GT(products_us, 0.0);
+  EXPECT_NE(Read("run.svg").find("</svg>"), std::string::npos);
+}
+
+TEST_F(BenchThroughputTest, TellsTheRateWhileAllDecode) {
+  options_.num_requests = 0;
+  options_.decode_only = true;
+  options_.num_output_tokens = 60;
+  options_.has_profile = false;
+
+  ASSERT_EQ(RunBenchThroughput(options_), Status::Ok());
+
+  const nlohmann::json json = nlohmann::json::parse(Read("run.json"));
+  EXPECT_EQ(json.at("num_requests"), 3);
+  const nlohmann::json& rate = json.at("not_the_claim").at("decode_only");
+  EXPECT_NEAR(rate.at("num_sequences").get<double>(), 3.0, 1e-9);
+  EXPECT_GT(rate.at("context_length").get<double>(), 20.0);
+  EXPECT_LT(rate.at("context_length").get<double>(), 80.0);
+  EXPECT_TRUE(json.at("profiles").empty());
+}
+
+TEST_F(BenchThroughputTest, RefusesWhatCannotBe) {
+  BenchThroughputOptions both = options_;
+  both.model = "a";
+  EXPECT_EQ(RunBenchThroughput(both).code(), StatusCode::kInvalidArgument);
+
+  BenchThroughputOptions too_long = options_;
+  too_long.num_input_tokens = 1000;
+  EXPECT_EQ(RunBenchThroughput(too_long).message(),
+            "context length is 1006, expected at most 128, what the model was made for");
+
+  BenchThroughputOptions unknown = options_;
+  unknown.synthetic = "no-such-shape";
+  EXPECT_EQ(RunBenchThroughput(unknown).code(), StatusCode::kNotFound);
+}
+
+TEST(ThroughputReport, TheBoundIsTheLongerOfMemoryAndArithmetic) {
+  const DeviceRates rates{
+      .bytes_per_second = 1e12, .int8_ops_per_second = 1e15, .f16_ops_per_second = 1e14};
+
+  EXPECT_DOUBLE_EQ(BoundUs({.num_bytes = 2e6, .num_int8_ops = 1e9}, rates), 2.0);
+  EXPECT_DOUBLE_EQ(BoundUs({.num_bytes = 2e6, .num_int8_ops = 5e9}, rates), 5.0);
+  EXPECT_DOUBLE_EQ(BoundUs({.num_bytes = 2e6}, DeviceRates{}), 0.0);
+}
+
+}  // namespace
+}  // namespace comet
