@@ -40,8 +40,8 @@ Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
     COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, Dequantize(source.weights),
                                                     num_outputs, num_inputs));
   } else {
-    layer.format = FormatOf(*backend.ops, mode, source.weights.num_int4_channels, num_inputs,
-                            source.clip);
+    layer.format =
+        FormatOf(*backend.ops, mode, source.weights.num_int4_channels, num_inputs, source.clip);
     COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackLinear(source.weights));
   }
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, source.bias));

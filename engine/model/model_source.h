@@ -29,8 +29,7 @@ class ModelSource {
   // checkpoint's mix where weights have 4 bits and the device has INT4 products, 8 bits for other
   // devices, and float for an unquantised source; "auto" KV bits are the checkpoint's own map, or
   // 16. Errors: kInvalidArgument when the source has no such mode.
-  Result<Precision> ChoosePrecision(const std::string& activation_bits,
-                                    const std::string& kv_bits,
+  Result<Precision> ChoosePrecision(const std::string& activation_bits, const std::string& kv_bits,
                                     bool has_int4_products = false) const;
 
   // Device memory of the packed weights, to within the back end's alignment.

@@ -85,7 +85,7 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackRandom(const RandomLinear& li
     COMET_ASSIGN_OR_RETURN(packed, cuda::RowWeights::CreateRandom(upload_, linear));
     return packed;
   }
-  if (!sm90_gemm_.has_value()) return PackRandomOnHost(*this, linear);
+  if (!sm90_gemm_.has_value()) return Ops::PackRandom(linear);
   COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
   return packed;
 }

@@ -78,9 +78,9 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
       .num_int4_blocks = num_int4_blocks,
       .num_unit_rows = weights.num_unit_rows(),
       .num_token_tiles = num_token_tiles,
-      .token_tiles_inverse =
-          num_token_tiles == 1 ? 0
-                               : static_cast<uint32_t>(CeilDiv<int64_t>(kOffsetsEnd, num_token_tiles)),
+      .token_tiles_inverse = num_token_tiles == 1 ? 0
+                                                  : static_cast<uint32_t>(CeilDiv<int64_t>(
+                                                        kOffsetsEnd, num_token_tiles)),
       .whole_waves = split.num_whole_tiles / split.num_ctas,
       .whole_tiles_beyond = split.num_whole_tiles % split.num_ctas,
       .is_half = args.y.dtype() == DType::kF16,

@@ -18,7 +18,12 @@ struct BlockClocks {
   double int8;
 };
 constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{
-    {75, 150}, {90, 210}, {130, 300}, {330, 800}, {620, 1300}, {1230, 2500},
+    {75, 150},
+    {90, 210},
+    {130, 300},
+    {330, 800},
+    {620, 1300},
+    {1230, 2500},
 }};
 
 constexpr double kFillClocks = 1800;   // Launch to first products: a miss to HBM and a barrier.
@@ -41,8 +46,7 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
   const double unit_bytes = config.row_warps * kUnitBytes;
   const auto block = [&](double compute_clocks, double token_bytes) {
     // Weights come from HBM for one token tile and from L2 for the others.
-    const double memory_clocks =
-        unit_bytes / num_token_tiles / rates.memory_bytes_per_clock_and_sm;
+    const double memory_clocks = unit_bytes / num_token_tiles / rates.memory_bytes_per_clock_and_sm;
     const double l2_clocks =
         (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
     return std::max({compute_clocks, memory_clocks, l2_clocks});
@@ -54,8 +58,7 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
           .fill = kFillClocks,
           .store = 400 + y_bytes / kL2BytesPerClockAndSm,
           .fixup_write = kFixupClocks + sums_bytes / kL2BytesPerClockAndSm,
-          .fixup_read = 600 + sums_bytes / kL2BytesPerClockAndSm,
-          .granularity = config.k_groups};
+          .fixup_read = 600 + sums_bytes / kL2BytesPerClockAndSm};
 }
 
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {

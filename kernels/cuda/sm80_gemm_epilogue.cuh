@@ -71,8 +71,8 @@ __device__ __forceinline__ void StoreSums(int4* slot, const Sums<Traits>& acc) {
 }
 
 // Exchanges the sums of a piece that is not a whole tile, in the first k group's threads. Returns
-// whether this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are integers,
-// so the order in which CTAs come does not matter.
+// whether this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are
+// integers, so the order in which CTAs come does not matter.
 template <typename Traits>
 __device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums<Traits>& acc,
                               SmemLayout<Traits>& smem, const Worker<Traits>& me) {

@@ -7,8 +7,8 @@
 #include "kernels/cuda/sm80_gemm_epilogue.cuh"
 
 // y = x * W^T for W4Ax weights on Ampere and Ada, as y^T = W * x^T: weights are the operand of 16
-// rows of mma.sync, tokens the one of 8 columns. INT4 blocks multiply raw codes of both; INT8 blocks
-// turn weights into bytes in registers.
+// rows of mma.sync, tokens the one of 8 columns. INT4 blocks multiply raw codes of both; INT8
+// blocks turn weights into bytes in registers.
 //
 // Mapping  A persistent CTA takes pieces of tiles (work_splitter.h). Each k group's warps share a
 //          ring of stages, filled by cp.async some stages ahead, also across pieces; a warp
@@ -142,8 +142,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   cuda::ReleaseNextGrids();
   cuda::WaitForPreviousGrids();
 
-  Ring<Traits> ring{me, smem.ring[me.k_group],
-                    Loader<Traits>(params, me, smem.ring[me.k_group])};
+  Ring<Traits> ring{me, smem.ring[me.k_group], Loader<Traits>(params, me, smem.ring[me.k_group])};
   if constexpr (Traits::kIsPipelined) {
     for (int i = 0; i < Traits::kStages - 1; ++i) ring.loader.LoadNext(i);
   }

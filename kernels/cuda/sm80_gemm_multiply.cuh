@@ -44,8 +44,7 @@ __device__ __forceinline__ uint4 LoadFragment(const uint8_t* unit_codes, int hal
 
 template <typename Traits>
 __device__ __forceinline__ void LoadTokens(uint4 (&tokens)[Traits::kTokenFrags],
-                                           const Stage<Traits>& stage,
-                                           const Worker<Traits>& me) {
+                                           const Stage<Traits>& stage, const Worker<Traits>& me) {
   const uint8_t* first = stage.tokens[me.token_warp * Traits::kWarpTokens] +
                          me.lane_idx * kChunkBytes;  // Row lane / 4, chunk lane % 4.
 #pragma unroll
@@ -147,7 +146,8 @@ __device__ __forceinline__ void MultiplyInt8(Sums<Traits>& acc, const Stage<Trai
         ptx::Multiply8<false>(product, operand(packed.z, packed.w), tokens[j].z, tokens[j].w,
                               product);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) acc[tile][j][i] += (i < 2 ? step_x : step_y) * (product[i] >> 4);
+        for (int i = 0; i < 4; ++i)
+          acc[tile][j][i] += (i < 2 ? step_x : step_y) * (product[i] >> 4);
       }
     } else {
       constexpr bool kIsBiased = Traits::kConversion == Conversion::kInFragment;

@@ -35,7 +35,7 @@ struct GemmParams {
   uint32_t token_tiles_inverse;  // CeilDiv(2^32, num_token_tiles) where that is above 1.
   int whole_waves;               // num_whole_tiles / num_ctas
   int whole_tiles_beyond;        // and the rest of it.
-  bool is_half;         // y and residual are f16, else f32.
+  bool is_half;                  // y and residual are f16, else f32.
   bool stores_vectors;  // Eight neighbouring outputs of y and residual are aligned in every row.
   WorkSplit split;
 };

@@ -77,8 +77,8 @@ struct Piece {
   int end;
 };
 
-// The `idx`-th piece of this CTA (see WorkSplit), from nothing but its index, as registers are dear.
-// Returns whether there is one.
+// The `idx`-th piece of this CTA (see WorkSplit), from nothing but its index, as registers are
+// dear. Returns whether there is one.
 __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Piece& piece) {
   const WorkSplit& split = params.split;
   const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
@@ -87,11 +87,12 @@ __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Pie
   if (piece.tile_idx < split.num_whole_tiles) return true;
   const SplitPoint first = split.boundary[cta_idx];
   const SplitPoint last = split.boundary[cta_idx + 1];
-  const int split_idx =
-      idx - params.whole_waves - (cta_idx < params.whole_tiles_beyond ? 1 : 0);
+  const int split_idx = idx - params.whole_waves - (cta_idx < params.whole_tiles_beyond ? 1 : 0);
   const int tile = first.tile + split_idx;
   piece = {split.num_whole_tiles + tile, split_idx == 0 ? first.block : 0,
-           tile < last.tile ? num_blocks : tile == last.tile ? last.block : 0};
+           tile < last.tile    ? num_blocks
+           : tile == last.tile ? last.block
+                               : 0};
   return piece.begin < piece.end;
 }
 
@@ -146,8 +147,8 @@ class Loader {
     StartPiece();
   }
 
-  // Starts the copies of the next stage, if there is one, to `stage_idx` of the ring; either way they
-  // are one group of copies.
+  // Starts the copies of the next stage, if there is one, to `stage_idx` of the ring; either way
+  // they are one group of copies.
   __device__ __forceinline__ void LoadNext(int stage_idx) {
     if (block_ < end_) {
       Stage<Traits>& stage = ring_[stage_idx];
@@ -200,8 +201,7 @@ class Loader {
                    static_cast<uint32_t>(unit_offset());
     const int token = place.token * Traits::kTileTokens + me_.group_thread / kChunksPerRow;
     rows_left_ = params_.num_tokens - token;
-    row_offset_ =
-        static_cast<uint32_t>(token) * static_cast<uint32_t>(params_.codes_row_stride);
+    row_offset_ = static_cast<uint32_t>(token) * static_cast<uint32_t>(params_.codes_row_stride);
   }
 
   // Half of the units' codes, or all; and the steps.
@@ -213,7 +213,8 @@ class Loader {
     for (int i = 0; i < kUnitCopies; ++i) {
       const int offset = i * kRowThreads * kChunkBytes;
       ptx::StartAsyncCopy16(codes + offset, source + offset);
-      if (!is_half) ptx::StartAsyncCopy16(codes + kHalfBytes + offset, source + kHalfBytes + offset);
+      if (!is_half)
+        ptx::StartAsyncCopy16(codes + kHalfBytes + offset, source + kHalfBytes + offset);
     }
     if (unit_offset() < kUnitOutputs) {
       ptx::StartAsyncCopy16(stage.steps[unit_row()] + unit_offset(), unit + kUnitCodeBytes);

@@ -87,12 +87,12 @@ Result<std::unique_ptr<W4axLinear>> W4axLinear::Allocate(Device& device, int num
 
 Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(Device& device, const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
-  COMET_ASSIGN_OR_RETURN(std::unique_ptr<W4axLinear> packed,
-                         Allocate(device, weights.codes.dim(0), 2 * weights.codes.dim(1),
-                                  weights.num_int4_channels));
+  COMET_ASSIGN_OR_RETURN(
+      std::unique_ptr<W4axLinear> packed,
+      Allocate(device, weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
   const std::vector<uint8_t> units = PackUnits(weights);
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->units_.data(), units.data(),
-                                            static_cast<int64_t>(units.size())));
+  COMET_RETURN_IF_ERROR(
+      device.CopyToDevice(packed->units_.data(), units.data(), static_cast<int64_t>(units.size())));
   std::vector<float> scale(static_cast<size_t>(packed->num_unit_rows()) * kUnitOutputs);
   std::memcpy(scale.data(), weights.scale.data(),
               static_cast<size_t>(packed->num_outputs_) * sizeof(float));

@@ -91,6 +91,34 @@ WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, 
   return best;
 }
 
+// Calls `visit` with the time of each CTA, charges included.
+template <typename Visit>
+void ForEachLoad(const WorkSplit& split, const TileWork& work, const WorkCosts& costs,
+                 const Visit& visit) {
+  int num_pieces = 0;  // Of the split tile that the CTAs before left unfinished.
+  for (int cta = 0; cta < split.num_ctas; ++cta) {
+    const int num_whole =
+        cta < split.num_whole_tiles ? CeilDiv(split.num_whole_tiles - cta, split.num_ctas) : 0;
+    double load = num_whole * TileCost(work, costs);
+    const SplitPoint first = split.boundary[cta];
+    const SplitPoint last = split.boundary[cta + 1];
+    for (int tile = first.tile; tile <= last.tile; ++tile) {
+      const int begin = tile == first.tile ? first.block : 0;
+      const int end = tile == last.tile ? last.block : work.num_blocks();
+      if (begin >= end) continue;
+      load += BlocksCost(work, costs, begin, end);
+      if (end == work.num_blocks()) {
+        load += costs.store + num_pieces * costs.fixup_read;
+        num_pieces = 0;
+      } else {
+        load += costs.fixup_write;
+        ++num_pieces;
+      }
+    }
+    visit(load > 0 ? costs.fill + load : 0.0);
+  }
+}
+
 }  // namespace
 
 std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, int cta_idx) {
@@ -131,28 +159,7 @@ WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) 
 
 double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
   double makespan = 0;
-  int num_pieces = 0;  // Of the split tile that the CTA before left unfinished.
-  for (int cta = 0; cta < split.num_ctas; ++cta) {
-    const int num_whole =
-        cta < split.num_whole_tiles ? CeilDiv(split.num_whole_tiles - cta, split.num_ctas) : 0;
-    double time = num_whole * TileCost(work, costs);
-    const SplitPoint first = split.boundary[cta];
-    const SplitPoint last = split.boundary[cta + 1];
-    for (int tile = first.tile; tile <= last.tile; ++tile) {
-      const int begin = tile == first.tile ? first.block : 0;
-      const int end = tile == last.tile ? last.block : work.num_blocks();
-      if (begin >= end) continue;
-      time += BlocksCost(work, costs, begin, end);
-      if (end == work.num_blocks()) {
-        time += costs.store + num_pieces * costs.fixup_read;
-        num_pieces = 0;
-      } else {
-        time += costs.fixup_write;
-        ++num_pieces;
-      }
-    }
-    if (time > 0) makespan = std::max(makespan, costs.fill + time);
-  }
+  ForEachLoad(split, work, costs, [&](double load) { makespan = std::max(makespan, load); });
   return makespan;
 }
 
@@ -184,15 +191,16 @@ double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ct
   return makespan;
 }
 
-double LowerBoundOf(const TileWork& work, const WorkCosts& costs, int num_ctas) {
-  const double mean = work.num_tiles * TileCost(work, costs) / num_ctas;
-  const double unit = std::max(work.num_int8_blocks > 0 ? costs.int8_block : 0.0,
-                               work.num_int4_blocks > 0 ? costs.int4_block : 0.0) *
-                      std::min(costs.granularity, work.num_blocks());
+double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
+  double sum = 0;
+  ForEachLoad(split, work, costs, [&](double load) { sum += load; });
+  const double largest_block = std::max(work.num_int8_blocks > 0 ? costs.int8_block : 0.0,
+                                        work.num_int4_blocks > 0 ? costs.int4_block : 0.0);
   const int num_units = work.num_tiles * CeilDiv(work.num_blocks(), costs.granularity);
-  const double most = CeilDiv(num_units, num_ctas) * costs.granularity *
-                      std::min(costs.int8_block, costs.int4_block);
-  return costs.fill + std::max({mean, unit, most});
+  const double most_blocks = CeilDiv(num_units, split.num_ctas) * costs.granularity *
+                             std::min(costs.int8_block, costs.int4_block);
+  return std::max({sum / split.num_ctas, costs.fill + costs.granularity * largest_block,
+                   costs.fill + most_blocks + std::min(costs.store, costs.fixup_write)});
 }
 
 }  // namespace comet::sm80

@@ -63,8 +63,8 @@ double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts&
 // The same where regions of tiles are the units, dealt to CTAs longest first: the paper's remapping
 // without decomposition. For comparison; no kernel runs it.
 double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ctas);
-// What no schedule can beat: the largest of the mean load with every tile whole, of one unit of
-// `granularity` blocks, and of the most units that one CTA must get.
-double LowerBoundOf(const TileWork& work, const WorkCosts& costs, int num_ctas);
+// The larger of the mean load of `split`'s CTAs, charges included, of one unit of `granularity`
+// blocks, and of the ceil(units / CTAs) units that some CTA must get: how even a split can be.
+double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs);
 
 }  // namespace comet::sm80

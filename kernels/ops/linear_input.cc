@@ -78,8 +78,8 @@ Status Validate(const char* op, const LinearInput& input) {
 
 Status RequireByteCodes(const char* op, const ActivationFormat& format) {
   if (!format.packs_int4) return Status::Ok();
-  return Unimplemented(
-      StrCat(op, ": codes are packed two a byte, expected bytes: this device has no INT4 products"));
+  return Unimplemented(StrCat(
+      op, ": codes are packed two a byte, expected bytes: this device has no INT4 products"));
 }
 
 }  // namespace comet

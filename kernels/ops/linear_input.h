@@ -30,11 +30,11 @@ struct ActivationFormat {
   bool packs_int4 = false;
 };
 
-// Where a row holds the code of a channel of a packed INT4 region: in bits `shift` to `shift` + 3 of
-// byte `byte`, in two's complement. A block takes 64 bytes, [channel / 16 % 4][channel / 64][channel
-// / 8 % 2] words of eight channels, the first four in the words' low nibbles: so 16 bytes are what a
-// thread of mma.m16n8k64 needs of a block. The region takes the first half of its bytes; the INT8
-// region stays where it is.
+// Where a row holds the code of a channel of a packed INT4 region: in bits `shift` to `shift` + 3
+// of byte `byte`, in two's complement. A block takes 64 bytes, [channel / 16 % 4][channel /
+// 64][channel / 8 % 2] words of eight channels, the first four in the words' low nibbles: so 16
+// bytes are what a thread of mma.m16n8k64 needs of a block. The region takes the first half of its
+// bytes; the INT8 region stays where it is.
 struct PackedInt4 {
   int byte;
   int shift;

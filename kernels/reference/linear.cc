@@ -27,7 +27,8 @@ float IntegerProduct(const LinearInput& x, const ReferenceLinear& weights, int t
   int64_t sum_int4 = 0;
   int64_t sum_int8 = 0;
   for (int k = 0; k < weights.inputs; ++k) {
-    (k < weights.int4_channels ? sum_int4 : sum_int8) += int64_t{row[k]} * CodeAt(x.format, codes, k);
+    (k < weights.int4_channels ? sum_int4 : sum_int8) +=
+        int64_t{row[k]} * CodeAt(x.format, codes, k);
   }
   const int exponent = reference::LoadInt(x.exponent, t);
   const int64_t sum = sum_int8 * (int64_t{1} << exponent) + sum_int4;

@@ -37,7 +37,8 @@ class CudaSm80GemmTest : public ::testing::Test {
     const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
 
     for (int i = 0; i < static_cast<int>(sm80::kGemmConfigs.size()); ++i) {
-      for (const GemmPlan& plan : PlansOf(product.DeviceArgsUnpoisoned(*weights, c.num_tokens), i)) {
+      for (const GemmPlan& plan :
+           PlansOf(product.DeviceArgsUnpoisoned(*weights, c.num_tokens), i)) {
         const LinearArgs args = product.DeviceArgs(*weights, c.num_tokens);
         ASSERT_EQ(gemm_->Run(args, plan, device_->stream().handle()), Status::Ok());
         const bool is_exact = product.DownloadY(c.num_tokens) == expected;
@@ -131,8 +132,8 @@ TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
           {256, 4096, 4096, 3072},
           {300, 8192, 2048, 1536},
           {1111, 4096, 1024, 0}}) {
-      const ProductCase c{WeightKind::kW4ax, codes.mode,  num_tokens,       num_outputs, num_inputs,
-                          num_int4,          DType::kF16, codes.packs_int4};
+      const ProductCase c{WeightKind::kW4ax, codes.mode, num_tokens,  num_outputs,
+                          num_inputs,        num_int4,   DType::kF16, codes.packs_int4};
       CudaProduct product(*device_, c, /*seed=*/101);
       const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
       const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
@@ -140,8 +141,9 @@ TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
                 Status::Ok());
       const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
       for (int i = 0; i < 3; ++i) {
-        ASSERT_EQ(gemm_->Run(product.DeviceArgs(*weights, c.num_tokens), device_->stream().handle()),
-                  Status::Ok());
+        ASSERT_EQ(
+            gemm_->Run(product.DeviceArgs(*weights, c.num_tokens), device_->stream().handle()),
+            Status::Ok());
         const bool is_exact = product.DownloadY(c.num_tokens) == expected;
         EXPECT_TRUE(is_exact) << c << " run " << i;
       }

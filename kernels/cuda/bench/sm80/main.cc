@@ -47,7 +47,8 @@ Options Parse(int argc, char** argv) {
     const std::string value = i + 1 < argc ? argv[++i] : "";
     if (flag == "--m") {
       options.num_tokens.clear();
-      for (const std::string& m : SplitList(value)) options.num_tokens.push_back(std::atoi(m.c_str()));
+      for (const std::string& m : SplitList(value))
+        options.num_tokens.push_back(std::atoi(m.c_str()));
     } else if (flag == "--share") {
       options.int4_share = std::atof(value.c_str());
     } else if (flag == "--variants") {
@@ -68,8 +69,8 @@ Result<double> MeasureCopyRate(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(
       cuda::FillRandom(device, from.data(), kBytes, cuda::FillKind::kInt8, /*seed=*/1));
   COMET_ASSIGN_OR_RETURN(const cuda::Replay replay, cuda::Replay::Capture(device, 2, [&](int) {
-    return cuda::CopyByKernel(device, to.data(), from.data(), kBytes);
-  }));
+                           return cuda::CopyByKernel(device, to.data(), from.data(), kBytes);
+                         }));
   std::vector<double> us;
   for (int i = 0; i < 5; ++i) {
     COMET_RETURN_IF_ERROR(replay.Start(device));
@@ -88,9 +89,9 @@ class Product {
     product.num_int4_ = static_cast<int>(share * num_inputs) / kUnitChannels * kUnitChannels;
     product.num_inputs_ = num_inputs;
     do {
-      COMET_ASSIGN_OR_RETURN(std::unique_ptr<W4axLinear> weights,
-                             W4axLinear::Allocate(device, num_outputs, num_inputs,
-                                                  product.num_int4_));
+      COMET_ASSIGN_OR_RETURN(
+          std::unique_ptr<W4axLinear> weights,
+          W4axLinear::Allocate(device, num_outputs, num_inputs, product.num_int4_));
       COMET_RETURN_IF_ERROR(cuda::FillRandom(device, const_cast<uint8_t*>(weights->units()),
                                              weights->num_units_bytes(), cuda::FillKind::kInt8,
                                              /*seed=*/3));
@@ -171,7 +172,8 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const Options& options,
       plans.clear();
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
-        plans.push_back({i, Decompose(work, CostsOf(i, shape, gemm.rates()), gemm.rates().num_sms)});
+        plans.push_back(
+            {i, Decompose(work, CostsOf(i, shape, gemm.rates()), gemm.rates().num_sms)});
       }
     }
     for (const GemmPlan& plan : plans) {
@@ -208,7 +210,8 @@ Status Run(const Options& options) {
   COMET_ASSIGN_OR_RETURN(const double copy_rate, MeasureCopyRate(*device));
   COMET_ASSIGN_OR_RETURN(const double int8_rate, MeasureInt8Rate(*device));
   std::printf(
-      "{\"device\": \"%s\", \"num_sms\": %d, \"copy_bytes_per_s\": %.4g, \"int8_ops_per_s\": %.4g}\n",
+      "{\"device\": \"%s\", \"num_sms\": %d, \"copy_bytes_per_s\": %.4g, \"int8_ops_per_s\": "
+      "%.4g}\n",
       std::string(device->description()).c_str(), gemm.rates().num_sms, copy_rate, int8_rate);
   const int num_tokens_max =
       *std::max_element(options.num_tokens.begin(), options.num_tokens.end());

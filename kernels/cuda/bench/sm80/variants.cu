@@ -61,18 +61,19 @@ Result<double> MeasureInt8Rate(CudaDevice& device) {
   COMET_ASSIGN_OR_RETURN(DeviceBuffer out,
                          device.Allocate(int64_t{num_ctas} * kRateThreads * int64_t{sizeof(int)}));
   COMET_ASSIGN_OR_RETURN(const cuda::Replay replay, cuda::Replay::Capture(device, 4, [&](int) {
-    Int8RateKernel<<<static_cast<unsigned>(num_ctas), kRateThreads, 0,
-                     static_cast<cudaStream_t>(device.stream().handle())>>>(
-        static_cast<int*>(out.data()));
-    return cuda::LaunchStatus("int8_rate");
-  }));
+                           Int8RateKernel<<<static_cast<unsigned>(num_ctas), kRateThreads, 0,
+                                            static_cast<cudaStream_t>(device.stream().handle())>>>(
+                               static_cast<int*>(out.data()));
+                           return cuda::LaunchStatus("int8_rate");
+                         }));
   std::vector<double> us;
   for (int i = 0; i < 7; ++i) {
     COMET_RETURN_IF_ERROR(replay.Start(device));
     COMET_ASSIGN_OR_RETURN(const double launch_us, replay.Finish());
     us.push_back(launch_us);
   }
-  const double num_ops = 2.0 * 16 * 8 * 32 * kRateChains * kRateSteps * (kRateThreads / 32) * num_ctas;
+  const double num_ops =
+      2.0 * 16 * 8 * 32 * kRateChains * kRateSteps * (kRateThreads / 32) * num_ctas;
   return num_ops / (cuda::Median(us) * 1e-6);
 }
 
