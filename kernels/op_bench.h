@@ -8,6 +8,7 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/base/status.h"
+#include "kernels/ops/kv_cache_view.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/linear_input.h"
 
@@ -60,6 +61,18 @@ struct RowOpCase {
   int num_channels = 0;       // K of what the op writes.
 };
 
+// Sequences of one length, the last `num_queries` tokens of each in the step.
+struct AttentionCase {
+  int num_heads = 32;
+  int num_kv_heads = 8;
+  int head_dim = 128;
+  KvFormat format;
+  int num_sequences = 1;
+  int context_length = 1;
+  int num_queries = 1;  // At most context_length; 1: decode.
+  int window = 0;
+};
+
 // Times a device's ops as a step runs them: replayed graphs, weights that the cache does not hold,
 // the median of alternating repeats. Confined to one thread.
 class OpBench {
@@ -76,6 +89,9 @@ class OpBench {
                                                             const Progress& progress) = 0;
   virtual Result<std::vector<OpMeasurement>> MeasureRowOp(const RowOpCase& c,
                                                           std::span<const int> num_tokens) = 0;
+  // num_bytes is the part of the cache that is read, num_ops four times head_dim a head, query and
+  // position that it sees.
+  virtual Result<OpMeasurement> MeasureAttention(const AttentionCase& c) = 0;
 };
 
 // A bench of cuda device 0, the only one there is. Errors: kInvalidArgument: an option;

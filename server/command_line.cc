@@ -81,7 +81,7 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       "shape"));
   command
       .add_option("source", options.source,
-                  "Unquantised model: a .gguf file; for a dry run also a Hugging Face config.json")
+                  "Model: a Hugging Face folder or a .gguf file; for a dry run also a config.json")
       ->required();
   CLI::Option_group& job = *command.add_option_group("What to do");
   job.add_option("--output", options.output, "Checkpoint folder to write");
@@ -127,7 +127,8 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
 void AddInspect(CLI::App& app, InspectOptions& options) {
   CLI::App& command = *app.add_subcommand("inspect", "Print what a model or checkpoint holds");
   command.footer(Example("comet inspect models/smollm2.comet --svg error.svg"));
-  command.add_option("path", options.path, "Checkpoint folder, or a .gguf file")->required();
+  command.add_option("path", options.path, "Checkpoint, Hugging Face folder or .gguf file")
+      ->required();
   command.add_option("--svg", options.svg, "Draw a checkpoint's error by layer into this file");
   command.add_flag("--json", options.json, "One JSON object instead of the table");
 }
@@ -136,7 +137,9 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
   CLI::App& command = *app.add_subcommand("generate", "Continue one prompt on the terminal");
   command.footer(
       Example("comet generate --model models/smollm2.comet \"The capital of France is\""));
-  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+  command
+      .add_option("--model", options.model,
+                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
       ->required();
   command.add_option("prompt", options.prompt, "What to continue")->required();
   command.add_flag("--chat", options.chat, "Put the prompt through the chat template");
@@ -157,7 +160,9 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
 }
 
 void AddEvalModelFlags(CLI::App& command, EvalModelOptions& options) {
-  command.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file")
+  command
+      .add_option("--model", options.model,
+                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
       ->required();
   command.add_option("--reference", options.reference,
                      "Unquantised source, run in float with KV 16 and compared with");
@@ -234,12 +239,19 @@ void AddBenchOps(CLI::App& bench, BenchOpsOptions& options) {
               "--json ops.json --svg ops.svg"));
   command
       .add_option("--op", options.op,
-                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul or embedding")
+                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, embedding or attention")
       ->capture_default_str();
   command.add_option("--shapes", options.shapes,
                      "Files of shapes [configs/bench/llama3_layers.json]; products only");
-  command.add_option("--shape", options.shape,
-                     "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192");
+  command.add_option(
+      "--shape", options.shape,
+      "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192; of "
+      "attention batch x context [x queries] as in 64x4096,1x8192x8192");
+  command.add_option("--heads", options.heads, "Of attention: query heads x KV heads x head_dim")
+      ->capture_default_str();
+  command.add_option("--kv-bits", options.kv_bits, "Of attention: K x V")->capture_default_str();
+  command.add_option("--window", options.window, "Of attention: positions a query sees; 0: all")
+      ->capture_default_str();
   command.add_option("--m", options.num_tokens, "Tokens as in 1,16,256; empty: the files' own");
   command.add_option("--policy", options.policy, "Activations: int8 or mixed")
       ->capture_default_str();

@@ -1,11 +1,10 @@
 #include "engine/loader/checkpoint_format.h"
 
-#include <limits>
-
 #include <nlohmann/json.hpp>
 
 #include "engine/chat_template/named_templates.h"
 #include "engine/loader/json_reader.h"
+#include "engine/loader/rope_json.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/ops/linear_input.h"
 
@@ -15,8 +14,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kConfigDepth = 16;
-// For values whose range is ModelConfig::Validate()'s.
-constexpr double kAnyNumber = std::numeric_limits<double>::max();
 
 ordered_json LinearJson(const LinearPrecision& linear) {
   return {{"num_int4_channels", linear.num_int4_channels}, {"clip", linear.clip}};
@@ -30,17 +27,6 @@ ordered_json LayerJson(const LayerPrecision& layer) {
           {"k_bits", layer.kv.k_bits},
           {"v_bits", layer.kv.v_bits},
           {"qk_hadamard", layer.qk_hadamard}};
-}
-
-ordered_json RopeScalingJson(const RopeConfig& rope) {
-  if (rope.type == "default") return nullptr;
-  ordered_json json = {{"rope_type", rope.type}, {"factor", rope.factor}};
-  if (rope.type == "llama3") {
-    json["low_freq_factor"] = rope.low_frequency_factor;
-    json["high_freq_factor"] = rope.high_frequency_factor;
-    json["original_max_position_embeddings"] = rope.original_context_max;
-  }
-  return json;
 }
 
 Status ParseInt(const JsonReader& reader, std::string_view key, int64_t minimum, int64_t maximum,
@@ -85,25 +71,6 @@ Status ParseTokenIds(const JsonReader& reader, ModelConfig& model) {
                          reader.Ints("eos_token_id", 0, model.vocab_size - 1, kEosIdsMax));
   for (const int64_t id : ids) model.eos_ids.push_back(static_cast<int>(id));
   return Status::Ok();
-}
-
-Status ParseRope(const JsonReader& reader, RopeConfig& rope) {
-  COMET_ASSIGN_OR_RETURN(rope.theta, reader.Number("rope_theta", -kAnyNumber, kAnyNumber));
-  if (!reader.Has("rope_scaling")) return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(const JsonReader scaling, reader.Object("rope_scaling"));
-  COMET_ASSIGN_OR_RETURN(rope.type, scaling.String("rope_type"));
-  if (rope.type != "linear" && rope.type != "llama3") {
-    return Unimplemented(StrCat("rope_scaling.rope_type: is \"", rope.type,
-                                "\", expected \"linear\" or \"llama3\""));
-  }
-  COMET_ASSIGN_OR_RETURN(rope.factor, scaling.Number("factor", -kAnyNumber, kAnyNumber));
-  if (rope.type == "linear") return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(rope.low_frequency_factor,
-                         scaling.Number("low_freq_factor", -kAnyNumber, kAnyNumber));
-  COMET_ASSIGN_OR_RETURN(rope.high_frequency_factor,
-                         scaling.Number("high_freq_factor", -kAnyNumber, kAnyNumber));
-  return ParseInt(scaling, "original_max_position_embeddings", 1, kModelContextMax,
-                  rope.original_context_max);
 }
 
 Status ParseLinear(const JsonReader& layer, std::string_view key, int num_channels,
@@ -172,7 +139,7 @@ Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
   CheckpointConfig config;
   COMET_RETURN_IF_ERROR(ParseShape(root, config.model));
   COMET_RETURN_IF_ERROR(ParseTokenIds(root, config.model));
-  COMET_RETURN_IF_ERROR(ParseRope(root, config.model.rope));
+  COMET_RETURN_IF_ERROR(ReadRope(root, config.model.context_length_max, config.model.rope));
   const Status valid = config.model.Validate();
   if (!valid.ok()) return DataLoss(valid.message());
   COMET_RETURN_IF_ERROR(ParseQuantization(root, config));

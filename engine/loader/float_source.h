@@ -24,13 +24,14 @@ struct FloatLayer {
   std::vector<float> down;                 // [hidden, ffn]
 };
 
-// An unquantised checkpoint, read one layer at a time. Confined to one thread.
+// An unquantised checkpoint, or another's quantised one as its values, read one layer at a time.
+// Confined to one thread.
 class FloatSource {
  public:
   virtual ~FloatSource() = default;
 
-  // A GGUF file. Errors: kNotFound; kDataLoss with file, field, got and expected; kUnimplemented
-  // naming the architecture or tensor type.
+  // A Hugging Face folder or a GGUF file. Errors: kNotFound; kDataLoss with file, field, got and
+  // expected; kUnimplemented naming what this program has no code for, or a pickle file.
   static Result<std::unique_ptr<FloatSource>> Open(const std::string& path);
 
   virtual const ModelConfig& config() const = 0;

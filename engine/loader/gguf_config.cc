@@ -1,6 +1,8 @@
 #include "engine/loader/gguf_config.h"
 
-#include <string>
+#include <cmath>
+#include <optional>
+#include <string_view>
 
 #include "engine/loader/gguf_vocabulary.h"
 #include "kernels/base/str_cat.h"
@@ -8,137 +10,186 @@
 namespace comet {
 namespace {
 
-Status CheckArchitecture(const GgufFile& file) {
+class GgufConfigReader {
+ public:
+  explicit GgufConfigReader(const GgufFile& file) : file_(file) {}
+
+  Result<GgufConfig> Read();
+
+ private:
+  Status ReadArchitecture();
+  Status CheckUnsupportedKeys() const;
+  Status ReadHeads();
+  Status ReadRope();
+  Status ReadLinear();
+  Status ReadYarn();
+  Status ReadVocabSize();
+  // `default_value` below 0 makes the key required.
+  Status ReadDimension(std::string_view name, int64_t value_max, int& out,
+                       int default_value = -1) const;
+  Status ReadFloat(std::string_view name, double& out) const;
+
+  ModelConfig& model() { return config_.model; }
+  std::string Key(std::string_view name) const { return StrCat(config_.architecture, ".", name); }
+  Status Fail(std::string_view name, std::string_view problem) const {
+    return DataLoss(StrCat(file_.path(), ": ", name, ": ", problem));
+  }
+
+  const GgufFile& file_;
+  GgufConfig config_;
+};
+
+Result<GgufConfig> GgufConfigReader::Read() {
+  COMET_RETURN_IF_ERROR(ReadArchitecture());
+  COMET_RETURN_IF_ERROR(CheckUnsupportedKeys());
+  COMET_ASSIGN_OR_RETURN(const std::optional<std::string> name, file_.FindString("general.name"));
+  model().name = name.value_or(config_.architecture);
+  COMET_RETURN_IF_ERROR(ReadDimension("embedding_length", kModelDimMax, model().hidden_size));
+  COMET_RETURN_IF_ERROR(ReadDimension("block_count", kModelLayersMax, model().num_layers));
+  COMET_RETURN_IF_ERROR(ReadDimension("feed_forward_length", kModelDimMax, model().ffn_size));
+  COMET_RETURN_IF_ERROR(
+      ReadDimension("context_length", kModelContextMax, model().context_length_max));
+  COMET_RETURN_IF_ERROR(ReadHeads());
+  COMET_RETURN_IF_ERROR(ReadRope());
+  COMET_RETURN_IF_ERROR(ReadVocabSize());
+  double epsilon = 1e-5;
+  COMET_RETURN_IF_ERROR(ReadFloat("attention.layer_norm_rms_epsilon", epsilon));
+  model().rms_norm_epsilon = static_cast<float>(epsilon);
+  COMET_ASSIGN_OR_RETURN(model().eos_ids, ReadEosIds(file_));
+  const Status valid = model().Validate();
+  if (!valid.ok()) return DataLoss(StrCat(file_.path(), ": ", valid.message()));
+  return std::move(config_);
+}
+
+Status GgufConfigReader::ReadArchitecture() {
+  constexpr std::string_view kArchitectureKey = "general.architecture";
   COMET_ASSIGN_OR_RETURN(const std::optional<std::string> architecture,
-                         file.FindString("general.architecture"));
-  if (!architecture.has_value()) {
-    return DataLoss(StrCat(file.path(), ": general.architecture: is absent, expected a string"));
+                         file_.FindString(kArchitectureKey));
+  if (!architecture.has_value()) return Fail(kArchitectureKey, "is absent, expected a string");
+  if (*architecture != "llama" && *architecture != "qwen2") {
+    return Unimplemented(StrCat(file_.path(), ": ", kArchitectureKey, ": is \"",
+                                architecture->substr(0, 60),
+                                "\", expected \"llama\" or \"qwen2\""));
   }
-  if (*architecture != "llama") {
-    return Unimplemented(StrCat(file.path(), ": general.architecture: is \"", *architecture,
-                                "\", expected \"llama\""));
-  }
+  config_.architecture = *architecture;
+  config_.has_rotary_pairs = *architecture == "llama";
   return Status::Ok();
 }
 
-// Keys that some llama-architecture files carry and that are harmless only when zero.
-Status CheckUnsupportedKeys(const GgufFile& file) {
-  static constexpr std::string_view kIntKeys[] = {"llama.expert_count",
-                                                  "llama.attention.sliding_window"};
-  for (const std::string_view key : kIntKeys) {
-    COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> value, file.FindInt(key));
-    if (value.value_or(0) != 0) {
-      return Unimplemented(StrCat(file.path(), ": ", key, ": is ", *value, ", expected 0"));
-    }
+// Keys that some files carry and that are harmless only when zero.
+Status GgufConfigReader::CheckUnsupportedKeys() const {
+  const std::string expert_count = Key("expert_count");
+  COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> experts, file_.FindInt(expert_count));
+  if (experts.value_or(0) != 0) {
+    return Unimplemented(
+        StrCat(file_.path(), ": ", expert_count, ": is ", *experts, ", expected 0"));
   }
-  static constexpr std::string_view kFloatKeys[] = {"llama.logit_scale", "llama.embedding_scale",
-                                                    "llama.residual_scale", "llama.attention.scale",
-                                                    "llama.attention.clamp_kqv"};
-  for (const std::string_view key : kFloatKeys) {
-    COMET_ASSIGN_OR_RETURN(const std::optional<double> value, file.FindFloat(key));
+  static constexpr std::string_view kFloatNames[] = {
+      "logit_scale", "embedding_scale", "residual_scale", "attention.scale", "attention.clamp_kqv"};
+  for (const std::string_view name : kFloatNames) {
+    COMET_ASSIGN_OR_RETURN(const std::optional<double> value, file_.FindFloat(Key(name)));
     if (value.value_or(0.0) != 0.0) {
-      return Unimplemented(StrCat(file.path(), ": ", key, ": is ", *value, ", expected none"));
+      return Unimplemented(
+          StrCat(file_.path(), ": ", Key(name), ": is ", *value, ", expected none"));
     }
   }
   return Status::Ok();
 }
 
-// `default_value` below 0 makes the key required.
-Result<int> ReadDimension(const GgufFile& file, std::string_view key, int64_t value_max,
-                          int default_value = -1) {
-  COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> value, file.FindInt(key));
-  if (!value.has_value()) {
-    if (default_value >= 0) return default_value;
-    return DataLoss(StrCat(file.path(), ": ", key, ": is absent, expected an integer"));
+Status GgufConfigReader::ReadDimension(std::string_view name, int64_t value_max, int& out,
+                                       int default_value) const {
+  COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> value, file_.FindInt(Key(name)));
+  if (!value.has_value() && default_value < 0) {
+    return Fail(Key(name), "is absent, expected an integer");
   }
-  if (*value < 1 || *value > value_max) {
-    return DataLoss(StrCat(file.path(), ": ", key, ": is ", *value, ", expected 1 to ", value_max));
+  if (value.has_value() && (*value < 1 || *value > value_max)) {
+    return Fail(Key(name), StrCat("is ", *value, ", expected 1 to ", value_max));
   }
-  return static_cast<int>(*value);
-}
-
-Status ReadHeads(const GgufFile& file, ModelConfig& config) {
-  COMET_ASSIGN_OR_RETURN(config.num_heads,
-                         ReadDimension(file, "llama.attention.head_count", kModelHeadsMax));
-  COMET_ASSIGN_OR_RETURN(config.num_kv_heads, ReadDimension(file, "llama.attention.head_count_kv",
-                                                            kModelHeadsMax, config.num_heads));
-  COMET_ASSIGN_OR_RETURN(config.head_dim,
-                         ReadDimension(file, "llama.attention.key_length", kHeadDimMax,
-                                       config.hidden_size / config.num_heads));
-  COMET_ASSIGN_OR_RETURN(const int value_dim, ReadDimension(file, "llama.attention.value_length",
-                                                            kHeadDimMax, config.head_dim));
-  COMET_ASSIGN_OR_RETURN(config.rotary_dim, ReadDimension(file, "llama.rope.dimension_count",
-                                                          kHeadDimMax, config.head_dim));
-  if (value_dim != config.head_dim) {
-    return Unimplemented(StrCat(file.path(), ": llama.attention.value_length: is ", value_dim,
-                                ", expected the keys' ", config.head_dim));
-  }
+  out = static_cast<int>(value.value_or(default_value));
   return Status::Ok();
 }
 
-Status ReadRope(const GgufFile& file, ModelConfig& config) {
-  COMET_ASSIGN_OR_RETURN(const std::optional<double> theta, file.FindFloat("llama.rope.freq_base"));
-  config.rope.theta = theta.value_or(10000.0);
-  COMET_ASSIGN_OR_RETURN(const std::optional<std::string> type,
-                         file.FindString("llama.rope.scaling.type"));
-  COMET_ASSIGN_OR_RETURN(const std::optional<double> factor,
-                         file.FindFloat("llama.rope.scaling.factor"));
-  COMET_ASSIGN_OR_RETURN(const std::optional<double> old_linear,
-                         file.FindFloat("llama.rope.scale_linear"));
-  if (type.has_value() && *type != "none" && *type != "linear") {
-    return Unimplemented(StrCat(file.path(), ": llama.rope.scaling.type: is \"", *type,
-                                "\", expected \"none\" or \"linear\""));
-  }
-  const bool is_linear = type.value_or("linear") == "linear";
-  const double linear_factor = factor.value_or(old_linear.value_or(1.0));
-  if (!is_linear || linear_factor == 0.0 || linear_factor == 1.0) return Status::Ok();
-  config.rope.type = "linear";
-  config.rope.factor = linear_factor;
+Status GgufConfigReader::ReadFloat(std::string_view name, double& out) const {
+  COMET_ASSIGN_OR_RETURN(const std::optional<double> value, file_.FindFloat(Key(name)));
+  out = value.value_or(out);
   return Status::Ok();
 }
 
-Status ReadVocabSize(const GgufFile& file, ModelConfig& config) {
-  const GgufTensor* embedding = file.FindTensor("token_embd.weight");
-  if (embedding == nullptr) {
-    return DataLoss(StrCat(file.path(), ": token_embd.weight: is absent, expected a tensor"));
+Status GgufConfigReader::ReadHeads() {
+  COMET_RETURN_IF_ERROR(ReadDimension("attention.head_count", kModelHeadsMax, model().num_heads));
+  COMET_RETURN_IF_ERROR(ReadDimension("attention.head_count_kv", kModelHeadsMax,
+                                      model().num_kv_heads, model().num_heads));
+  COMET_RETURN_IF_ERROR(ReadDimension("attention.key_length", kHeadDimMax, model().head_dim,
+                                      model().hidden_size / model().num_heads));
+  int value_dim = 0;
+  COMET_RETURN_IF_ERROR(
+      ReadDimension("attention.value_length", kHeadDimMax, value_dim, model().head_dim));
+  COMET_RETURN_IF_ERROR(
+      ReadDimension("rope.dimension_count", kHeadDimMax, model().rotary_dim, model().head_dim));
+  if (value_dim != model().head_dim) {
+    return Unimplemented(StrCat(file_.path(), ": ", Key("attention.value_length"), ": is ",
+                                value_dim, ", expected the keys' ", model().head_dim));
   }
-  if (embedding->dims.size() != 2 || embedding->dims[1] != config.hidden_size ||
+  COMET_ASSIGN_OR_RETURN(const std::optional<int64_t> window,
+                         file_.FindInt(Key("attention.sliding_window")));
+  if (window.value_or(0) == 0) return Status::Ok();
+  return ReadDimension("attention.sliding_window", kModelContextMax, model().sliding_window);
+}
+
+Status GgufConfigReader::ReadRope() {
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.freq_base", model().rope.theta));
+  const std::string key = Key("rope.scaling.type");
+  COMET_ASSIGN_OR_RETURN(const std::optional<std::string> type, file_.FindString(key));
+  const std::string scaling = type.value_or("linear");
+  if (scaling == "linear") return ReadLinear();
+  if (scaling == "yarn") return ReadYarn();
+  if (scaling == "none") return Status::Ok();
+  return Unimplemented(StrCat(file_.path(), ": ", key, ": is \"", scaling.substr(0, 60),
+                              "\", expected \"none\", \"linear\" or \"yarn\""));
+}
+
+Status GgufConfigReader::ReadLinear() {
+  double factor = 1.0;
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scale_linear", factor));  // The older key.
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.factor", factor));
+  if (factor == 0.0 || factor == 1.0) return Status::Ok();
+  model().rope.type = "linear";
+  model().rope.factor = factor;
+  return Status::Ok();
+}
+
+Status GgufConfigReader::ReadYarn() {
+  RopeConfig& rope = model().rope;
+  rope.type = "yarn";
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.factor", rope.factor));
+  COMET_RETURN_IF_ERROR(ReadDimension("rope.scaling.original_context_length", kModelContextMax,
+                                      rope.original_context_max, model().context_length_max));
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.yarn_beta_fast", rope.beta_fast));
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.yarn_beta_slow", rope.beta_slow));
+  double attention_factor = 1.0;
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.attn_factor", attention_factor));
+  const double scale = rope.factor > 1.0 ? 1.0 + 0.1 * std::log(rope.factor) : 1.0;
+  rope.attention_factor = attention_factor * scale;
+  return Status::Ok();
+}
+
+Status GgufConfigReader::ReadVocabSize() {
+  constexpr std::string_view kEmbedding = "token_embd.weight";
+  const GgufTensor* embedding = file_.FindTensor(kEmbedding);
+  if (embedding == nullptr) return Fail(kEmbedding, "is absent, expected a tensor");
+  if (embedding->dims.size() != 2 || embedding->dims[1] != model().hidden_size ||
       embedding->dims[0] > kVocabSizeMax) {
-    return DataLoss(StrCat(file.path(), ": token_embd.weight: has ", embedding->dims.size(),
-                           " dimensions, ", embedding->dims.back(), " columns, expected 2 and ",
-                           config.hidden_size));
+    return Fail(kEmbedding,
+                StrCat("has ", embedding->dims.size(), " dimensions, ", embedding->dims.back(),
+                       " columns, expected 2 and ", model().hidden_size));
   }
-  config.vocab_size = embedding->dims[0];
-  config.tied_embeddings = file.FindTensor("output.weight") == nullptr;
+  model().vocab_size = embedding->dims[0];
+  model().tied_embeddings = file_.FindTensor("output.weight") == nullptr;
   return Status::Ok();
 }
 
 }  // namespace
 
-Result<ModelConfig> ReadGgufConfig(const GgufFile& file) {
-  COMET_RETURN_IF_ERROR(CheckArchitecture(file));
-  COMET_RETURN_IF_ERROR(CheckUnsupportedKeys(file));
-  ModelConfig config;
-  COMET_ASSIGN_OR_RETURN(const std::optional<std::string> name, file.FindString("general.name"));
-  config.name = name.value_or("llama");
-  COMET_ASSIGN_OR_RETURN(config.hidden_size,
-                         ReadDimension(file, "llama.embedding_length", kModelDimMax));
-  COMET_ASSIGN_OR_RETURN(config.num_layers,
-                         ReadDimension(file, "llama.block_count", kModelLayersMax));
-  COMET_ASSIGN_OR_RETURN(config.ffn_size,
-                         ReadDimension(file, "llama.feed_forward_length", kModelDimMax));
-  COMET_ASSIGN_OR_RETURN(config.context_length_max,
-                         ReadDimension(file, "llama.context_length", kModelContextMax));
-  COMET_RETURN_IF_ERROR(ReadHeads(file, config));
-  COMET_RETURN_IF_ERROR(ReadRope(file, config));
-  COMET_RETURN_IF_ERROR(ReadVocabSize(file, config));
-  COMET_ASSIGN_OR_RETURN(const std::optional<double> epsilon,
-                         file.FindFloat("llama.attention.layer_norm_rms_epsilon"));
-  config.rms_norm_epsilon = static_cast<float>(epsilon.value_or(1e-5));
-  COMET_ASSIGN_OR_RETURN(config.eos_ids, ReadEosIds(file));
-  const Status valid = config.Validate();
-  if (!valid.ok()) return DataLoss(StrCat(file.path(), ": ", valid.message()));
-  return config;
-}
+Result<GgufConfig> ReadGgufConfig(const GgufFile& file) { return GgufConfigReader(file).Read(); }
 
 }  // namespace comet

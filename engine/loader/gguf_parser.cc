@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "engine/loader/pickle_check.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
 
@@ -58,7 +59,10 @@ Status GgufParser::Parse() {
 Status GgufParser::ParseHeader() {
   uint32_t magic = 0;
   COMET_RETURN_IF_ERROR(Read("magic", magic));
-  if (magic != kMagic) return Fail("magic", StrCat("is ", magic, ", expected ", kMagic, " (GGUF)"));
+  if (magic != kMagic) {
+    COMET_RETURN_IF_ERROR(RefusePickle(file_.path(), bytes_));
+    return Fail("magic", StrCat("is ", magic, ", expected ", kMagic, " (GGUF)"));
+  }
   uint32_t version = 0;
   COMET_RETURN_IF_ERROR(Read("version", version));
   if (version != 2 && version != 3) {

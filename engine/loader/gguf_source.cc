@@ -1,10 +1,11 @@
+#include "engine/loader/gguf_source.h"
+
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <set>
 #include <span>
 
-#include "engine/loader/float_source.h"
+#include "engine/loader/float_layer_reader.h"
 #include "engine/loader/gguf_config.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_vocabulary.h"
@@ -14,7 +15,7 @@
 namespace comet {
 namespace {
 
-// A llama-architecture GGUF file. Open() checks the name and shape of every tensor; values are
+// Open() checks the name and shape of every tensor; values are
 // dequantised when asked for.
 class GgufSource final : public FloatSource {
  public:
@@ -33,22 +34,36 @@ class GgufSource final : public FloatSource {
   explicit GgufSource(GgufFile file) : file_(std::move(file)) {}
 
   Status CheckTensors() const;
+  Status ReadRopeDivisors();
   Status CheckLayerTensors(int layer_idx, std::set<std::string, std::less<>>& known) const;
   Status CheckTensor(const std::string& name, std::initializer_list<int> dims,
                      std::set<std::string, std::less<>>& known) const;
   bool HasQkvBias(int layer_idx) const;
   Result<std::vector<float>> ReadTensor(const std::string& name) const;
   Status ReadInto(const std::string& name, std::span<float> out) const;
-  Status ReadQkv(const std::string& prefix, std::string_view suffix, int row_values,
-                 std::vector<float>& qkv) const;
+  void SplitQueryAndKeyPairs(int row_values, std::span<float> qkv) const;
 
   GgufFile file_;
-  ModelConfig config_;
+  GgufConfig gguf_;
+  ModelConfig& config_ = gguf_.model;
   Vocabulary vocabulary_;
   std::vector<NamedTemplate> chat_templates_;
 };
 
-std::string LayerPrefix(int layer_idx) { return StrCat("blk.", layer_idx, "."); }
+constexpr std::string_view kRopeDivisors = "rope_freqs.weight";
+
+LayerNames NamesOf(int layer_idx) {
+  const std::string layer = StrCat("blk.", layer_idx, ".");
+  return {.input_norm = layer + "attn_norm",
+          .q = layer + "attn_q",
+          .k = layer + "attn_k",
+          .v = layer + "attn_v",
+          .o = layer + "attn_output",
+          .post_attention_norm = layer + "ffn_norm",
+          .gate = layer + "ffn_gate",
+          .up = layer + "ffn_up",
+          .down = layer + "ffn_down"};
+}
 
 // Rows of one head from interleaved rotary pairs (2i, 2i + 1) to split halves (i, i + D/2), where D
 // is the number of rotated rows; rows past it stay. GGUF stores the llama architecture's Q and K in
@@ -72,8 +87,9 @@ void SplitRotaryPairs(int num_heads, int head_dim, int rotary_dim, int row_value
 Result<std::unique_ptr<FloatSource>> GgufSource::Open(const std::string& path) {
   COMET_ASSIGN_OR_RETURN(GgufFile file, GgufFile::Open(path));
   std::unique_ptr<GgufSource> source(new GgufSource(std::move(file)));
-  COMET_ASSIGN_OR_RETURN(source->config_, ReadGgufConfig(source->file_));
+  COMET_ASSIGN_OR_RETURN(source->gguf_, ReadGgufConfig(source->file_));
   COMET_RETURN_IF_ERROR(source->CheckTensors());
+  COMET_RETURN_IF_ERROR(source->ReadRopeDivisors());
   COMET_ASSIGN_OR_RETURN(source->vocabulary_, ReadVocabulary(source->file_));
   source->config_.bos_id = source->vocabulary_.bos_id;
   const size_t vocab_size = static_cast<size_t>(source->config_.vocab_size);
@@ -98,10 +114,14 @@ Status GgufSource::CheckTensors() const {
   for (int layer_idx = 0; layer_idx < config_.num_layers; ++layer_idx) {
     COMET_RETURN_IF_ERROR(CheckLayerTensors(layer_idx, known));
   }
+  if (file_.FindTensor(kRopeDivisors) != nullptr) {
+    COMET_RETURN_IF_ERROR(CheckTensor(std::string(kRopeDivisors), {config_.rotary_dim / 2}, known));
+  }
   for (const GgufTensor& tensor : file_.tensors()) {
     if (!known.contains(tensor.name)) {
-      return Unimplemented(
-          StrCat(file_.path(), ": ", tensor.name, ": has no place in a llama decoder"));
+      return Unimplemented(StrCat(file_.path(), ": ", tensor.name, ": has no place in a ",
+                                  gguf_.architecture, " decoder of ", config_.num_layers,
+                                  " layers"));
     }
   }
   return Status::Ok();
@@ -109,29 +129,42 @@ Status GgufSource::CheckTensors() const {
 
 Status GgufSource::CheckLayerTensors(int layer_idx,
                                      std::set<std::string, std::less<>>& known) const {
-  const std::string prefix = LayerPrefix(layer_idx);
+  const LayerNames names = NamesOf(layer_idx);
   const int hidden = config_.hidden_size;
   const int ffn = config_.ffn_size;
   const int q = config_.q_size();
   const int kv = config_.kv_size();
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_norm.weight", {hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_q.weight", {q, hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_k.weight", {kv, hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_v.weight", {kv, hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_output.weight", {hidden, q}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_norm.weight", {hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_gate.weight", {ffn, hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_up.weight", {ffn, hidden}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "ffn_down.weight", {hidden, ffn}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.input_norm + ".weight", {hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.q + ".weight", {q, hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.k + ".weight", {kv, hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.v + ".weight", {kv, hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.o + ".weight", {hidden, q}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.post_attention_norm + ".weight", {hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.gate + ".weight", {ffn, hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.up + ".weight", {ffn, hidden}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.down + ".weight", {hidden, ffn}, known));
   if (HasQkvBias(layer_idx) != HasQkvBias(0)) {
-    return DataLoss(StrCat(file_.path(), ": ", prefix,
-                           "attn_q.bias: ", HasQkvBias(layer_idx) ? "is there" : "is absent",
+    return DataLoss(StrCat(file_.path(), ": ", names.q,
+                           ".bias: ", HasQkvBias(layer_idx) ? "is there" : "is absent",
                            ", expected all layers alike"));
   }
   if (!HasQkvBias(layer_idx)) return Status::Ok();
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_q.bias", {q}, known));
-  COMET_RETURN_IF_ERROR(CheckTensor(prefix + "attn_k.bias", {kv}, known));
-  return CheckTensor(prefix + "attn_v.bias", {kv}, known);
+  COMET_RETURN_IF_ERROR(CheckTensor(names.q + ".bias", {q}, known));
+  COMET_RETURN_IF_ERROR(CheckTensor(names.k + ".bias", {kv}, known));
+  return CheckTensor(names.v + ".bias", {kv}, known);
+}
+
+// How the converter states LLaMA-3.1's scaling: what each pair's frequency is divided by.
+Status GgufSource::ReadRopeDivisors() {
+  if (file_.FindTensor(kRopeDivisors) == nullptr) return Status::Ok();
+  if (config_.rope.type != "default") {
+    return Unimplemented(StrCat(file_.path(), ": ", kRopeDivisors, ": is there beside scaling \"",
+                                config_.rope.type, "\", expected one of the two"));
+  }
+  config_.rope.type = "divisors";
+  COMET_ASSIGN_OR_RETURN(config_.rope.divisors, ReadTensor(std::string(kRopeDivisors)));
+  const Status valid = config_.Validate();
+  return valid.ok() ? valid : DataLoss(StrCat(file_.path(), ": ", valid.message()));
 }
 
 Status GgufSource::CheckTensor(const std::string& name, std::initializer_list<int> dims,
@@ -154,43 +187,31 @@ Status GgufSource::CheckTensor(const std::string& name, std::initializer_list<in
 }
 
 bool GgufSource::HasQkvBias(int layer_idx) const {
-  return file_.FindTensor(LayerPrefix(layer_idx) + "attn_q.bias") != nullptr;
+  return file_.FindTensor(NamesOf(layer_idx).q + ".bias") != nullptr;
 }
 
 Result<FloatLayer> GgufSource::ReadLayer(int layer_idx) {
   COMET_CHECK(layer_idx >= 0 && layer_idx < config_.num_layers);
-  const std::string prefix = LayerPrefix(layer_idx);
-  FloatLayer layer;
-  COMET_ASSIGN_OR_RETURN(layer.input_norm, ReadTensor(prefix + "attn_norm.weight"));
-  COMET_RETURN_IF_ERROR(ReadQkv(prefix, ".weight", config_.hidden_size, layer.qkv));
-  if (HasQkvBias(layer_idx)) COMET_RETURN_IF_ERROR(ReadQkv(prefix, ".bias", 1, layer.qkv_bias));
-  COMET_ASSIGN_OR_RETURN(layer.o, ReadTensor(prefix + "attn_output.weight"));
-  COMET_ASSIGN_OR_RETURN(layer.post_attention_norm, ReadTensor(prefix + "ffn_norm.weight"));
-  const size_t half =
-      static_cast<size_t>(config_.ffn_size) * static_cast<size_t>(config_.hidden_size);
-  layer.gate_up.resize(2 * half);
-  const std::span<float> gate_up(layer.gate_up);
-  COMET_RETURN_IF_ERROR(ReadInto(prefix + "ffn_gate.weight", gate_up.first(half)));
-  COMET_RETURN_IF_ERROR(ReadInto(prefix + "ffn_up.weight", gate_up.last(half)));
-  COMET_ASSIGN_OR_RETURN(layer.down, ReadTensor(prefix + "ffn_down.weight"));
+  COMET_ASSIGN_OR_RETURN(
+      FloatLayer layer,
+      ReadFloatLayer(config_, NamesOf(layer_idx), HasQkvBias(layer_idx),
+                     [this](const std::string& name, std::string_view suffix,
+                            std::span<float> out) { return ReadInto(StrCat(name, suffix), out); }));
+  if (gguf_.has_rotary_pairs) {
+    SplitQueryAndKeyPairs(config_.hidden_size, layer.qkv);
+    if (!layer.qkv_bias.empty()) SplitQueryAndKeyPairs(1, layer.qkv_bias);
+  }
   return layer;
 }
 
-Status GgufSource::ReadQkv(const std::string& prefix, std::string_view suffix, int row_values,
-                           std::vector<float>& qkv) const {
+void GgufSource::SplitQueryAndKeyPairs(int row_values, std::span<float> qkv) const {
   const size_t row_size = static_cast<size_t>(row_values);
   const size_t q_values = static_cast<size_t>(config_.q_size()) * row_size;
   const size_t kv_values = static_cast<size_t>(config_.kv_size()) * row_size;
-  qkv.resize(q_values + 2 * kv_values);
-  const std::span<float> q = std::span(qkv).first(q_values);
-  const std::span<float> k = std::span(qkv).subspan(q_values, kv_values);
-  const std::span<float> v = std::span(qkv).last(kv_values);
-  COMET_RETURN_IF_ERROR(ReadInto(StrCat(prefix, "attn_q", suffix), q));
-  COMET_RETURN_IF_ERROR(ReadInto(StrCat(prefix, "attn_k", suffix), k));
-  COMET_RETURN_IF_ERROR(ReadInto(StrCat(prefix, "attn_v", suffix), v));
-  SplitRotaryPairs(config_.num_heads, config_.head_dim, config_.rotary_dim, row_values, q);
-  SplitRotaryPairs(config_.num_kv_heads, config_.head_dim, config_.rotary_dim, row_values, k);
-  return Status::Ok();
+  SplitRotaryPairs(config_.num_heads, config_.head_dim, config_.rotary_dim, row_values,
+                   qkv.first(q_values));
+  SplitRotaryPairs(config_.num_kv_heads, config_.head_dim, config_.rotary_dim, row_values,
+                   qkv.subspan(q_values, kv_values));
 }
 
 Result<std::vector<float>> GgufSource::ReadEmbedding() { return ReadTensor("token_embd.weight"); }
@@ -215,18 +236,12 @@ Result<std::vector<float>> GgufSource::ReadTensor(const std::string& name) const
 Status GgufSource::ReadInto(const std::string& name, std::span<float> out) const {
   const GgufTensor& tensor = *file_.FindTensor(name);
   Dequantize(tensor.type, tensor.data, out);
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (!std::isfinite(out[i])) {
-      return DataLoss(StrCat(file_.path(), ": ", name, ": value ", i, " is ", out[i],
-                             ", expected a finite number"));
-    }
-  }
-  return Status::Ok();
+  return CheckFinite(StrCat(file_.path(), ": ", name), out);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<FloatSource>> FloatSource::Open(const std::string& path) {
+Result<std::unique_ptr<FloatSource>> OpenGgufSource(const std::string& path) {
   return GgufSource::Open(path);
 }
 

@@ -67,6 +67,11 @@ bool JsonReader::Has(std::string_view key) const {
   return found != object_.end() && !found->is_null();
 }
 
+bool JsonReader::IsNull(std::string_view key) const {
+  const auto found = object_.find(std::string(key));
+  return found != object_.end() && found->is_null();
+}
+
 Result<int64_t> JsonReader::Int(std::string_view key, int64_t minimum, int64_t maximum) const {
   COMET_ASSIGN_OR_RETURN(const json* value, Find(key));
   return ToInt(key, *value, minimum, maximum);
@@ -93,6 +98,15 @@ Result<std::string> JsonReader::String(std::string_view key) const {
   return value->get<std::string>();
 }
 
+Result<std::vector<std::string>> JsonReader::Strings(std::string_view key, size_t count_max) const {
+  COMET_ASSIGN_OR_RETURN(const json* value, Find(key));
+  const auto is_string = [](const json& item) { return item.is_string(); };
+  if (!value->is_array() || value->size() > count_max || !std::ranges::all_of(*value, is_string)) {
+    return Fail(key, StrCat("an array of at most ", count_max, " strings"));
+  }
+  return value->get<std::vector<std::string>>();
+}
+
 Result<std::vector<int64_t>> JsonReader::Ints(std::string_view key, int64_t minimum,
                                               int64_t maximum, size_t count_max) const {
   COMET_ASSIGN_OR_RETURN(const json* value, Find(key));
@@ -108,6 +122,18 @@ Result<std::vector<int64_t>> JsonReader::Ints(std::string_view key, int64_t mini
     ints.push_back(one);
   }
   return ints;
+}
+
+Result<std::vector<double>> JsonReader::Numbers(std::string_view key, double minimum,
+                                                double maximum, size_t count_max) const {
+  COMET_ASSIGN_OR_RETURN(const json* value, Find(key));
+  const auto is_good = [&](const json& item) {
+    return item.is_number() && item.get<double>() >= minimum && item.get<double>() <= maximum;
+  };
+  if (!value->is_array() || value->size() > count_max || !std::ranges::all_of(*value, is_good)) {
+    return Fail(key, StrCat("at most ", count_max, " numbers from ", minimum, " to ", maximum));
+  }
+  return value->get<std::vector<double>>();
 }
 
 Result<JsonReader> JsonReader::Object(std::string_view key) const {

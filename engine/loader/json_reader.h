@@ -26,16 +26,21 @@ class JsonReader {
 
   // Fails unless the value is an object.
   Status CheckObject() const;
-  bool Has(std::string_view key) const;  // Present and not null.
+  bool Has(std::string_view key) const;     // Present and not null.
+  bool IsNull(std::string_view key) const;  // Present and null.
 
   Result<int64_t> Int(std::string_view key, int64_t minimum, int64_t maximum) const;
   // Finite, within [minimum, maximum].
   Result<double> Number(std::string_view key, double minimum, double maximum) const;
   Result<bool> Bool(std::string_view key) const;
   Result<std::string> String(std::string_view key) const;
+  Result<std::vector<std::string>> Strings(std::string_view key, size_t count_max) const;
   // An integer alone is an array of one.
   Result<std::vector<int64_t>> Ints(std::string_view key, int64_t minimum, int64_t maximum,
                                     size_t count_max) const;
+  // Finite, within [minimum, maximum].
+  Result<std::vector<double>> Numbers(std::string_view key, double minimum, double maximum,
+                                      size_t count_max) const;
   Result<JsonReader> Object(std::string_view key) const;
   Result<std::vector<JsonReader>> Objects(std::string_view key, size_t count_max) const;
   std::vector<std::string> Keys() const;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "engine/loader/json_reader.h"
+#include "engine/loader/pickle_check.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -19,7 +20,8 @@ constexpr int64_t kValuesMax = int64_t{1} << 40;
 
 struct TensorEntry {
   std::string name;
-  DType dtype = DType::kF32;
+  std::string dtype_name;
+  int value_bytes = 0;
   TensorShape shape;
   uint64_t begin = 0;  // Within the data.
   uint64_t end = 0;
@@ -44,16 +46,29 @@ Result<TensorShape> ShapeOf(const std::string& where, const std::vector<int64_t>
   }
 }
 
+// 0: an unknown dtype, or one of less than a byte.
+int ValueBytes(std::string_view dtype) {
+  static constexpr std::pair<std::string_view, int> kOthers[] = {
+      {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I16", 2}, {"U16", 2},
+      {"U32", 4},  {"I64", 8},     {"U64", 8},     {"F64", 8}};
+  const Result<DType> known = SafetensorsDType(dtype);
+  if (known.ok()) return BytesOf(*known);
+  for (const auto& [name, num_bytes] : kOthers) {
+    if (name == dtype) return num_bytes;
+  }
+  return 0;
+}
+
 Result<TensorEntry> ReadEntry(const std::string& name, const JsonReader& reader,
                               const std::string& where, uint64_t data_bytes) {
   TensorEntry entry;
   entry.name = name;
-  COMET_ASSIGN_OR_RETURN(const std::string dtype_name, reader.String("dtype"));
-  const Result<DType> dtype = SafetensorsDType(dtype_name);
-  if (!dtype.ok()) {
-    return Status(dtype.status().code(), StrCat(where, ".dtype: ", dtype.status().message()));
+  COMET_ASSIGN_OR_RETURN(entry.dtype_name, reader.String("dtype"));
+  entry.value_bytes = ValueBytes(entry.dtype_name);
+  if (entry.value_bytes == 0) {
+    return Unimplemented(StrCat(where, ".dtype: is \"", entry.dtype_name.substr(0, 60),
+                                "\", expected a floating-point or integer type of whole bytes"));
   }
-  entry.dtype = *dtype;
   COMET_ASSIGN_OR_RETURN(
       const std::vector<int64_t> dims,
       reader.Ints("shape", 0, std::numeric_limits<int32_t>::max(), kTensorRankMax));
@@ -66,10 +81,10 @@ Result<TensorEntry> ReadEntry(const std::string& name, const JsonReader& reader,
   entry.begin = static_cast<uint64_t>(offsets[0]);
   entry.end = static_cast<uint64_t>(offsets[1]);
   const uint64_t expected =
-      static_cast<uint64_t>(entry.shape.num_elements()) * static_cast<uint64_t>(BytesOf(*dtype));
+      static_cast<uint64_t>(entry.shape.num_elements()) * static_cast<uint64_t>(entry.value_bytes);
   if (entry.end - entry.begin != expected) {
     return DataLoss(StrCat(where, ".data_offsets: span ", entry.end - entry.begin,
-                           " bytes, expected ", expected, " for ", dtype_name, " ",
+                           " bytes, expected ", expected, " for ", entry.dtype_name, " ",
                            entry.shape.ToString()));
   }
   return entry;
@@ -130,6 +145,7 @@ Status SafetensorsFile::ReadHeader() {
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, length.data(), kLengthBytes);
   if (header_bytes > kHeaderBytesMax) {
+    COMET_RETURN_IF_ERROR(RefusePickle(path(), file_.bytes()));
     return DataLoss(StrCat(path(), ": header length is ", header_bytes, ", expected at most ",
                            kHeaderBytesMax));
   }
@@ -152,13 +168,14 @@ Status SafetensorsFile::ReadHeader() {
   }
   COMET_RETURN_IF_ERROR(CheckCoverage(path(), entries, data_bytes));
   for (const TensorEntry& entry : entries) {
-    const std::byte* data = file_.bytes().data() + data_begin + entry.begin;
-    if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(BytesOf(entry.dtype)) != 0) {
-      return DataLoss(StrCat(path(), ": ", entry.name, ": begins at byte ",
-                             data_begin + entry.begin, ", expected a multiple of ",
-                             BytesOf(entry.dtype)));
+    const std::span<const std::byte> data =
+        file_.bytes().subspan(data_begin + entry.begin, entry.end - entry.begin);
+    const Result<DType> dtype = SafetensorsDType(entry.dtype_name);
+    if (dtype.ok()) {
+      tensors_.emplace(entry.name, ConstTensorView(data.data(), *dtype, entry.shape));
+    } else {
+      others_.emplace(entry.name, SafetensorsOther{entry.dtype_name, data});
     }
-    tensors_.emplace(entry.name, ConstTensorView(data, entry.dtype, entry.shape));
   }
   return Status::Ok();
 }
@@ -176,6 +193,11 @@ Result<ConstTensorView> SafetensorsFile::Find(std::string_view name, DType dtype
     return DataLoss(StrCat(path(), ": ", name, ": is ", ToString(tensor.dtype()), " ",
                            tensor.shape().ToString(), ", expected ", ToString(dtype), " ",
                            expected.ToString()));
+  }
+  const std::byte* data = static_cast<const std::byte*>(tensor.data());
+  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(BytesOf(dtype)) != 0) {
+    return DataLoss(StrCat(path(), ": ", name, ": begins at byte ", data - file_.bytes().data(),
+                           ", expected a multiple of ", BytesOf(dtype)));
   }
   return tensor;
 }

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,21 +19,28 @@ namespace comet {
 std::string_view SafetensorsName(DType dtype);
 Result<DType> SafetensorsDType(std::string_view name);
 
+// A tensor of a dtype that no op takes: I64, F8_E4M3 and so on.
+struct SafetensorsOther {
+  std::string dtype;
+  std::span<const std::byte> bytes;
+};
+
 // A mapped safetensors file: 8 bytes of header length, the JSON header, then the data. Open()
-// checks names, dtypes and shapes, that each tensor lies in the file and is aligned for its dtype,
-// and that the tensors cover the data without gap or overlap, as the format demands. Immutable, so
-// thread-safe.
+// checks names, dtypes and shapes, that each tensor lies in the file, and that the tensors cover
+// the data without gap or overlap, as the format demands. Immutable, so thread-safe.
 class SafetensorsFile {
  public:
-  // Errors: kNotFound; kDataLoss with file, tensor, got and expected; kUnimplemented (a dtype).
+  // Errors: kNotFound; kDataLoss with file, tensor, got and expected; kUnimplemented (a dtype, a
+  // pickle).
   static Result<SafetensorsFile> Open(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
   int64_t num_bytes() const { return file_.num_bytes(); }
+  // A tensor need not be aligned for its dtype: old writers did not pad the header.
   const std::map<std::string, ConstTensorView, std::less<>>& tensors() const { return tensors_; }
-  bool Has(std::string_view name) const { return tensors_.contains(name); }
+  const std::map<std::string, SafetensorsOther, std::less<>>& others() const { return others_; }
 
-  // The tensor of that name, dtype and shape. Errors: kDataLoss.
+  // The tensor of that name, dtype and shape, aligned for its dtype. Errors: kDataLoss.
   Result<ConstTensorView> Find(std::string_view name, DType dtype,
                                std::initializer_list<int> dims) const;
 
@@ -42,6 +51,7 @@ class SafetensorsFile {
 
   MappedFile file_;
   std::map<std::string, ConstTensorView, std::less<>> tensors_;
+  std::map<std::string, SafetensorsOther, std::less<>> others_;
 };
 
 }  // namespace comet

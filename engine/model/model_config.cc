@@ -7,12 +7,31 @@
 namespace comet {
 namespace {
 
-void CheckRope(const RopeConfig& rope, ConfigCheck& check) {
+void CheckYarn(const RopeConfig& rope, ConfigCheck& check) {
+  check.InRange("rope.beta_fast", rope.beta_fast, 1e-6, 1e6);
+  check.InRange("rope.beta_slow", rope.beta_slow, 1e-6, 1e6);
+  check.InRange("rope.attention_factor", rope.attention_factor, 1e-3, 1e3);
+  check.InRange("rope.original_context_max", rope.original_context_max, 1, kModelContextMax);
+  check.Require(rope.theta > 1.0, "rope.theta is not above 1, as yarn needs");
+}
+
+void CheckDivisors(const RopeConfig& rope, int rotary_dim, ConfigCheck& check) {
+  check.Require(rope.divisors.size() == static_cast<size_t>(rotary_dim / 2),
+                "rope.divisors has not one value for each pair of rotary_dim");
+  for (const float divisor : rope.divisors) {
+    check.Require(divisor >= 1e-6f && divisor <= 1e6f, "rope.divisors is outside 1e-6 to 1e6");
+  }
+}
+
+void CheckRope(const RopeConfig& rope, int rotary_dim, ConfigCheck& check) {
   const bool is_llama3 = rope.type == "llama3";
-  check.Require(rope.type == "default" || rope.type == "linear" || is_llama3,
-                "rope.type is unknown, expected default, linear or llama3");
+  check.Require(rope.type == "default" || rope.type == "linear" || rope.type == "yarn" ||
+                    rope.type == "divisors" || is_llama3,
+                "rope.type is unknown, expected default, linear, llama3, yarn or divisors");
   check.InRange("rope.theta", rope.theta, 1e-3, 1e12);
   check.InRange("rope.factor", rope.factor, 1e-6, 1e6);
+  if (rope.type == "yarn") CheckYarn(rope, check);
+  if (rope.type == "divisors") CheckDivisors(rope, rotary_dim, check);
   if (!is_llama3) return;
   check.InRange("rope.low_frequency_factor", rope.low_frequency_factor, 1e-6, 1e6);
   check.InRange("rope.high_frequency_factor", rope.high_frequency_factor, 1e-6, 1e6);
@@ -45,7 +64,7 @@ Status ModelConfig::Validate() const {
                 "rms_norm_epsilon is outside (0, 1)");
   check.Require(int64_t{num_heads} * head_dim <= kModelDimMax,
                 "num_heads times head_dim is above the largest hidden_size");
-  CheckRope(rope, check);
+  CheckRope(rope, rotary_dim, check);
   check.Require(bos_id >= -1 && bos_id < vocab_size, "bos_id is outside the vocabulary");
   check.Require(eos_ids.size() <= kEosIdsMax, "there are more than 64 end-of-sequence ids");
   for (const int id : eos_ids) {

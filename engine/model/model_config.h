@@ -20,12 +20,16 @@ inline constexpr int kEosIdsMax = 64;
 
 // Scaling of rotary frequencies, as config.json's rope_scaling / rope_parameters states it.
 struct RopeConfig {
-  std::string type = "default";  // default | linear | llama3; others are kUnimplemented.
+  std::string type = "default";  // default | linear | llama3 | yarn | divisors
   double theta = 10000.0;
   double factor = 1.0;
   double low_frequency_factor = 1.0;   // llama3
   double high_frequency_factor = 4.0;  // llama3
-  int original_context_max = 8192;     // llama3
+  int original_context_max = 8192;     // llama3, yarn
+  double beta_fast = 32.0;             // yarn: turns within the original context from which, and
+  double beta_slow = 1.0;              // up to which, a frequency is kept and divided.
+  double attention_factor = 1.0;       // yarn: multiplies queries and keys.
+  std::vector<float> divisors;         // divisors: of each rotary pair's frequency.
 };
 
 // Shape of a LLaMA-family decoder, in Hugging Face's terms.

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/loader/checkpoint_writer.h"
+#include "engine/loader/folder_config.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -23,13 +24,15 @@ int64_t NumParameters(const ModelConfig& config) {
 Result<ModelSource> ModelSource::Open(const std::string& path) {
   ModelSource source;
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
+  const bool is_folder = std::filesystem::is_directory(path, error);
+  if (is_folder && IsCometCheckpoint(path)) {
     COMET_ASSIGN_OR_RETURN(source.checkpoint_, Checkpoint::Open(path));
-  } else if (std::filesystem::exists(path, error)) {
+  } else if (is_folder || std::filesystem::exists(path, error)) {
     COMET_ASSIGN_OR_RETURN(source.float_source_, FloatSource::Open(path));
   } else {
     return NotFound(
-        StrCat("model: ", path, " does not exist, expected a checkpoint folder or a GGUF file"));
+        StrCat("model: ", path,
+               " does not exist, expected a checkpoint, a Hugging Face folder or a GGUF file"));
   }
   return source;
 }

@@ -12,11 +12,11 @@
 
 namespace comet {
 
-// Whatever a user names as a model: a comet checkpoint folder (4-bit weights), an unquantised file
-// (float weights), or a synthetic model (random 4-bit weights). Confined to one thread.
+// Whatever a user names as a model: a comet checkpoint folder (4-bit weights), a FloatSource, which
+// is a Hugging Face folder or a GGUF file (float weights), or a synthetic model (random 4-bit
+// weights). Confined to one thread.
 class ModelSource {
  public:
-  // A folder is opened as a comet checkpoint, a file as an unquantised source.
   static Result<ModelSource> Open(const std::string& path);
   static ModelSource Make(const SyntheticModel& synthetic);
 

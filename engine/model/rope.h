@@ -14,8 +14,9 @@ struct RopeTables {
   std::vector<float> sin;
 };
 
-// Errors: kUnimplemented for a scaling type other than default, linear and llama3, naming it.
-// Source: Su et al. 2021, arXiv:2104.09864; llama3: Dubey et al. 2024, arXiv:2407.21783.
+// yarn's attention factor is in both. Errors: kUnimplemented for an unknown scaling type, naming
+// it. Source: Su et al. 2021, arXiv:2104.09864; llama3: Dubey et al. 2024, arXiv:2407.21783; yarn:
+// Peng et al. 2023, arXiv:2309.00071.
 Result<RopeTables> MakeRopeTables(const RopeConfig& rope, int rotary_dim, int num_positions);
 
 }  // namespace comet

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "engine/model/model_config.h"
 #include "kernels/base/status.h"
@@ -14,12 +13,8 @@ struct ModelShape {
   bool has_qkv_bias = false;
 };
 
-// From the text of a Hugging Face config.json; what it leaves out has that library's defaults. No
-// weight is needed. `where` begins the messages. Errors: kDataLoss; kUnimplemented for a model_type
-// other than llama, mistral and qwen2.
-Result<ModelShape> ParseModelShape(const std::string& where, std::string_view text);
-
-// From a config.json, a folder that has one, or a GGUF file. Errors: also kNotFound.
+// From a Hugging Face config.json or a folder that has one, when no weight is needed, or from a
+// GGUF file. Errors: those of ParseFolderConfig() and FloatSource::Open().
 Result<ModelShape> ReadModelShape(const std::string& path);
 
 }  // namespace comet

@@ -13,6 +13,7 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/kv_support.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/sm90_attention.h"
 
 namespace comet::cuda {
 namespace {
@@ -21,6 +22,7 @@ constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
 constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
 constexpr int kStages = 2;
 constexpr int kSplitCtasPerSm = 2;
+constexpr int kNoWindow = 1 << 30;  // Past every position.
 
 bool IsAligned(const ConstTensorView& rows) {
   constexpr int kBytes = 8;  // Of a thread's load or store.
@@ -29,10 +31,6 @@ bool IsAligned(const ConstTensorView& rows) {
 }
 
 Status CheckQueries(const AttentionArgs& args) {
-  if (args.window != 0) {
-    return Unimplemented(
-        StrCat("attention: window is ", args.window, ", expected 0 on a cuda device"));
-  }
   if (args.q.dtype() != DType::kF16) {
     return Unimplemented(
         StrCat("attention: q is ", ToString(args.q.dtype()), ", expected f16 on a cuda device"));
@@ -51,7 +49,7 @@ Status CheckQueries(const AttentionArgs& args) {
   return Status::Ok();
 }
 
-AttentionParams MakeParams(const AttentionArgs& args) {
+AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
   return {.q = static_cast<const __half*>(args.q.data()),
           .q_row_stride = args.q.stride(0),
           .out = static_cast<__half*>(args.out.data()),
@@ -61,10 +59,12 @@ AttentionParams MakeParams(const AttentionArgs& args) {
           .batch = MakeDeviceBatch(args.batch),
           .num_kv_heads = args.cache.num_kv_heads,
           .group_heads = args.num_heads / args.cache.num_kv_heads,
+          .window = args.window == 0 ? kNoWindow : std::min(args.window, kNoWindow),
           .softmax_scale = args.softmax_scale * std::numbers::log2e_v<float>,
           .units = nullptr,
           .units_max = CeilDiv(args.batch.context_length_max, kUnitTokens),
-          .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens)};
+          .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens),
+          .work = work};
 }
 
 // Shared memory of a CTA, so much that two share an SM instead of three where a third would only
@@ -87,12 +87,9 @@ Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, const Devic
                   static_cast<unsigned>(CeilDiv(params.units_max, params.split_units)));
   const int smem_bytes =
       SmemBytes(static_cast<int>(sizeof(AttentionSmem<Shape>)), int64_t{grid.x} * grid.y, limits);
-  COMET_RETURN_IF_ERROR(
-      StatusOf(cudaFuncSetAttribute(AttentionKernel<Shape>,
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes),
-               "cudaFuncSetAttribute of attention"));
-  AttentionKernel<Shape><<<grid, kThreads, smem_bytes, stream>>>(params);
-  return LaunchStatus("attention");
+  return Launch("attention", limits,
+                {.grid = grid, .num_threads = kThreads, .smem_bytes = smem_bytes}, stream,
+                AttentionKernel<Shape>, params);
 }
 
 // Whole tiles, or, where these would leave half of the SMs idle, units and their fold.
@@ -105,26 +102,35 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const Dev
   const bool is_split =
       2 * num_tiles <= limits.num_sms && params.units_max > 1 && args.scratch.is_present() &&
       args.scratch.shape().num_elements() >= kUnitBytes * num_tiles * params.units_max;
-  if (!is_split) return LaunchTiles<Shape>(params, num_sequences, limits, stream);
+  const auto launch_tiles = [&] {
+    return limits.compute_major == 9 ? sm90::DecodeAttention(params, Shape::kLayout, limits, stream)
+                                     : LaunchTiles<Shape>(params, num_sequences, limits, stream);
+  };
+  if (!is_split) return launch_tiles();
 
   const int num_splits =
       std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
-  COMET_RETURN_IF_ERROR(LaunchTiles<Shape>(params, num_sequences, limits, stream));
-  FoldUnitsKernel<Shape><<<static_cast<unsigned>(num_tiles), kThreads, 0, stream>>>(params);
-  return LaunchStatus("attention");
+  COMET_RETURN_IF_ERROR(launch_tiles());
+  return Launch("attention", limits,
+                {.grid = dim3(static_cast<unsigned>(num_tiles)), .num_threads = kThreads}, stream,
+                FoldUnitsKernel<Shape>, params);
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
-Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
+Status LaunchBits(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
   using DecodeShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kDecodeTiles, kStages>;
   using ChunkShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kChunkTiles, kStages>;
-  const AttentionParams params = MakeParams(args);
+  const AttentionParams params = MakeParams(args, work);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
-  if (args.batch.query_length_max * params.group_heads <= DecodeShape::kColumns) {
-    return Status::Ok();
+  const bool has_chunks = args.batch.query_length_max > 1;
+  if (!has_chunks || params.batch.num_sequences > 1) {
+    COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
+  }
+  if (!has_chunks) return Status::Ok();
+  if (limits.compute_major == 9) {
+    return sm90::PrefillAttention(params, DecodeShape::kLayout, limits, stream);
   }
   // At most one tile of each sequence is not full.
   const int64_t num_columns = int64_t{args.batch.num_tokens} * params.group_heads;
@@ -133,11 +139,11 @@ Status LaunchBits(const AttentionArgs& args, cudaStream_t stream) {
 }
 
 template <int kHeadDim>
-Status LaunchFormat(const AttentionArgs& args, cudaStream_t stream) {
+Status LaunchFormat(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
   const KvFormat& format = args.cache.format;
-  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, stream);
-  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, stream);
-  return LaunchBits<kHeadDim, 8, 8>(args, stream);
+  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, work, stream);
+  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, work, stream);
+  return LaunchBits<kHeadDim, 8, 8>(args, work, stream);
 }
 
 }  // namespace
@@ -152,7 +158,9 @@ int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim)
   return bytes * (num_sms / 2) * CeilDiv(context_length_max, kUnitTokens);
 }
 
-Status Attention(const AttentionArgs& args, cudaStream_t stream) {
+int64_t AttentionWorkBytes() { return sizeof(WorkCounters); }
+
+Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.batch.num_tokens == 0) return Status::Ok();
   const KvCacheView& cache = args.cache;
@@ -160,8 +168,9 @@ Status Attention(const AttentionArgs& args, cudaStream_t stream) {
   COMET_RETURN_IF_ERROR(
       Validate("attention", cache, KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
   COMET_RETURN_IF_ERROR(CheckQueries(args));
-  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, stream)
-                                   : LaunchFormat<128>(args, stream);
+  auto* counters = static_cast<WorkCounters*>(work);
+  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, counters, stream)
+                                   : LaunchFormat<128>(args, counters, stream);
 }
 
 }  // namespace comet::cuda

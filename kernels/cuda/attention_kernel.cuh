@@ -6,7 +6,8 @@
 // are
 //          too few for the device, per kUnitTokens of such a sequence: then each stores its units'
 //          partial results, and a second kernel folds them as one CTA would have. A query column is
-//          one token's head of the KV head's group; a tile is 8 columns (decode) or 32 (chunks).
+//          one token's head of the KV head's group; a tile is 8 columns (decode) or 32 (chunks,
+//          where sm90_attention.cu does not take them).
 //          The cache goes by in groups of four pages. Per group, warp w computes the logits and
 //          weights of page w (tokens are the matrix's rows, queries its columns), then, after one
 //          barrier, a quarter of the channels of the output over all four pages.
@@ -26,9 +27,10 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/cuda/batch_search.cuh"
+#include "kernels/cuda/attention_params.cuh"
 #include "kernels/cuda/device/ptx_address.cuh"
 #include "kernels/cuda/device/ptx_async_copy.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/ptx_mma_f16.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
 
@@ -40,26 +42,11 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kGroupPages = kWarps;  // One page a warp.
 constexpr int kCacheGroupTokens = kGroupPages * kPageTokens;
 constexpr int kUnitTokens = 1024;  // Of the partial results that a split would exchange.
-constexpr int kTileTokens = 16;    // Rows of one mma.
+constexpr int kUnitGroups = kUnitTokens / kCacheGroupTokens;
+constexpr int kTileTokens = 16;  // Rows of one mma.
 constexpr int kPageTiles = kPageTokens / kTileTokens;
 constexpr int kTileColumns = 8;  // Columns of one mma.
 constexpr unsigned kAllLanes = 0xffffffffu;
-
-struct AttentionParams {
-  const __half* q;
-  int64_t q_row_stride;
-  __half* out;
-  int64_t out_row_stride;
-  const uint8_t* pages;
-  int64_t page_stride;
-  DeviceBatch batch;
-  int num_kv_heads;
-  int group_heads;      // Query heads of a KV head, at most 8.
-  float softmax_scale;  // Times log2(e).
-  float* units;         // Split: [tile, unit, word of AttentionState, thread]; else null.
-  int units_max;        // Of a tile, in `units`.
-  int split_units;      // Units of one CTA; all of them unless split.
-};
 
 // The shape of one instance.
 template <int kHeadDimT, int kKeyBitsT, int kValueBitsT, int kColumnTilesT, int kStagesT>
@@ -84,13 +71,24 @@ struct PageWeights {
   float unscale;  // What undoes the scaling of p s to fp16's range.
 };
 
+// What the warps of a group tell each other.
+template <typename Shape>
+struct alignas(16) GroupWeights {
+  __half weights[Shape::kColumnTiles][kCacheGroupTokens][kTileColumns];
+  PageWeights pages[kGroupPages][Shape::kColumns];
+};
+
+template <typename Shape>
+struct alignas(16) QuerySmem {
+  uint2 fragments[Shape::kColumnTiles][Shape::kSteps][kWarpLanes];  // B fragments.
+  int positions[Shape::kColumns];                                   // -1: no query.
+};
+
 template <typename Shape>
 struct alignas(16) AttentionSmem {
   uint8_t stages[Shape::kStages][kGroupPages][Shape::kHeadBytes];
-  uint2 queries[Shape::kColumnTiles][Shape::kSteps][kWarpLanes];  // B fragments.
-  __half weights[Shape::kColumnTiles][kCacheGroupTokens][kTileColumns];
-  PageWeights pages[kGroupPages][Shape::kColumns];
-  int positions[Shape::kColumns];  // -1: no query.
+  QuerySmem<Shape> queries;
+  GroupWeights<Shape> group;
 };
 
 // Running softmax of a thread's columns and channels.
@@ -137,98 +135,28 @@ __device__ __forceinline__ float SumOverRows(float x) {
   return x;
 }
 
-// A tile of queries: which columns, and how much of the cache they see.
-struct QueryTile {
-  int sequence_idx = -1;  // -1: nothing to do.
-  int kv_head_idx = 0;
-  int first_column = 0;  // In the sequence's num_queries * group_heads columns.
-  int num_columns = 0;
-  int num_positions = 0;    // Positions below it are seen by some column ...
-  int num_seen_by_all = 0;  // ... and below this by every one.
-};
-
-// Decode tiles take the sequences whose columns fit one tile of 8, chunk tiles the others.
+// Tile `tile_idx` of those of all KV heads: a decode tile of 8 columns is a sequence of one token,
+// chunk tiles share the others.
 template <typename Shape>
-__device__ QueryTile FindTile(const AttentionParams& params) {
-  constexpr bool kIsDecode = Shape::kColumnTiles == 1;
-  QueryTile tile;
-  tile.kv_head_idx = blockIdx.x % params.num_kv_heads;
-  const int tile_idx = blockIdx.x / params.num_kv_heads;
-  const DeviceBatch& batch = params.batch;
-  int sequence_idx = -1;
-  int tile_in_sequence = 0;
-  if constexpr (kIsDecode) {
-    const int num_columns = batch.num_queries(tile_idx) * params.group_heads;
-    if (num_columns >= 1 && num_columns <= kTileColumns) sequence_idx = tile_idx;
+__device__ __forceinline__ QueryTile FindTile(const AttentionParams& params, int tile_idx) {
+  const int kv_head_idx = tile_idx % params.num_kv_heads;
+  tile_idx /= params.num_kv_heads;
+  if constexpr (Shape::kColumnTiles == 1) {
+    if (params.batch.num_queries(tile_idx) != 1) return {};
+    return TileOfSequence(params, Shape::kColumns, tile_idx, 0, kv_head_idx);
   } else {
-    // Every warp scans the sequences' numbers of tiles, 32 at a time.
-    const int lane_idx = threadIdx.x % kWarpLanes;
-    int num_before = 0;
-    for (int base = 0; base < batch.num_sequences && sequence_idx < 0; base += kWarpLanes) {
-      const int candidate = base + lane_idx;
-      int num_tiles = 0;
-      if (candidate < batch.num_sequences) {
-        const int num_columns = batch.num_queries(candidate) * params.group_heads;
-        if (num_columns > kTileColumns) {
-          num_tiles = (num_columns + Shape::kColumns - 1) / Shape::kColumns;
-        }
-      }
-      int inclusive = num_tiles;
-#pragma unroll
-      for (int distance = 1; distance < kWarpLanes; distance *= 2) {
-        const int below = __shfl_up_sync(kAllLanes, inclusive, distance);
-        if (lane_idx >= distance) inclusive += below;
-      }
-      const int in_range = tile_idx - num_before;
-      const unsigned owners =
-          __ballot_sync(kAllLanes, in_range < inclusive && in_range >= inclusive - num_tiles);
-      if (owners != 0) {
-        const int owner = __ffs(static_cast<int>(owners)) - 1;
-        sequence_idx = base + owner;
-        tile_in_sequence = in_range - __shfl_sync(kAllLanes, inclusive - num_tiles, owner);
-      }
-      num_before += __shfl_sync(kAllLanes, inclusive, kWarpLanes - 1);
-    }
+    return ChunkTiles(params, Shape::kColumns).Find(tile_idx, kv_head_idx);
   }
-  if (sequence_idx < 0) return tile;
-
-  const int num_queries = batch.num_queries(sequence_idx);
-  tile.sequence_idx = sequence_idx;
-  tile.first_column = tile_in_sequence * Shape::kColumns;
-  tile.num_columns = min(Shape::kColumns, num_queries * params.group_heads - tile.first_column);
-  const int num_before = batch.context_length[sequence_idx] - num_queries;
-  const int last_query = (tile.first_column + tile.num_columns - 1) / params.group_heads;
-  tile.num_positions = num_before + last_query + 1;
-  tile.num_seen_by_all = num_before + tile.first_column / params.group_heads + 1;
-  return tile;
-}
-
-// One column's row of q and out, and its position.
-struct Column {
-  int64_t row = 0;
-  int head_idx = 0;
-  int position = 0;
-};
-
-__device__ __forceinline__ Column ColumnAt(const AttentionParams& params, const QueryTile& tile,
-                                           int column_idx) {
-  const int column = tile.first_column + column_idx;
-  const int query_idx = column / params.group_heads;
-  const int first_row = params.batch.query_start[tile.sequence_idx];
-  const int num_queries = params.batch.num_queries(tile.sequence_idx);
-  return {.row = first_row + query_idx,
-          .head_idx = tile.kv_head_idx * params.group_heads + column % params.group_heads,
-          .position = params.batch.context_length[tile.sequence_idx] - num_queries + query_idx};
 }
 
 // Writes the tile's queries as B fragments: lane 4 g + t has column g's channels of k-step i that
 // KvPageLayout gives lane t. 4-bit keys' hi codes count 16 times, so their channels of q do 1 / 16.
 template <typename Shape>
 __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile,
-                            AttentionSmem<Shape>& smem) {
+                            QuerySmem<Shape>& queries) {
   constexpr int kLaneChannels = Shape::kHeadDim / 4;
   for (int column_idx = threadIdx.x; column_idx < Shape::kColumns; column_idx += kThreads) {
-    smem.positions[column_idx] =
+    queries.positions[column_idx] =
         column_idx < tile.num_columns ? ColumnAt(params, tile, column_idx).position : -1;
   }
   for (int i = threadIdx.x; i < Shape::kColumnTiles * Shape::kSteps * kWarpLanes; i += kThreads) {
@@ -248,7 +176,7 @@ __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile
         hi = __hmul2(hi, __float2half2_rn(0.0625f));
       }
     }
-    smem.queries[column_tile][step_idx][lane_idx] = fragment;
+    queries.fragments[column_tile][step_idx][lane_idx] = fragment;
   }
 }
 
@@ -259,8 +187,7 @@ __device__ __forceinline__ void StartGroup(const AttentionParams& params, const 
                                            AttentionSmem<Shape>& smem, int group_idx, int page_id) {
   const int warp_idx = threadIdx.x / kWarpLanes;
   const int lane_idx = threadIdx.x % kWarpLanes;
-  const int page_idx = group_idx * kGroupPages + warp_idx;
-  if (page_idx * kPageTokens < tile.num_positions) {
+  if (tile.ReadsPage(group_idx * kGroupPages + warp_idx)) {
     const uint8_t* source =
         params.pages + page_id * params.page_stride + int64_t{tile.kv_head_idx} * Shape::kHeadBytes;
     uint8_t* destination = smem.stages[group_idx % Shape::kStages][warp_idx];
@@ -275,11 +202,11 @@ __device__ __forceinline__ void StartGroup(const AttentionParams& params, const 
   ptx::CommitAsyncCopies();
 }
 
-// This warp's page of group `group_idx`, or 0 past the context, where nothing is read.
+// This warp's page of group `group_idx`, or 0 where nothing is read.
 __device__ __forceinline__ int PageOfGroup(const AttentionParams& params, const QueryTile& tile,
                                            int group_idx) {
   const int page_idx = group_idx * kGroupPages + static_cast<int>(threadIdx.x) / kWarpLanes;
-  if (page_idx * kPageTokens >= tile.num_positions) return 0;
+  if (!tile.ReadsPage(page_idx)) return 0;
   return params.batch.PageId(tile.sequence_idx, page_idx);
 }
 
@@ -344,7 +271,7 @@ constexpr float kUnscaleHigh = kBits == 4 ? 0x1p20f : 0x1p24f;
 // Sum of each column's query, in a thread's two columns a tile. Every row of the product is the
 // same.
 template <typename Shape>
-__device__ void SumQueries(const AttentionSmem<Shape>& smem,
+__device__ void SumQueries(const QuerySmem<Shape>& queries,
                            float (&query_sum)[Shape::kColumnTiles][2]) {
   constexpr uint32_t kOnes = 0x3c003c00u;
   constexpr uint32_t kHigh = Shape::kKeyBits == 4 ? 0x4c004c00u : kOnes;  // 16: see LoadQueries().
@@ -355,7 +282,7 @@ __device__ void SumQueries(const AttentionSmem<Shape>& smem,
     float acc[4] = {};
 #pragma unroll
     for (int step = 0; step < Shape::kSteps; ++step) {
-      const uint2 b = smem.queries[n][step][lane_idx];
+      const uint2 b = queries.fragments[n][step][lane_idx];
       ptx::MmaF16(acc, a, b.x, b.y);
     }
     query_sum[n][0] = acc[0];
@@ -365,7 +292,7 @@ __device__ void SumQueries(const AttentionSmem<Shape>& smem,
 
 // acc[tile][n] = this warp's page of keys times the queries, in units of 2^-24.
 template <typename Shape>
-__device__ __forceinline__ void MultiplyKeys(const AttentionSmem<Shape>& smem, const uint8_t* codes,
+__device__ __forceinline__ void MultiplyKeys(const QuerySmem<Shape>& queries, const uint8_t* codes,
                                              float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   const int lane_idx = threadIdx.x % kWarpLanes;
 #pragma unroll
@@ -388,7 +315,7 @@ __device__ __forceinline__ void MultiplyKeys(const AttentionSmem<Shape>& smem, c
       uint2 b[Shape::kColumnTiles];
 #pragma unroll
       for (int n = 0; n < Shape::kColumnTiles; ++n) {
-        b[n] = smem.queries[n][quarter * 4 + i][lane_idx];
+        b[n] = queries.fragments[n][quarter * 4 + i][lane_idx];
       }
 #pragma unroll
       for (int tile = 0; tile < kPageTiles; ++tile) {
@@ -431,12 +358,13 @@ __device__ __forceinline__ float UnscaleOf(float scale_max) {
   return exponent == 0 ? 1.0f : __uint_as_float(exponent - (13u << 23));
 }
 
-// Turns this warp's page of products into weights: p s as fp16 in smem.weights, the rest in
-// smem.pages. kIsMasked: some column does not see the whole page.
+// Turns this warp's page of products into weights: p s as fp16 in group.weights, the rest in
+// group.pages. kIsMasked: some column does not see the whole page.
 template <typename Shape, bool kIsMasked>
-__device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint8_t* page,
-                                          int first_position, float softmax_scale,
+__device__ __forceinline__ void WeighPage(const QuerySmem<Shape>& queries, const uint8_t* page,
+                                          int first_position, int window, float softmax_scale,
                                           const float (&query_sum)[Shape::kColumnTiles][2],
+                                          GroupWeights<Shape>& group,
                                           float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   constexpr float kMiddleCode = Shape::kValueBits == 4 ? 7.5f : 127.5f;
   constexpr int kTokens = 2 * kPageTiles;  // Of a thread.
@@ -461,12 +389,14 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
   for (int n = 0; n < Shape::kColumnTiles; ++n) {
     const int column_idx = n * kTileColumns + 2 * t;
     int num_visible[2] = {};
+    int num_hidden[2] = {};  // Before the window.
     PageWeights page_weights[2];
     float scale[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       if constexpr (kIsMasked) {
-        num_visible[c] = smem.positions[column_idx + c] + 1 - first_position;
+        num_visible[c] = queries.positions[column_idx + c] + 1 - first_position;
+        num_hidden[c] = num_visible[c] - window;
       }
       float max = -INFINITY;
       float scale_max = kIsMasked ? 0.0f : whole_scale_max;
@@ -475,7 +405,7 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         float& logit = acc[i / 2][n][2 * (i % 2) + c];
         logit = __fmaf_rn(logit, keys.scale[i], query_sum[n][c] * keys.minimum[i]);
         if constexpr (kIsMasked) {
-          const bool is_visible = i * 8 + g < num_visible[c];
+          const bool is_visible = i * 8 + g < num_visible[c] && i * 8 + g >= num_hidden[c];
           if (!is_visible) logit = -INFINITY;
           if (is_visible) scale_max = fmaxf(scale_max, values.scale[i]);
         }
@@ -495,7 +425,7 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         float exact = weight * (values.scale[i] * scale[c]);
         float minimum = values.minimum[i];
         if constexpr (kIsMasked) {  // What is not visible may be NaN.
-          const bool is_visible = i * 8 + g < num_visible[c];
+          const bool is_visible = i * 8 + g < num_visible[c] && i * 8 + g >= num_hidden[c];
           exact = is_visible ? exact : 0.0f;
           minimum = is_visible ? minimum : 0.0f;
         }
@@ -505,21 +435,39 @@ __device__ __forceinline__ void WeighPage(AttentionSmem<Shape>& smem, const uint
         page.offset =
             __fmaf_rn(exact - __half2float(rounded[c]), page.unscale * kMiddleCode, page.offset);
       }
-      __half* row = smem.weights[n][warp_idx * kPageTokens + i * 8 + g];
+      __half* row = group.weights[n][warp_idx * kPageTokens + i * 8 + g];
       *reinterpret_cast<__half2*>(row + 2 * t) = __halves2half2(rounded[0], rounded[1]);
     }
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       page_weights[c].sum = SumOverRows(page_weights[c].sum);
       page_weights[c].offset = SumOverRows(page_weights[c].offset);
-      if (g == 0) smem.pages[warp_idx][column_idx + c] = page_weights[c];
+      if (g == 0) group.pages[warp_idx][column_idx + c] = page_weights[c];
     }
+  }
+}
+
+// This warp's page, whose first position is `first_position`: products, then weights.
+template <typename Shape>
+__device__ __forceinline__ void AttendPage(const AttentionParams& params, const QueryTile& tile,
+                                           const QuerySmem<Shape>& queries, const uint8_t* page,
+                                           int first_position,
+                                           const float (&query_sum)[Shape::kColumnTiles][2],
+                                           GroupWeights<Shape>& group) {
+  float acc[kPageTiles][Shape::kColumnTiles][4];
+  MultiplyKeys<Shape>(queries, page, acc);
+  if (tile.AllSee(first_position, first_position + kPageTokens)) {
+    WeighPage<Shape, false>(queries, page, first_position, params.window, params.softmax_scale,
+                            query_sum, group, acc);
+  } else {
+    WeighPage<Shape, true>(queries, page, first_position, params.window, params.softmax_scale,
+                           query_sum, group, acc);
   }
 }
 
 // Folds the group's four pages into `unit`, page by page, in this warp's channels.
 template <typename Shape>
-__device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
+__device__ __forceinline__ void WeighValues(const GroupWeights<Shape>& group,
                                             const uint8_t (&stage)[kGroupPages][Shape::kHeadBytes],
                                             AttentionState<Shape>& unit) {
   const int warp_idx = threadIdx.x / kWarpLanes;
@@ -534,7 +482,7 @@ __device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
       float max = unit.max[n][c];
 #pragma unroll
       for (int w = 0; w < kGroupPages; ++w) {
-        pages[w] = smem.pages[w][n * kTileColumns + 2 * t + c];
+        pages[w] = group.pages[w][n * kTileColumns + 2 * t + c];
         max = fmaxf(max, pages[w].max);
       }
       const float subtrahend = Subtrahend(max);
@@ -565,7 +513,7 @@ __device__ __forceinline__ void WeighValues(const AttentionSmem<Shape>& smem,
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = w * kPageTokens + half * kWarpLanes + lane_idx;
-        ptx::LoadMatrices4Transposed(b[n][half], ptx::SharedAddress(smem.weights[n][row]));
+        ptx::LoadMatrices4Transposed(b[n][half], ptx::SharedAddress(group.weights[n][row]));
       }
     }
     const uint8_t* codes = stage[w] + Shape::kLayout.v_code_offset();
@@ -657,9 +605,10 @@ __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile
 
 // Where a thread's part of a unit's partial result lies: its words are kThreads apart.
 template <typename Shape>
-__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int unit_idx) {
+__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int tile_idx,
+                                         int unit_idx) {
   constexpr int kWords = static_cast<int>(sizeof(AttentionState<Shape>) / sizeof(float));
-  const int64_t tile_unit = int64_t{blockIdx.x} * params.units_max + unit_idx;
+  const int64_t tile_unit = int64_t{tile_idx} * params.units_max + unit_idx;
   return params.units + tile_unit * (kWords * kThreads) + threadIdx.x;
 }
 
@@ -690,18 +639,22 @@ __device__ __forceinline__ void ForEachWord(State& state, float* memory, const V
 template <typename Shape>
 __global__ void __launch_bounds__(kThreads)
     FoldUnitsKernel(const __grid_constant__ AttentionParams params) {
-  const QueryTile tile = FindTile<Shape>(params);
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
+  const int tile_idx = static_cast<int>(blockIdx.x);
+  const QueryTile tile = FindTile<Shape>(params, tile_idx);
   if (tile.sequence_idx < 0) return;
   constexpr int kUnitsInFlight = 8;  // Loads under way at once hide each other's latency.
   const int num_units = (tile.num_positions + kUnitTokens - 1) / kUnitTokens;
   AttentionState<Shape> state;
   state.Clear();
-  for (int first_unit = 0; first_unit < num_units; first_unit += kUnitsInFlight) {
+  for (int first_unit = tile.first_position / kUnitTokens; first_unit < num_units;
+       first_unit += kUnitsInFlight) {
     AttentionState<Shape> units[kUnitsInFlight];
 #pragma unroll
     for (int i = 0; i < kUnitsInFlight; ++i) {
       if (first_unit + i >= num_units) continue;
-      ForEachWord<Shape>(units[i], UnitOf<Shape>(params, first_unit + i),
+      ForEachWord<Shape>(units[i], UnitOf<Shape>(params, tile_idx, first_unit + i),
                          [](float& word, const float& memory) { word = memory; });
     }
 #pragma unroll
@@ -717,13 +670,16 @@ __global__ void __launch_bounds__(kThreads)
     AttentionKernel(const __grid_constant__ AttentionParams params) {
   extern __shared__ uint8_t smem_bytes[];
   AttentionSmem<Shape>& smem = *reinterpret_cast<AttentionSmem<Shape>*>(smem_bytes);
-  const QueryTile tile = FindTile<Shape>(params);
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
+  const int tile_idx = static_cast<int>(blockIdx.x);
+  const QueryTile tile = FindTile<Shape>(params, tile_idx);
   if (tile.sequence_idx < 0) return;
 
-  constexpr int kUnitGroups = kUnitTokens / kCacheGroupTokens;
   const int warp_idx = threadIdx.x / kWarpLanes;
-  const int first_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
-  const int end_group = min(first_group + params.split_units * kUnitGroups,
+  const int split_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
+  const int first_group = max(split_group, tile.first_position / kCacheGroupTokens);
+  const int end_group = min(split_group + params.split_units * kUnitGroups,
                             (tile.num_positions + kCacheGroupTokens - 1) / kCacheGroupTokens);
   if (first_group >= end_group) return;
   int next_page = PageOfGroup(params, tile, first_group);
@@ -732,10 +688,10 @@ __global__ void __launch_bounds__(kThreads)
     StartGroup<Shape>(params, tile, smem, first_group + i, next_page);
     next_page = PageOfGroup(params, tile, first_group + i + 1);
   }
-  LoadQueries<Shape>(params, tile, smem);
+  LoadQueries<Shape>(params, tile, smem.queries);
   __syncthreads();
   float query_sum[Shape::kColumnTiles][2];
-  SumQueries<Shape>(smem, query_sum);
+  SumQueries<Shape>(smem.queries, query_sum);
 
   AttentionState<Shape> state;
   AttentionState<Shape> unit;
@@ -748,21 +704,13 @@ __global__ void __launch_bounds__(kThreads)
     next_page = PageOfGroup(params, tile, group_idx + Shape::kStages);
 
     const auto& stage = smem.stages[group_idx % Shape::kStages];
-    const int first_position = (group_idx * kGroupPages + warp_idx) * kPageTokens;
-    float acc[kPageTiles][Shape::kColumnTiles][4];
-    MultiplyKeys<Shape>(smem, stage[warp_idx], acc);
-    if (first_position + kPageTokens <= tile.num_seen_by_all) {
-      WeighPage<Shape, false>(smem, stage[warp_idx], first_position, params.softmax_scale,
-                              query_sum, acc);
-    } else {
-      WeighPage<Shape, true>(smem, stage[warp_idx], first_position, params.softmax_scale, query_sum,
-                             acc);
-    }
+    AttendPage<Shape>(params, tile, smem.queries, stage[warp_idx],
+                      (group_idx * kGroupPages + warp_idx) * kPageTokens, query_sum, smem.group);
     __syncthreads();  // All four pages' weights are there.
-    WeighValues<Shape>(smem, stage, unit);
+    WeighValues<Shape>(smem.group, stage, unit);
     if ((group_idx + 1) % kUnitGroups != 0 && group_idx + 1 < end_group) continue;
     if (params.units != nullptr) {
-      ForEachWord<Shape>(unit, UnitOf<Shape>(params, group_idx / kUnitGroups),
+      ForEachWord<Shape>(unit, UnitOf<Shape>(params, tile_idx, group_idx / kUnitGroups),
                          [](const float& word, float& memory) { memory = word; });
     } else {
       Fold<Shape>(state, unit);

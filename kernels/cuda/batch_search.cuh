@@ -16,8 +16,11 @@ struct DeviceBatch {
   int num_tokens;
   bool is_one_token_each;  // Then row r is sequence r.
 
+  __device__ __forceinline__ int first_row(int sequence_idx) const {
+    return is_one_token_each ? sequence_idx : query_start[sequence_idx];
+  }
   __device__ __forceinline__ int num_queries(int sequence_idx) const {
-    return query_start[sequence_idx + 1] - query_start[sequence_idx];
+    return is_one_token_each ? 1 : query_start[sequence_idx + 1] - query_start[sequence_idx];
   }
   __device__ __forceinline__ int PageId(int sequence_idx, int page_idx) const {
     return page_table[sequence_idx * page_table_stride + page_idx];

@@ -1,5 +1,8 @@
 #include "kernels/cuda/cuda_ops.h"
 
+#include <cstddef>
+#include <vector>
+
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/int8_linear.h"
@@ -22,6 +25,10 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
   COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(device));
   std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload)));
+  const std::vector<std::byte> zeros(static_cast<size_t>(cuda::AttentionWorkBytes()));
+  COMET_ASSIGN_OR_RETURN(ops->attention_work_, device.Allocate(cuda::AttentionWorkBytes()));
+  COMET_RETURN_IF_ERROR(
+      device.CopyToDevice(ops->attention_work_.data(), zeros.data(), cuda::AttentionWorkBytes()));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
     ops->sm90_gemm_ = std::move(gemm).value();
@@ -38,8 +45,8 @@ bool CudaOps::HasInt4Products() const {
 
 std::string_view CudaOps::KernelDescription() const {
   if (sm90_gemm_.has_value()) {
-    return "w4ax_gemm: sm_90 wgmma, int8_gemm and attention: mma.sync, other ops: cuda; "
-           "no kernel: float_gemm";
+    return "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm and decode attention: "
+           "mma.sync, other ops: cuda; no kernel: float_gemm";
   }
   if (HasInt4Products()) {
     return "w4ax_gemm: sm_80 mma.sync INT4 and INT8, int8_gemm and attention: mma.sync, other ops: "
@@ -139,7 +146,7 @@ Status CudaOps::RopeAppend(const RopeAppendArgs& args) {
 
 Status CudaOps::Attention(const AttentionArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Attention(args, StreamOf(device_));
+  return cuda::Attention(args, attention_work_.data(), StreamOf(device_));
 }
 
 Status CudaOps::Sample(const SampleArgs& args) {

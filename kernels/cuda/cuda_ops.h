@@ -49,6 +49,7 @@ class CudaOps final : public Ops {
 
   CudaDevice& device_;
   cuda::StagedUpload upload_;
+  DeviceBuffer attention_work_;
   // One of the two: sm_90 has its own kernel, all others from sm_80 on share one.
   std::optional<sm90::W4axGemm> sm90_gemm_;
   std::optional<sm80::W4axGemm> sm80_gemm_;

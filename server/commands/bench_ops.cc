@@ -9,6 +9,7 @@
 
 #include "engine/loader/output_file.h"
 #include "kernels/base/str_cat.h"
+#include "server/commands/bench_attention.h"
 #include "server/commands/bench_report.h"
 #include "server/commands/bench_shapes.h"
 #include "server/commands/progress.h"
@@ -173,12 +174,16 @@ Status Report(const BenchOpsOptions& options, const BenchDevice& device,
 }  // namespace
 
 Status RunBenchOps(const BenchOpsOptions& options) {
+  if (options.op == "attention") {
+    COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench, ToBenchOptions(options, false));
+    return RunBenchAttention(options, bench);
+  }
   const std::optional<RowOp> row_op = RowOpOf(options.op);
   const std::optional<WeightKind> kind = WeightKindOf(options.op);
   if (!row_op.has_value() && !kind.has_value()) {
     return InvalidArgument(StrCat("bench: op is '", options.op,
-                                  "', expected w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul or "
-                                  "embedding"));
+                                  "', expected w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, "
+                                  "embedding or attention"));
   }
   COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench_options,
                          ToBenchOptions(options, kind.has_value()));

@@ -2,19 +2,16 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/checkpoint_format.h"
-#include "engine/loader/float_source.h"
-#include "engine/loader/gguf_file.h"
+#include "engine/loader/folder_config.h"
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"
 #include "server/commands/accuracy_chart.h"
+#include "server/commands/inspect_source.h"
 
 namespace comet {
 namespace {
@@ -23,21 +20,6 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kAccuracyBytesMax = 64 << 20;
 constexpr int kAccuracyDepth = 8;
-
-ordered_json ConfigJson(const ModelConfig& config) {
-  return {{"name", config.name},
-          {"architecture", "llama"},
-          {"hidden_size", config.hidden_size},
-          {"num_layers", config.num_layers},
-          {"num_heads", config.num_heads},
-          {"num_kv_heads", config.num_kv_heads},
-          {"head_dim", config.head_dim},
-          {"ffn_size", config.ffn_size},
-          {"vocab_size", config.vocab_size},
-          {"context_length_max", config.context_length_max},
-          {"rope_theta", config.rope.theta},
-          {"tied_embeddings", config.tied_embeddings}};
-}
 
 double BitsPerWeight(const W4axWeights& weights) {
   const double num_bytes = static_cast<double>(weights.codes.shape().num_elements() +
@@ -88,7 +70,7 @@ Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
                       {"qk_hadamard", layer.qk_hadamard}});
   }
   ordered_json json = {{"format", "comet"}};
-  json.update(ConfigJson(checkpoint->config()));
+  json.update(ConfigJson(checkpoint->config(), "llama"));
   json["weights_bytes"] = checkpoint->num_bytes();
   json["has_chat_template"] = !checkpoint->chat_templates().empty();
   json["layers"] = std::move(layers);
@@ -96,22 +78,15 @@ Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
   return json;
 }
 
-Result<ordered_json> DescribeGguf(const std::string& path) {
-  COMET_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source, FloatSource::Open(path));
-  std::map<std::string, int> num_tensors;
-  for (const GgufTensor& tensor : file.tensors()) ++num_tensors[ToString(tensor.type)];
-  ordered_json json = {{"format", "gguf"}};
-  json.update(ConfigJson(source->config()));
-  json["file_bytes"] = file.num_bytes();
-  json["has_chat_template"] = !source->chat_templates().empty();
-  json["tensor_types"] = num_tensors;
-  return json;
-}
-
 void PrintConfig(const ordered_json& json) {
   for (const auto& [key, value] : json.items()) {
     if (key == "layers" || key == "accuracy") continue;
+    if (key == "unsupported") {
+      for (const ordered_json& reason : value) {
+        std::printf("%-20s %s\n", key.c_str(), reason.get<std::string>().c_str());
+      }
+      continue;
+    }
     const std::string text =
         value.is_string() ? value.get<std::string>()
                           : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
@@ -158,25 +133,29 @@ void PrintLayers(const ordered_json& json) {
 }  // namespace
 
 Status RunInspect(const InspectOptions& options) {
-  std::error_code ignored;  // What cannot be looked at is opened as a file, which says why.
-  const bool is_folder = std::filesystem::is_directory(options.path, ignored);
-  COMET_ASSIGN_OR_RETURN(const ordered_json json,
-                         is_folder ? DescribeCheckpoint(options.path) : DescribeGguf(options.path));
+  const bool is_checkpoint = IsCometCheckpoint(options.path);
+  if (!options.svg.empty() && !is_checkpoint) {
+    return InvalidArgument(
+        StrCat("inspect: ", options.path, " is not a comet checkpoint, as --svg needs"));
+  }
+  ordered_json json;
+  Status usable = Status::Ok();
+  if (is_checkpoint) {
+    COMET_ASSIGN_OR_RETURN(json, DescribeCheckpoint(options.path));
+  } else {
+    COMET_RETURN_IF_ERROR(DescribeSource(options.path, json, usable));
+  }
   if (!options.svg.empty()) {
-    if (!is_folder) {
-      return InvalidArgument(
-          StrCat("inspect: ", options.path, " is a file, expected a checkpoint folder for --svg"));
-    }
     COMET_RETURN_IF_ERROR(WriteAccuracyChart(options.path, options.svg));
   }
   if (options.json) {
     const std::string text = json.dump(2, ' ', false, ordered_json::error_handler_t::replace);
     std::printf("%s\n", text.c_str());
-    return Status::Ok();
+    return usable;
   }
   PrintConfig(json);
-  if (is_folder) PrintLayers(json);
-  return Status::Ok();
+  if (is_checkpoint) PrintLayers(json);
+  return usable;
 }
 
 }  // namespace comet

@@ -61,7 +61,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Target{"sentencepiece_model", FuzzSentencePieceModel},
                     Target{"tiktoken", FuzzTiktoken}, Target{"template_source", FuzzTemplateSource},
                     Target{"template_values", FuzzTemplateValues}, Target{"gguf", FuzzGguf},
-                    Target{"safetensors", FuzzSafetensors}, Target{"config_json", FuzzConfigJson}),
+                    Target{"safetensors", FuzzSafetensors}, Target{"config_json", FuzzConfigJson},
+                    Target{"folder", FuzzFolder}),
     [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

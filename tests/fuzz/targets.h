@@ -15,5 +15,8 @@ void FuzzTemplateValues(std::string_view bytes);  // JSON, given to fixed templa
 void FuzzGguf(std::string_view bytes);
 void FuzzSafetensors(std::string_view bytes);
 void FuzzConfigJson(std::string_view bytes);
+// A Hugging Face folder: config.json, model.safetensors.index.json and a safetensors file, parted
+// by the byte 0x1e, which no JSON text has.
+void FuzzFolder(std::string_view bytes);
 
 }  // namespace comet

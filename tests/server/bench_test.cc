@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "server/commands/bench_attention.h"
 #include "server/commands/bench_report.h"
 #include "server/commands/bench_shapes.h"
 
@@ -146,6 +147,43 @@ TEST(BenchReport, ThePictureHasALineAShapeAndTheMean) {
   EXPECT_NE(svg.find("a &amp; b :"), std::string::npos);  // XML forbids control characters.
   EXPECT_NE(svg.find("m&lt;1&gt;"), std::string::npos);
   EXPECT_EQ(BenchSvg({GroupOf({0})}, "cublaslt_fp16"), "");
+}
+
+TEST(BenchAttention, SizesAreBatchContextAndQueries) {
+  const BenchOpsOptions options{
+      .shape = "64x4096,1x8192x512", .heads = "64x8x64", .kv_bits = "8x4", .window = 100};
+  const std::vector<AttentionCase> cases = ParseAttentionCases(options).value();
+
+  ASSERT_EQ(cases.size(), 2u);
+  EXPECT_EQ(cases[0].num_sequences, 64);
+  EXPECT_EQ(cases[0].context_length, 4096);
+  EXPECT_EQ(cases[0].num_queries, 1);
+  EXPECT_EQ(cases[1].num_queries, 512);
+  EXPECT_EQ(cases[1].num_heads, 64);
+  EXPECT_EQ(cases[1].num_kv_heads, 8);
+  EXPECT_EQ(cases[1].head_dim, 64);
+  EXPECT_EQ(cases[1].format.k_bits, 8);
+  EXPECT_EQ(cases[1].format.v_bits, 4);
+  EXPECT_EQ(cases[1].window, 100);
+}
+
+TEST(BenchAttention, TheDefaultSizesParse) {
+  EXPECT_GE(ParseAttentionCases({}).value().size(), 6u);
+}
+
+TEST(BenchAttention, AFaultIsNamed) {
+  const auto message = [](const BenchOpsOptions& options) {
+    const Status status = ParseAttentionCases(options).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+    return status.message();
+  };
+  for (const char* shape :
+       {"64", "64x", "x64", "64x10x11", "64x-1", "0x5", "1x2x1x1", "1x5,", "a"}) {
+    EXPECT_NE(message({.shape = shape}), "") << shape;
+  }
+  EXPECT_NE(message({.heads = "30x8x128"}).find("heads"), std::string::npos);
+  EXPECT_NE(message({.kv_bits = "4"}).find("bits"), std::string::npos);
+  EXPECT_NE(message({.window = -1}).find("window"), std::string::npos);
 }
 
 }  // namespace

@@ -98,6 +98,10 @@ class CudaOpBench final : public OpBench {
     return cuda::MeasureRowOp(context(), c, num_tokens);
   }
 
+  Result<OpMeasurement> MeasureAttention(const AttentionCase& c) override {
+    return cuda::MeasureAttention(context(), c);
+  }
+
  private:
   explicit CudaOpBench(const OpBenchOptions& options) : options_(options) {}
 

@@ -39,4 +39,7 @@ Result<std::vector<OpMeasurement>> MeasureProduct(const BenchContext& context, W
 Result<std::vector<OpMeasurement>> MeasureRowOp(const BenchContext& context, const RowOpCase& c,
                                                 std::span<const int> num_tokens);
 
+// OpBench::MeasureAttention().
+Result<OpMeasurement> MeasureAttention(const BenchContext& context, const AttentionCase& c);
+
 }  // namespace comet::cuda

@@ -13,14 +13,6 @@ namespace {
 constexpr int kVocabSize = 128256;  // Of the embedding's table: LLaMA-3's.
 constexpr int kLaunches = 64;
 
-template <typename T>
-Result<DeviceBuffer> Upload(CudaDevice& device, const std::vector<T>& values) {
-  const int64_t num_bytes = static_cast<int64_t>(values.size() * sizeof(T));
-  COMET_ASSIGN_OR_RETURN(DeviceBuffer buffer, device.Allocate(num_bytes));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(buffer.data(), values.data(), num_bytes));
-  return buffer;
-}
-
 std::vector<int32_t> Permutation(int size, Random& random) {
   std::vector<int32_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), 0);

@@ -20,6 +20,13 @@ __device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem) {
                : "memory");
 }
 
+// The same of 8 bytes at addresses of 8-byte alignment.
+__device__ __forceinline__ void StartAsyncCopy8(void* smem, const void* gmem, int num_bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;\n" ::"r"(SharedAddress(smem)),
+               "l"(__cvta_generic_to_global(gmem)), "r"(num_bytes)
+               : "memory");
+}
+
 // Closes a group of the thread's copies. Needs sm_80. PTX ISA: "cp.async.commit_group".
 __device__ __forceinline__ void CommitAsyncCopies() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");

@@ -78,6 +78,12 @@ __device__ __forceinline__ void WaitInCluster(uint64_t* barrier, uint32_t parity
   }
 }
 
+// Makes this thread's stores to shared memory visible to the copy engine and to wgmma, before a
+// barrier tells them. PTX ISA: "fence.proxy.async".
+__device__ __forceinline__ void FenceForAsyncReaders() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // Waits until `num_threads` threads, whole warps, have come to barrier `id` (1 to 15). Any sm.
 __device__ __forceinline__ void SyncThreads(int id, int num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");

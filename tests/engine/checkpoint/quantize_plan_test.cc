@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/loader/checkpoint_writer.h"
+#include "engine/loader/folder_config.h"
 #include "engine/quantizer/model_shape.h"
 #include "engine/quantizer/quantize_model.h"
 #include "engine/quantizer/time_estimate.h"
@@ -31,9 +32,9 @@ std::string ConfigText(const std::string& name) {
 }
 
 ModelShape ShapeOf(const std::string& name) {
-  const Result<ModelShape> shape = ParseModelShape(name, ConfigText(name));
-  EXPECT_TRUE(shape.ok()) << shape.status();
-  return shape.value();
+  const Result<FolderConfig> config = ParseFolderConfig(name, ConfigText(name));
+  EXPECT_TRUE(config.ok()) << config.status();
+  return {.config = config->model, .has_qkv_bias = config->has_qkv_bias};
 }
 
 double NumWeights(const ModelConfig& config) {
@@ -65,15 +66,15 @@ TEST(ModelShape, ReadsAFolderAndAFile) {
 TEST(ModelShape, NamesWhatIsWrong) {
   nlohmann::json config = nlohmann::json::parse(ConfigText("llama-3-8b"));
   config.erase("hidden_size");
-  const Status missing = ParseModelShape("c", config.dump()).status();
+  const Status missing = ParseFolderConfig("c", config.dump()).status();
   EXPECT_EQ(missing.code(), StatusCode::kDataLoss);
   EXPECT_NE(missing.message().find("hidden_size"), std::string::npos) << missing;
 
   config["hidden_size"] = 4097;
-  EXPECT_FALSE(ParseModelShape("c", config.dump()).ok());
+  EXPECT_FALSE(ParseFolderConfig("c", config.dump()).ok());
   config["model_type"] = "gpt2";
-  EXPECT_EQ(ParseModelShape("c", config.dump()).status().code(), StatusCode::kUnimplemented);
-  EXPECT_EQ(ParseModelShape("c", "{").status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(ParseFolderConfig("c", config.dump()).status().code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(ParseFolderConfig("c", "{").status().code(), StatusCode::kDataLoss);
 }
 
 TEST(QuantizePlan, DiskIsWhatAWrittenCheckpointTakes) {

@@ -55,7 +55,22 @@ TEST(ModelConfig, HoldsLlama3ToItsOwnRules) {
   EXPECT_EQ(config.Validate().message(),
             "model.rope.low_frequency_factor is not below rope.high_frequency_factor");
 
+  config.rope.type = "dynamic";
+  EXPECT_FALSE(config.Validate().ok());
+}
+
+TEST(ModelConfig, HoldsYarnAndDivisorsToTheirOwnRules) {
+  ModelConfig config = SmallModel();
   config.rope.type = "yarn";
+  EXPECT_TRUE(config.Validate().ok()) << config.Validate();
+  config.rope.attention_factor = 0.0;
+  EXPECT_NE(config.Validate().message().find("attention_factor"), std::string::npos);
+
+  config.rope.type = "divisors";
+  EXPECT_NE(config.Validate().message().find("divisors"), std::string::npos);
+  config.rope.divisors.assign(static_cast<size_t>(config.rotary_dim / 2), 2.0f);
+  EXPECT_TRUE(config.Validate().ok()) << config.Validate();
+  config.rope.divisors[0] = 0.0f;
   EXPECT_FALSE(config.Validate().ok());
 }
 

@@ -42,11 +42,36 @@ TEST(RopeTables, Llama3KeepsFastPairsAndDividesSlowOnes) {
                   static_cast<float>(std::sin(slowest / 8.0)));
 }
 
+TEST(RopeTables, YarnKeepsFastPairsDividesSlowOnesAndScalesBoth) {
+  const RopeConfig rope{.type = "yarn",
+                        .theta = 10000.0,
+                        .factor = 4.0,
+                        .original_context_max = 4096,
+                        .attention_factor = 1.25};
+
+  const Result<RopeTables> tables = MakeRopeTables(rope, 128, 2);
+
+  ASSERT_TRUE(tables.ok());
+  EXPECT_FLOAT_EQ(tables->cos[0], 1.25f);  // Position 0.
+  EXPECT_FLOAT_EQ(tables->sin[64], static_cast<float>(1.25 * std::sin(1.0)));
+  const double slowest = std::pow(10000.0, -63.0 / 64.0);
+  EXPECT_FLOAT_EQ(tables->sin[127], static_cast<float>(1.25 * std::sin(slowest / 4.0)));
+}
+
+TEST(RopeTables, DivisorsAreOfEachPair) {
+  const Result<RopeTables> tables =
+      MakeRopeTables({.type = "divisors", .divisors = {1.0f, 8.0f}}, 4, 2);
+
+  ASSERT_TRUE(tables.ok());
+  EXPECT_FLOAT_EQ(tables->sin[2], static_cast<float>(std::sin(1.0)));
+  EXPECT_FLOAT_EQ(tables->sin[3], static_cast<float>(std::sin(0.01 / 8.0)));
+}
+
 TEST(RopeTables, RefuseUnknownScaling) {
-  const Result<RopeTables> tables = MakeRopeTables({.type = "yarn"}, 4, 3);
+  const Result<RopeTables> tables = MakeRopeTables({.type = "dynamic"}, 4, 3);
 
   EXPECT_EQ(tables.status().code(), StatusCode::kUnimplemented);
-  EXPECT_NE(tables.status().message().find("yarn"), std::string::npos);
+  EXPECT_NE(tables.status().message().find("dynamic"), std::string::npos);
 }
 
 }  // namespace

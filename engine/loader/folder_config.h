@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "engine/loader/packed_format.h"
+#include "engine/model/model_config.h"
+#include "kernels/base/status.h"
+
+namespace comet {
+
+// Everything that the config.json of a Hugging Face folder says about weights.
+struct FolderConfig {
+  std::string architecture;  // "llama", "mistral" or "qwen2"
+  ModelConfig model;
+  bool has_qkv_bias = false;
+  PackedFormat packed;
+};
+
+// What a config.json leaves out has that library's default for its model_type. `where` begins the
+// messages. Errors: kDataLoss; kUnimplemented naming the key whose value has no place here: another
+// architecture, RoPE scaling, activation, bias, layers of unlike attention, or packing.
+Result<FolderConfig> ParseFolderConfig(const std::string& where, std::string_view text);
+
+// From FOLDER/config.json. Errors: also kNotFound.
+Result<FolderConfig> ReadFolderConfig(const std::string& folder);
+
+// Whether FOLDER/config.json is there and is one of a comet checkpoint.
+bool IsCometCheckpoint(const std::string& folder);
+
+}  // namespace comet

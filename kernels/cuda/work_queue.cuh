@@ -1,0 +1,31 @@
+#pragma once
+
+namespace comet::cuda {
+
+// What a grid's CTAs share to take numbered items of unequal cost in turn. Zeros between grids.
+struct WorkCounters {
+  unsigned num_taken;
+  unsigned num_done;
+};
+
+// One CTA's side, by one thread: its first item is its own index, the next ones are those that
+// nobody has taken. Grids that share counters run one after the other.
+class WorkQueue {
+ public:
+  __device__ __forceinline__ explicit WorkQueue(WorkCounters* counters) : counters_(counters) {}
+
+  __device__ __forceinline__ int Take() {
+    return static_cast<int>(gridDim.x + atomicAdd(&counters_->num_taken, 1u));
+  }
+
+  // Once, after the last Take(): the last CTA leaves zeros.
+  __device__ __forceinline__ void Finish() {
+    __threadfence();
+    if (atomicAdd(&counters_->num_done, 1u) + 1 == gridDim.x) *counters_ = {};
+  }
+
+ private:
+  WorkCounters* counters_;
+};
+
+}  // namespace comet::cuda

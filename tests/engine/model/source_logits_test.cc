@@ -1,0 +1,131 @@
+// Small random models in every form that is read, against logits by Hugging Face's transformers:
+// tests/engine/sources/make_models.py.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+
+#include "engine/loader/gguf_tensor_types.h"
+#include "engine/model/model_source.h"
+#include "kernels/make_backend.h"
+#include "tests/engine/test_data.h"
+
+namespace comet {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr ModelLimits kLimits{.step_tokens_max = 64,
+                              .sequences_max = 1,
+                              .logits_rows_max = 64,
+                              .pages_per_sequence_max = 1,
+                              .num_pages = 1};
+
+std::string ModelsFolder() {
+  const std::string committed =
+      EnvironmentOr("COMET_SOURCE_DIR", ".") + "/tests/engine/sources/models";
+  return EnvironmentOr("COMET_SOURCE_MODELS", committed);
+}
+
+struct Example {
+  std::string path;  // What is opened.
+  nlohmann::json expected;
+};
+
+nlohmann::json ReadJson(const fs::path& path) {
+  nlohmann::json json;
+  std::ifstream(path) >> json;
+  return json;
+}
+
+std::vector<Example> ReadExamples() {
+  std::vector<Example> examples;
+  for (const auto& entry : fs::directory_iterator(ModelsFolder())) {
+    const fs::path& path = entry.path();
+    if (entry.is_directory()) {
+      examples.push_back({path.string(), ReadJson(path / "expected.json")});
+    } else if (path.extension() == ".gguf") {
+      examples.push_back(
+          {path.string(), ReadJson(fs::path(path).replace_extension(".expected.json"))});
+    }
+  }
+  return examples;
+}
+
+Result<std::vector<float>> LogitsOf(Backend& backend, Model& model,
+                                    const nlohmann::json& expected) {
+  const auto ids = expected.at("ids").get<std::vector<int>>();
+  const auto rows = expected.at("rows").get<std::vector<int>>();
+  const int num_tokens = static_cast<int>(ids.size());
+  const int query_start[] = {0, num_tokens};
+  const int page = 0;
+  COMET_ASSIGN_OR_RETURN(const TensorView logits, model.Forward({.token_ids = ids,
+                                                                 .query_start = query_start,
+                                                                 .context_length = {&num_tokens, 1},
+                                                                 .page_table = {&page, 1},
+                                                                 .logits_rows = rows}));
+  std::vector<float> host(static_cast<size_t>(logits.shape().num_elements()));
+  COMET_RETURN_IF_ERROR(backend.device->CopyToHost(
+      host.data(), logits.data(), static_cast<int64_t>(host.size() * sizeof(float))));
+  return host;
+}
+
+Result<std::vector<float>> LogitsOf(const Example& example) {
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "cpu", .num_threads = 1}));
+  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(example.path));
+  COMET_ASSIGN_OR_RETURN(const Precision precision, source.ChoosePrecision("float", "32"));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
+                         source.Load(backend, precision, kLimits));
+  return LogitsOf(backend, *model, example.expected);
+}
+
+TEST(SourceLogits, AreThoseOfTransformers) {
+  const std::vector<Example> examples = ReadExamples();
+  EXPECT_GE(examples.size(), 15u) << ModelsFolder();
+  for (const Example& example : examples) {
+    const Result<std::vector<float>> logits = LogitsOf(example);
+
+    ASSERT_TRUE(logits.ok()) << example.path << ": " << logits.status();
+    std::vector<float> expected;
+    for (const nlohmann::json& row : example.expected.at("logits")) {
+      for (const nlohmann::json& value : row) expected.push_back(value.get<float>());
+    }
+    ASSERT_EQ(logits->size(), expected.size());
+    float largest = 0.0f;
+    float difference = 0.0f;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      largest = std::max(largest, std::abs(expected[i]));
+      difference = std::max(difference, std::abs((*logits)[i] - expected[i]));
+    }
+    // fp32 against float64 arithmetic.
+    EXPECT_LT(difference, 1e-5f * largest) << example.path;
+    EXPECT_GT(largest, 0.1f) << example.path;
+  }
+}
+
+TEST(GgufGroups, HaveTheValuesOfTheGgufPackage) {
+  for (const nlohmann::json& one : ReadJson(ModelsFolder() + "/gguf_groups.json")) {
+    const auto hex = one.at("bytes").get<std::string>();
+    const auto expected = one.at("values").get<std::vector<float>>();
+    std::vector<std::byte> bytes;
+    for (size_t i = 0; i < hex.size(); i += 2) {
+      bytes.push_back(static_cast<std::byte>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+    }
+    const Result<GgufTensorType> type = GgufTensorTypeFromNumber(one.at("type").get<uint32_t>());
+    ASSERT_TRUE(type.ok()) << type.status();
+    std::vector<float> actual(expected.size());
+
+    Dequantize(*type, bytes, actual);
+
+    EXPECT_EQ(ToString(*type), one.at("name").get<std::string>());
+    EXPECT_EQ(actual, expected) << one.at("name");
+  }
+}
+
+}  // namespace
+}  // namespace comet
