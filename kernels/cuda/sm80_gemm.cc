@@ -103,16 +103,14 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
                                 properties.minor, ", expected sm_80 or later"));
   }
   DeviceRates rates;
-  rates.num_sms = std::min(properties.multiProcessorCount, kCtasMax);
+  rates.num_sms = properties.multiProcessorCount;
   int64_t partial_bytes = 0;
   for (int i = 0; i < kNumConfigs; ++i) {
-    for (const bool is_packed : {false, true}) {
-      const GemmInstance& instance = InstanceOf(i, is_packed);
-      partial_bytes = std::max(partial_bytes, instance.partial_bytes);
-    }
+    partial_bytes = std::max(
+        partial_bytes, 2 * NumCtas(i, rates) * InstanceOf(i, /*is_packed=*/true).partial_bytes);
   }
-  COMET_ASSIGN_OR_RETURN(DeviceBuffer partials, device.Allocate(2 * rates.num_sms * partial_bytes));
-  const int64_t progress_bytes = int64_t{2} * rates.num_sms * int64_t{sizeof(int32_t)};
+  COMET_ASSIGN_OR_RETURN(DeviceBuffer partials, device.Allocate(partial_bytes));
+  constexpr int64_t progress_bytes = int64_t{2} * kCtasMax * int64_t{sizeof(int32_t)};
   COMET_ASSIGN_OR_RETURN(DeviceBuffer progress, device.Allocate(progress_bytes));
   COMET_RETURN_IF_ERROR(device.FillZero(progress.data(), progress_bytes));
   return W4axGemm(rates, properties.major == 8, std::move(partials), std::move(progress));
@@ -145,7 +143,7 @@ Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, con
   COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
   if (args.x.num_tokens() == 0 || weights->num_outputs() == 0) return Status::Ok();
   COMET_RETURN_IF_ERROR(CheckCodes(args, *weights));
-  COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= rates_.num_sms);
+  COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= NumCtas(plan.config_idx, rates_));
 
   GemmParams params = ParamsOf(args, *weights, plan);
   params.partials = static_cast<int4*>(partials_.data());

@@ -10,21 +10,15 @@
 namespace comet::sm80 {
 namespace {
 
-// Of one CTA with its SM to itself, in clocks: a block of each kind while data is there. From the
-// instructions of the loops (scripts/predict_a100.py), at the share of the tensor cores' rate that
-// the stand-in reaches.
+// A block of a tile of each kind on one multiprocessor while data is there, in clocks. Those of the
+// stand-in on an H100 (sm80_gemm.md): the loops are bound by the latency of a warp's instructions,
+// on which the cards hardly differ, and not by the rates of their units.
 struct BlockClocks {
   double int4;
   double int8;
 };
-constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{
-    {75, 150},
-    {90, 210},
-    {130, 300},
-    {330, 800},
-    {620, 1300},
-    {1230, 2500},
-}};
+constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {
+    {{233, 408}, {278, 487}, {376, 659}, {931, 1630}, {1383, 2420}, {2500, 4370}}};
 
 constexpr double kFillClocks = 1800;   // Launch to first products: a miss to HBM and a barrier.
 constexpr double kFixupClocks = 1500;  // Fence, counter and the reader's first miss.
@@ -49,7 +43,7 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
     const double memory_clocks = unit_bytes / num_token_tiles / rates.memory_bytes_per_clock_and_sm;
     const double l2_clocks =
         (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    return std::max({compute_clocks, memory_clocks, l2_clocks});
+    return config.ctas_per_sm * std::max({compute_clocks, memory_clocks, l2_clocks});
   };
   const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
   const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
@@ -59,6 +53,11 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
           .store = 400 + y_bytes / kL2BytesPerClockAndSm,
           .fixup_write = kFixupClocks + sums_bytes / kL2BytesPerClockAndSm,
           .fixup_read = 600 + sums_bytes / kL2BytesPerClockAndSm};
+}
+
+int NumCtas(int config_idx, const DeviceRates& rates) {
+  return std::min(rates.num_sms * kGemmConfigs[static_cast<size_t>(config_idx)].ctas_per_sm,
+                  kCtasMax);
 }
 
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
@@ -73,7 +72,7 @@ GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
     if (i > 0 && kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens() >= shape.num_tokens) break;
     const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
     const WorkCosts costs = CostsOf(i, shape, rates);
-    const WorkSplit split = Decompose(work, costs, std::min(rates.num_sms, kCtasMax));
+    const WorkSplit split = Decompose(work, costs, NumCtas(i, rates));
     const double clocks = MakespanOf(split, work, costs);
     if (clocks < best_clocks) {
       best_clocks = clocks;

@@ -30,6 +30,9 @@ TileWork WorkOf(const GemmShape& shape, const GemmConfig& config);
 // by memory, whichever is slower; `is_packed`: the INT4 blocks' codes are packed.
 WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates);
 
+// CTAs of a launch, all of which run at once.
+int NumCtas(int config_idx, const DeviceRates& rates);
+
 // The config and split expected to be fastest. Pure.
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates);
 

@@ -12,6 +12,7 @@ struct GemmConfig {
   int warp_tokens = 8;  // so many tokens.
   int k_groups = 1;
   int num_stages = 4;
+  int ctas_per_sm = 1;  // Where shared memory allows; two hide each other's latencies.
 
   constexpr int tile_outputs() const { return 64 * row_warps; }
   constexpr int tile_tokens() const { return token_warps * warp_tokens; }
@@ -26,8 +27,10 @@ inline constexpr std::array kGemmConfigs = {
     GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 5},
     GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 4},
     GemmConfig{.warp_tokens = 32, .k_groups = 4, .num_stages = 3},
-    GemmConfig{.row_warps = 2, .token_warps = 4, .warp_tokens = 16, .num_stages = 7},
-    GemmConfig{.row_warps = 2, .token_warps = 4, .warp_tokens = 32, .num_stages = 5},
+    GemmConfig{
+        .row_warps = 2, .token_warps = 4, .warp_tokens = 16, .num_stages = 6, .ctas_per_sm = 2},
+    GemmConfig{
+        .row_warps = 2, .token_warps = 4, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 2},
     GemmConfig{.row_warps = 2, .token_warps = 4, .warp_tokens = 64, .num_stages = 4},
 };
 

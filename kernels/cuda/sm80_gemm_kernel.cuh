@@ -69,28 +69,63 @@ __device__ __forceinline__ void ShiftSums(Sums<Traits>& acc,
 
 // A group's stages, waited for and refilled in turn.
 template <typename Traits>
-struct Ring {
-  // The next stage, once its copies are there; fills the one left before it anew.
-  __device__ __forceinline__ const Stage<Traits>& Next() {
-    if constexpr (Traits::kIsPipelined) {
-      ptx::WaitAsyncCopies<Traits::kStages - 2>();
-      me.SyncGroup();  // All see this stage, and have left the one before.
-      loader.LoadNext(stage_idx == 0 ? Traits::kStages - 1 : stage_idx - 1);
-    } else {
-      me.SyncGroup();
-      loader.LoadNext(stage_idx);
-      ptx::WaitAsyncCopies<0>();
-      me.SyncGroup();
-    }
-    const Stage<Traits>& stage = stages[stage_idx];
-    stage_idx = stage_idx + 1 == Traits::kStages ? 0 : stage_idx + 1;
-    return stage;
+class Ring {
+ public:
+  __device__ Ring(const GemmParams& params, const Worker<Traits>& me, SmemLayout<Traits>& smem)
+      : me_(me),
+        stages_(smem.ring[me.k_group]),
+        loader_(params, me, &smem.loader[threadIdx.x / kWarpThreads]),
+        // Counts stages, from where it is this team's turn at multiples of the number of teams.
+        turn_(Traits::kTeams - static_cast<unsigned>(me.group_thread) / Traits::kTeamThreads) {
+    constexpr int kAhead = Traits::kIsPipelined ? Traits::kStages - 1 : 0;
+    for (int i = 0; i < kAhead; ++i) Load(i, turn_ + static_cast<unsigned>(i));
   }
 
-  const Worker<Traits>& me;
-  Stage<Traits>* const stages;
-  Loader<Traits> loader;
-  int stage_idx = 0;
+  // Calls `multiply` with the next stage.
+  template <typename Multiply>
+  __device__ __forceinline__ void Next(const Multiply& multiply) {
+    if constexpr (Traits::kIsPipelined) {
+      // Groups that this team has begun since the one of this stage.
+      constexpr int kNumLater = (Traits::kStages - 2) / Traits::kTeams;
+      if (IsTurn(turn_)) ptx::WaitAsyncCopies<kNumLater>();
+      me_.SyncGroup();  // All see this stage, and have left the one before.
+      const int before = idx_ == 0 ? Traits::kStages - 1 : idx_ - 1;
+      // A warp by itself loads first, as nothing else covers the latency. Of several, those that
+      // are done load while others multiply.
+      if constexpr (Traits::kTeams == 1) Load(before, 0);
+      multiply(stages_[idx_]);
+      if constexpr (Traits::kTeams > 1) Load(before, turn_ + Traits::kStages - 1);
+    } else {
+      me_.SyncGroup();
+      Load(idx_, turn_);
+      ptx::WaitAsyncCopies<0>();
+      me_.SyncGroup();
+      multiply(stages_[idx_]);
+    }
+    idx_ = idx_ + 1 == Traits::kStages ? 0 : idx_ + 1;
+    ++turn_;
+  }
+
+ private:
+  __device__ __forceinline__ static bool IsTurn(unsigned turn) {
+    return turn % Traits::kTeams == 0;
+  }
+
+  // Each of a team's turns is one group of copies, an empty one after the last stage: the waits
+  // count groups.
+  __device__ __forceinline__ void Load(int idx, unsigned turn) {
+    if (IsTurn(turn)) {
+      if (loader_.has_stage()) loader_.Load(stages_[idx]);
+      ptx::CommitAsyncCopies();
+    }
+    if (loader_.has_stage()) loader_.Advance();
+  }
+
+  const Worker<Traits>& me_;
+  Stage<Traits>* const stages_;
+  Loader<Traits> loader_;
+  unsigned turn_;
+  int idx_ = 0;
 };
 
 // The sums of this group's blocks of a piece.
@@ -103,37 +138,35 @@ __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece
   for (int i = 0; i < Traits::kFrags * 4; ++i) {
     acc[i / 4 / Traits::kTokenFrags][i / 4 % Traits::kTokenFrags][i % 4] = 0;
   }
-  bool is_shifted = false;
-  const auto shift = [&] {
+  int half = 2 * (piece.begin + me.k_group);  // Of a block, in the order of the tile's.
+  // One loop for both regions, so that each kind of product and the loads are there once.
+#pragma unroll 1
+  for (int region = 0; region < 2; ++region) {
+    const bool is_int8_region = region == 0;
+    const int end = is_int8_region ? min(piece.end, params.num_int8_blocks) : piece.end;
+#pragma unroll 1
+    while (half < 2 * end) {
+      ring.Next([&](const Stage<Traits>& stage) {
+        if (!Traits::kIsPacked || is_int8_region) {
+          MultiplyInt8(acc, stage, me);
+          half += half % 2 == 0 ? 1 : 2 * Traits::kKGroups - 1;
+        } else {
+          MultiplyInt4(acc, stage, me);
+          half += 2 * Traits::kKGroups;
+        }
+      });
+    }
+    if (!is_int8_region) break;
     const TokenScalars scalars = LoadScalars<Traits>(params, piece, me.group_thread);
     me.SyncGroup();  // The factors before have been read.
     StoreFactors<Traits>(scalars, me.group_thread, factors);
     me.SyncGroup();
     if (piece.begin < params.num_int8_blocks) ShiftSums(acc, factors, me);
-    is_shifted = true;
-  };
-  int block = piece.begin + me.k_group;
-  bool is_second_half = false;
-  // One loop for both regions: its loads are there once, and fewer registers are held.
-#pragma unroll 1
-  while (block < piece.end) {
-    const bool is_int8_region = block < params.num_int8_blocks;
-    if (!is_int8_region && !is_shifted) shift();
-    const Stage<Traits>& stage = ring.Next();
-    if (!Traits::kIsPacked || is_int8_region) {
-      MultiplyInt8(acc, stage, me);
-      is_second_half = !is_second_half;
-      if (!is_second_half) block += Traits::kKGroups;
-    } else {
-      MultiplyInt4(acc, stage, me);
-      block += Traits::kKGroups;
-    }
   }
-  if (!is_shifted) shift();
 }
 
 template <typename Traits>
-__global__ void __launch_bounds__(Traits::kThreads, 1)
+__global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
     W4axGemmKernel(const __grid_constant__ GemmParams params) {
   extern __shared__ __align__(16) uint8_t smem_bytes[];
   SmemLayout<Traits>& smem = *reinterpret_cast<SmemLayout<Traits>*>(smem_bytes);
@@ -142,10 +175,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   cuda::ReleaseNextGrids();
   cuda::WaitForPreviousGrids();
 
-  Ring<Traits> ring{me, smem.ring[me.k_group], Loader<Traits>(params, me, smem.ring[me.k_group])};
-  if constexpr (Traits::kIsPipelined) {
-    for (int i = 0; i < Traits::kStages - 1; ++i) ring.loader.LoadNext(i);
-  }
+  Ring<Traits> ring(params, me, smem);
   Piece piece;
   for (int piece_idx = 0; FindPiece(params, piece_idx, piece); ++piece_idx) {
     Sums<Traits> acc;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/device/ptx_mma_s4.cuh"
 #include "kernels/cuda/device/ptx_mma_s8.cuh"
 #include "kernels/cuda/device/ptx_shared_load.cuh"
@@ -104,8 +105,9 @@ __device__ __forceinline__ void MultiplyInt4(Sums<Traits>& acc, const Stage<Trai
 
 // Four weights from four codes u = v + 8, one a byte: gamma * u + (128 - 8 gamma) = gamma * v + 128
 // is within a byte for every gamma and v, so one multiplication serves four of them.
-__device__ __forceinline__ uint32_t BiasedWeights(uint32_t codes, int step, uint32_t offset) {
-  return ((codes ^ 0x08080808u) & 0x0f0f0f0fu) * static_cast<uint32_t>(step) + offset;
+__device__ __forceinline__ uint32_t BiasedWeights(uint32_t codes, uint32_t sign_bits, int step,
+                                                  uint32_t offset) {
+  return ((codes ^ sign_bits) & 0x0f0f0f0fu) * static_cast<uint32_t>(step) + offset;
 }
 
 // gamma * v of four codes one by one, as a compiler would have it. For measurement.
@@ -123,6 +125,7 @@ __device__ __forceinline__ uint32_t WeightsOneByOne(uint32_t codes, int step) {
 template <typename Traits>
 __device__ __forceinline__ void MultiplyInt8(Sums<Traits>& acc, const Stage<Traits>& stage,
                                              const Worker<Traits>& me) {
+  const uint32_t sign_bits = ptx::InRegister(0x08080808u);  // Flipping bit 3 of v adds 8.
   uint4 tokens[Traits::kTokenFrags];
   LoadTokens(tokens, stage, me);
   const uint8_t* codes = stage.codes[me.row_warp];
@@ -154,7 +157,8 @@ __device__ __forceinline__ void MultiplyInt8(Sums<Traits>& acc, const Stage<Trai
       const uint32_t offset_x = 0x80808080u - static_cast<uint32_t>(step_x) * 0x08080808u;
       const uint32_t offset_y = 0x80808080u - static_cast<uint32_t>(step_y) * 0x08080808u;
       const auto weights = [&](uint32_t word, int step, uint32_t offset) {
-        return kIsBiased ? BiasedWeights(word, step, offset) : WeightsOneByOne(word, step);
+        return kIsBiased ? BiasedWeights(word, sign_bits, step, offset)
+                         : WeightsOneByOne(word, step);
       };
       const auto operand = [&](uint32_t x, uint32_t y) {
         return uint4{weights(x, step_x, offset_x), weights(y, step_y, offset_y),

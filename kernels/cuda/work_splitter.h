@@ -25,7 +25,7 @@ struct WorkCosts {
   int granularity = 1;     // A tile is cut between multiples of so many blocks.
 };
 
-inline constexpr int kCtasMax = 256;  // The boundaries travel as a kernel argument.
+inline constexpr int kCtasMax = 320;  // The boundaries travel as a kernel argument.
 
 // A place in the sequence of the split tiles' blocks.
 struct SplitPoint {

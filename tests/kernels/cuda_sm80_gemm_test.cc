@@ -53,21 +53,21 @@ class CudaSm80GemmTest : public ::testing::Test {
     const sm80::GemmShape shape = sm80::W4axGemm::ShapeOf(args);
     const sm80::TileWork work =
         sm80::WorkOf(shape, sm80::kGemmConfigs[static_cast<size_t>(config_idx)]);
-    const int num_sms = gemm_->rates().num_sms;
+    const int num_ctas = sm80::NumCtas(config_idx, gemm_->rates());
     std::vector<GemmPlan> plans;
-    plans.push_back({config_idx, sm80::SplitNaively(work, num_sms)});
+    plans.push_back({config_idx, sm80::SplitNaively(work, num_ctas)});
     plans.push_back(
         {config_idx,
-         sm80::Decompose(work, sm80::CostsOf(config_idx, shape, gemm_->rates()), num_sms)});
-    if (work.num_tiles < 2 * num_sms) plans.push_back({config_idx, CutAnywhere(work, num_sms)});
+         sm80::Decompose(work, sm80::CostsOf(config_idx, shape, gemm_->rates()), num_ctas)});
+    if (work.num_tiles < 2 * num_ctas) plans.push_back({config_idx, CutAnywhere(work, num_ctas)});
     return plans;
   }
 
-  sm80::WorkSplit CutAnywhere(const sm80::TileWork& work, int num_sms) {
-    sm80::WorkSplit split{.num_ctas = num_sms};
+  sm80::WorkSplit CutAnywhere(const sm80::TileWork& work, int num_ctas) {
+    sm80::WorkSplit split{.num_ctas = num_ctas};
     const int num_blocks = work.num_tiles * work.num_blocks();
     std::vector<int> cuts = {0, num_blocks};
-    for (int i = 1; i < num_sms; ++i) cuts.push_back(random_.NextInt(num_blocks + 1));
+    for (int i = 1; i < num_ctas; ++i) cuts.push_back(random_.NextInt(num_blocks + 1));
     std::sort(cuts.begin(), cuts.end());
     for (size_t i = 0; i < cuts.size(); ++i) {
       split.boundary[i] = {static_cast<uint16_t>(cuts[i] / work.num_blocks()),

@@ -3,12 +3,46 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "kernels/base/random.h"
+#include "kernels/cuda/sm80_gemm_choice.h"
+#include "kernels/cuda/sm80_w4ax_layout.h"
 
 namespace comet::sm80 {
 namespace {
+
+constexpr int kNumSms = 108;  // A100.
+
+struct Layer {
+  std::string name;
+  int num_outputs;
+  int num_inputs;
+};
+
+std::vector<Layer> PaperLayers() {
+  std::ifstream file(std::string(std::getenv("COMET_SOURCE_DIR")) +
+                     "/configs/bench/paper_shapes.json");
+  const nlohmann::json json =
+      nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/true, /*ignore_comments=*/true);
+  std::vector<Layer> layers;
+  for (const auto& shape : json.at("shapes")) {
+    layers.push_back(
+        {shape.at("model").get<std::string>() + " " + shape.at("layer").get<std::string>(),
+         shape.at("num_outputs"), shape.at("num_inputs")});
+  }
+  return layers;
+}
+
+GemmShape ShapeOf(const Layer& layer, int num_tokens, double int4_share) {
+  const int num_blocks = (layer.num_inputs + kUnitChannels - 1) / kUnitChannels;
+  const int num_int4 = static_cast<int>(int4_share * layer.num_inputs) / kUnitChannels;
+  return {num_tokens, layer.num_outputs, num_blocks - num_int4, num_int4};
+}
 
 // Adds up a schedule piece by piece, without the splitter's own sums. Checks that every block of
 // every tile is multiplied once.
@@ -44,6 +78,34 @@ double Simulate(const WorkSplit& split, const TileWork& work, const WorkCosts& c
     makespan = std::max(makespan, time);
   }
   return makespan;
+}
+
+// Where it is not, the pieces' charges outweigh what an even split saves (sm80_gemm.md lists them).
+TEST(WorkSplitter, SchedulesMostOfThePapersLayersWithinThreePercentOfTheBound) {
+  const std::vector<Layer> layers = PaperLayers();
+  ASSERT_EQ(layers.size(), 32u);
+  const DeviceRates rates{.num_sms = kNumSms};
+  for (const double share : {0.75, 0.875}) {
+    int num_within = 0;
+    int num_rows = 0;
+    for (const int num_tokens : {2, 4, 8, 16, 64, 256}) {
+      for (const Layer& layer : layers) {
+        const GemmShape shape = ShapeOf(layer, num_tokens, share);
+        const GemmPlan plan = ChoosePlan(shape, rates);
+        const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(plan.config_idx)]);
+        const WorkCosts costs = CostsOf(plan.config_idx, shape, rates);
+
+        const double makespan = Simulate(plan.split, work, costs);
+
+        const double bound = BoundOf(plan.split, work, costs);
+        EXPECT_NEAR(makespan, MakespanOf(plan.split, work, costs), 1e-6 * makespan);
+        EXPECT_LE(makespan, 1.25 * bound) << layer.name << " M " << num_tokens;
+        ++num_rows;
+        num_within += makespan <= 1.03 * bound ? 1 : 0;
+      }
+    }
+    EXPECT_GE(num_within, num_rows * 8 / 10) << "of " << num_rows << " at a share of " << share;
+  }
 }
 
 TEST(WorkSplitter, AnyWorkIsDoneOnceAndNoLaterThanNaively) {

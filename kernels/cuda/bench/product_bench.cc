@@ -171,6 +171,7 @@ class OurProduct {
                                    int num_inputs, int num_tokens_max) {
     OurProduct product(context, kind);
     ActivationFormat format{.mode = context.options.mode, .clip = 0.9f};
+    format.packs_int4 = format.mode == ActivationMode::kMixed && context.ops.HasInt4Products();
     if (kind == WeightKind::kW4ax) {
       const int num_blocks =
           static_cast<int>(context.options.int4_share * num_inputs) / kBlockChannels;

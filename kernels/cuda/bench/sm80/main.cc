@@ -166,14 +166,15 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const Options& options,
     std::vector<GemmPlan> plans = {ChoosePlan(shape, gemm.rates())};
     if (name == "naive_split") {
       const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plans[0].config_idx)];
-      plans[0].split = SplitNaively(WorkOf(shape, config), gemm.rates().num_sms);
+      plans[0].split =
+          SplitNaively(WorkOf(shape, config), NumCtas(plans[0].config_idx, gemm.rates()));
     }
     if (name == "configs") {
       plans.clear();
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
         plans.push_back(
-            {i, Decompose(work, CostsOf(i, shape, gemm.rates()), gemm.rates().num_sms)});
+            {i, Decompose(work, CostsOf(i, shape, gemm.rates()), NumCtas(i, gemm.rates()))});
       }
     }
     for (const GemmPlan& plan : plans) {
