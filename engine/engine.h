@@ -84,6 +84,8 @@ class Engine {
   // Null when the checkpoint has none.
   virtual const ChatTemplate* chat_template() const = 0;
   virtual EngineStats stats() const = 0;
+  // What the device failed with, after which nothing is computed any more; OK while it has not.
+  virtual Status CheckDevice() const = 0;
   // OK when a step finished recently or there is nothing to do, and not draining.
   virtual Status CheckReady() const = 0;
 

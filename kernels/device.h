@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -12,17 +13,23 @@ namespace comet {
 
 class Device;
 
+enum class MemoryKind {
+  kDevice,
+  kStaging,  // Host memory that the device's copies use while the host goes on.
+};
+
 // Owns one allocation of a Device and gives it back. Movable. The device outlives it.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
-  DeviceBuffer(Device* device, void* data, int64_t num_bytes)
-      : device_(device), data_(data), num_bytes_(num_bytes) {}
+  DeviceBuffer(Device* device, void* data, int64_t num_bytes, MemoryKind kind)
+      : device_(device), data_(data), num_bytes_(num_bytes), kind_(kind) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
     std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(num_bytes_, other.num_bytes_);
+    std::swap(kind_, other.kind_);
     return *this;
   }
   DeviceBuffer(const DeviceBuffer&) = delete;
@@ -36,6 +43,24 @@ class DeviceBuffer {
   Device* device_ = nullptr;
   void* data_ = nullptr;
   int64_t num_bytes_ = 0;
+  MemoryKind kind_ = MemoryKind::kDevice;
+};
+
+// A point in a device's stream. The device outlives it.
+class DeviceEvent {
+ public:
+  virtual ~DeviceEvent() = default;
+  // Marks everything issued so far; an earlier mark is forgotten.
+  virtual Status Record() = 0;
+  // Returns once what was marked is done, with its faults; at once where nothing was marked.
+  virtual Status Wait() = 0;
+};
+
+// Work of a device, captured once and issued again by one call. The device outlives it.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+  virtual Status Launch() = 0;
 };
 
 struct DeviceMemory {
@@ -53,16 +78,29 @@ class Device {
   virtual std::string_view description() const = 0;
   // Whether a host pointer may be dereferenced as device memory.
   virtual bool is_host() const = 0;
+  // Whether ops and started copies run on after the calls return, so that the host gains by working
+  // ahead; only then can work be captured.
+  virtual bool is_asynchronous() const = 0;
 
   // Uninitialised memory, 256-byte aligned. Errors: kResourceExhausted with both sizes.
   virtual Result<DeviceBuffer> Allocate(int64_t num_bytes) = 0;
+  // The same in host memory, for the copies that are only started.
+  virtual Result<DeviceBuffer> AllocateStaging(int64_t num_bytes) = 0;
   virtual Result<DeviceMemory> QueryMemory() = 0;
 
   // `source` may be reused once the call returns.
   virtual Status CopyToDevice(void* destination, const void* source, int64_t num_bytes) = 0;
   // `destination` is filled once the call returns.
   virtual Status CopyToHost(void* destination, const void* source, int64_t num_bytes) = 0;
+  // As above without waiting: `staging` is left alone until an event recorded behind the copy has
+  // passed.
+  virtual Status StartCopyToDevice(void* destination, const void* staging, int64_t num_bytes) = 0;
+  virtual Status StartCopyToHost(void* staging, const void* source, int64_t num_bytes) = 0;
   virtual Status FillZero(void* destination, int64_t num_bytes) = 0;
+  virtual Result<std::unique_ptr<DeviceEvent>> CreateEvent() = 0;
+  // Runs `issue`, which only calls ops, and keeps that work instead of doing it. The memory it
+  // names stays while the graph lives. Errors: `issue`'s; kUnimplemented where !is_asynchronous().
+  virtual Result<std::unique_ptr<DeviceGraph>> Capture(const std::function<Status()>& issue) = 0;
   // Waits for everything issued so far and reports its faults.
   virtual Status Synchronize() = 0;
 
@@ -75,11 +113,11 @@ class Device {
 
  protected:
   friend class DeviceBuffer;
-  virtual void Free(void* data, int64_t num_bytes) = 0;
+  virtual void Free(void* data, int64_t num_bytes, MemoryKind kind) = 0;
 };
 
 inline DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) device_->Free(data_, num_bytes_);
+  if (data_ != nullptr) device_->Free(data_, num_bytes_, kind_);
 }
 
 }  // namespace comet

@@ -25,7 +25,7 @@ struct OpClassTime {
 // Passes every call on and, between Start() and Stop(), times it on the device's stream. The marks
 // keep neighbours from overlapping, and what a graph replays is not seen: for profiles of steps
 // that run op by op. Confined to the step thread.
-class TimedOps final : public Ops {
+class TimedOps : public Ops {
  public:
   // `device` outlives this.
   TimedOps(std::unique_ptr<Ops> ops, Device& device) : ops_(std::move(ops)), device_(device) {}

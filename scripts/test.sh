@@ -2,8 +2,8 @@
 # Installs what is missing, builds, and runs the tests.
 #   scripts/test.sh         release build (GPU code where nvcc is) with every fast test and the
 #                           end-to-end ones, and the parsers, text and scheduler under ASan + UBSan
-#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, 30 s of
-#                           each fuzz target, the soak
+#   scripts/test.sh --all   adds: all of it under ASan + UBSan, TSan, clang, the CPU-only preset, random
+#                           models beside transformers, 30 s of each fuzz target, the soak
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -62,6 +62,15 @@ if [ "$all" = true ]; then
   say "clang"
   cmake -S . -B build/clang -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCOMET_CUDA=OFF
   cmake --build build/clang
+  say "sources beside transformers"
+  [ -x build/oracle/bin/pip ] || python3 -m venv build/oracle
+  build/oracle/bin/pip install -q --require-hashes -r tests/engine/sources/requirements.txt
+  rm -rf build/source_models
+  seed=$RANDOM
+  echo "seed $seed"
+  build/oracle/bin/python tests/engine/sources/make_models.py build/source_models "$seed"
+  COMET_SOURCE_DIR=$PWD COMET_SOURCE_MODELS=$PWD/build/source_models build/release/bin/comet_model_test \
+    --gtest_brief=1 --gtest_filter='SourceLogits.*:GgufGroups.*'
   say "fuzz"
   scripts/fuzz.sh 30
   say "soak"

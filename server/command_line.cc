@@ -290,13 +290,17 @@ void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
   CLI::Option* requests = command.add_option("--requests", options.num_requests,
                                              "0: twice what runs at once, 512 at least");
   command.add_option("--running-sequences-max", options.running_sequences_max,
-                     "At once; 0: 256 on a GPU, 8 on a host; fewer where memory holds fewer");
+                     "At once; 0: 64 on a host, 512 on a GPU; fewer where memory holds fewer");
   command.add_option("--step-tokens-max", options.step_tokens_max,
-                     "Of one step; 0: 2048 on a GPU, 512 on a host");
+                     "Of one step; 0: 512 on a host, 2048 on a GPU");
   command
       .add_flag("--decode-only", options.decode_only,
                 "As many requests as run at once, to tell the rate while all decode")
       ->excludes(requests);
+  command.add_flag("!--no-working-ahead", options.works_ahead,
+                   "Finish a step before the next is planned, on a GPU too");
+  command.add_flag("!--no-decode-graphs", options.decode_graphs,
+                   "Issue decode steps op by op, on a GPU too");
   command.add_flag("!--no-profile", options.has_profile,
                    "Leave out the pass after the run that times each class of op");
   AddPrecisionFlags(command, options.activation_bits, options.kv_bits);

@@ -160,6 +160,8 @@ Status ParseEngineConfig(const json& object, std::string_view path, EngineConfig
   }
   return section.Read("context_length_max", config.context_length_max)
       .Read("stall_ms_max", config.stall_ms_max)
+      .Read("works_ahead", config.works_ahead)
+      .Read("decode_graphs", config.decode_graphs)
       .Finish();
 }
 
@@ -179,6 +181,8 @@ ordered_json ToJson(const EngineConfig& config) {
         {"memory_fraction", config.kv_cache.memory_fraction}}},
       {"context_length_max", config.context_length_max},
       {"stall_ms_max", config.stall_ms_max},
+      {"works_ahead", config.works_ahead},
+      {"decode_graphs", config.decode_graphs},
   };
 }
 

@@ -9,15 +9,34 @@ namespace comet {
 
 Status SchedulerConfig::Validate() const {
   ConfigCheck check("scheduler");
-  check.AtLeast("running_sequences_max", running_sequences_max, 1);
+  check.AtLeast("step_tokens_max", step_tokens_max, 0);
+  check.AtLeast("running_sequences_max", running_sequences_max, 0);
   check.AtLeast("waiting_sequences_max", waiting_sequences_max, 0);
   check.AtLeast("waiting_tokens_max", waiting_tokens_max, 0);
   check.AtLeast("choices_max", choices_max, 1);
   check.AtLeast("request_deadline_ms", request_deadline_ms, 1);
   check.AtLeast("aging_ms", aging_ms, 1);
-  check.Require(step_tokens_max >= running_sequences_max,
+  check.Require(step_tokens_max == 0 || step_tokens_max >= running_sequences_max,
                 "step_tokens_max is below running_sequences_max: a step decodes one token of each");
   return check.status();
+}
+
+SchedulerConfig SchedulerConfig::ForDevice(bool is_host) const {
+  constexpr int kHostStepTokens = 512;
+  constexpr int kHostSequences = 64;
+  constexpr int kGpuStepTokens = 2048;
+  constexpr int kGpuSequences = 512;
+  SchedulerConfig chosen = *this;
+  if (running_sequences_max == 0) {
+    const int sequences = is_host ? kHostSequences : kGpuSequences;
+    chosen.running_sequences_max =
+        step_tokens_max == 0 ? sequences : std::min(sequences, step_tokens_max);
+  }
+  if (step_tokens_max == 0) {
+    chosen.step_tokens_max =
+        std::max(is_host ? kHostStepTokens : kGpuStepTokens, chosen.running_sequences_max);
+  }
+  return chosen;
 }
 
 Status SchedulerConfig::CheckFitsQueue(int num_sequences, int64_t num_prompt_tokens) const {

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
-constexpr int64_t kIndexBytesMax = 64 << 20;
+constexpr int64_t kIndexBytesMax = 16 << 20;  // Published ones have up to 10 MB.
 constexpr int kIndexDepth = 8;
 constexpr size_t kShardsMax = 4096;
 

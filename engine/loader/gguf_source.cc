@@ -148,7 +148,8 @@ Status GgufSource::CheckLayerTensors(int layer_idx,
                            ".bias: ", HasQkvBias(layer_idx) ? "is there" : "is absent",
                            ", expected all layers alike"));
   }
-  if (!HasQkvBias(layer_idx)) return Status::Ok();
+  const bool needs_bias = gguf_.architecture == "qwen2";
+  if (!needs_bias && !HasQkvBias(layer_idx)) return Status::Ok();
   COMET_RETURN_IF_ERROR(CheckTensor(names.q + ".bias", {q}, known));
   COMET_RETURN_IF_ERROR(CheckTensor(names.k + ".bias", {kv}, known));
   return CheckTensor(names.v + ".bias", {kv}, known);

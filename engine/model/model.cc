@@ -4,6 +4,7 @@
 
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/float_source.h"
+#include "engine/model/decode_paddings.h"
 #include "engine/model/decoder_layer.h"
 #include "engine/model/device_tensor.h"
 #include "engine/model/rope.h"
@@ -42,10 +43,18 @@ class LlamaModel final : public Model {
   const ModelConfig& config() const override { return config_; }
   const Precision& precision() const override { return precision_; }
   ModelMemory memory() const override;
+  void ReadSampledTokens(ConstTensorView sampled) override { sampled_ = sampled; }
+  Status CaptureDecodeSteps() override;
+  void ForgetDecodeSteps() override {
+    paddings_.clear();
+    decode_graphs_.clear();
+  }
   Result<TensorView> Forward(const StepInput& step) override;
 
  private:
-  Result<TensorView> ComputeLogits(std::span<const int> rows);
+  // Issues the step that the workspace holds.
+  Status Issue();
+  Status IssueLogits();
 
   Device& device_;
   Ops& ops_;
@@ -54,12 +63,13 @@ class LlamaModel final : public Model {
   ModelWeights weights_;
   ModelLimits limits_;
   StepWorkspace workspace_;
-  DeviceTensor token_ids_;    // [step_tokens_max] i32
-  DeviceTensor logits_rows_;  // [logits_rows_max] i32
-  DeviceTensor logits_;       // [logits_rows_max, vocab_size] f32
+  DeviceTensor logits_;  // [logits_rows_max, vocab_size] f32
   DeviceTensor cos_;
   DeviceTensor sin_;
-  std::vector<DeviceTensor> kv_pages_;  // One a layer: [num_pages, page_bytes] u8
+  std::vector<DeviceTensor> kv_pages_;  // One a layer: [num_pages or one more, page_bytes] u8
+  ConstTensorView sampled_;             // Where a negative token id is looked up.
+  std::vector<StepPadding> paddings_;   // Of decode_graphs_.
+  std::vector<std::unique_ptr<DeviceGraph>> decode_graphs_;
 };
 
 Status LlamaModel::Allocate(const ModelLimits& limits) {
@@ -69,13 +79,10 @@ Status LlamaModel::Allocate(const ModelLimits& limits) {
       StepWorkspace::Create(device_, config_, precision_.activations,
                             {.step_tokens_max = limits.step_tokens_max,
                              .sequences_max = limits.sequences_max,
+                             .logits_rows_max = limits.logits_rows_max,
                              .pages_per_sequence_max = limits.pages_per_sequence_max,
                              .attention_scratch_bytes = ops_.AttentionScratchBytes(
                                  limits.pages_per_sequence_max * kPageTokens, config_.head_dim)}));
-  COMET_ASSIGN_OR_RETURN(token_ids_,
-                         DeviceTensor::Allocate(device_, DType::kI32, {limits.step_tokens_max}));
-  COMET_ASSIGN_OR_RETURN(logits_rows_,
-                         DeviceTensor::Allocate(device_, DType::kI32, {limits.logits_rows_max}));
   COMET_ASSIGN_OR_RETURN(
       logits_,
       DeviceTensor::Allocate(device_, DType::kF32, {limits.logits_rows_max, config_.vocab_size}));
@@ -89,14 +96,15 @@ Status LlamaModel::Allocate(const ModelLimits& limits) {
   COMET_ASSIGN_OR_RETURN(sin_,
                          DeviceTensor::Upload(device_, {rope.sin.data(), DType::kF32, rope_shape}));
 
+  // One page more than the pool knows is where the padding of captured steps writes.
+  const int num_pages = limits.num_pages + (device_.is_asynchronous() ? 1 : 0);
   kv_pages_.reserve(weights_.layers.size());
   for (const DecoderLayer& layer : weights_.layers) {
     const int64_t page_bytes =
         ops_.KvPageBytes(layer.kv_format(), config_.num_kv_heads, config_.head_dim);
     COMET_ASSIGN_OR_RETURN(
         DeviceTensor pages,
-        DeviceTensor::Allocate(device_, DType::kU8,
-                               {limits.num_pages, static_cast<int>(page_bytes)}));
+        DeviceTensor::Allocate(device_, DType::kU8, {num_pages, static_cast<int>(page_bytes)}));
     kv_pages_.push_back(std::move(pages));
   }
   return Status::Ok();
@@ -111,22 +119,48 @@ ModelMemory LlamaModel::memory() const {
     memory.kv_page_bytes +=
         ops_.KvPageBytes(layer.kv_format(), config_.num_kv_heads, config_.head_dim);
   }
-  memory.activations_bytes = workspace_.num_bytes() + token_ids_.num_bytes() +
-                             logits_rows_.num_bytes() + logits_.num_bytes() + cos_.num_bytes() +
-                             sin_.num_bytes();
+  memory.activations_bytes =
+      workspace_.num_bytes() + logits_.num_bytes() + cos_.num_bytes() + sin_.num_bytes();
   return memory;
 }
 
-Result<TensorView> LlamaModel::Forward(const StepInput& step) {
-  COMET_RETURN_IF_ERROR(
-      workspace_.Begin(device_, step.query_start, step.context_length, step.page_table));
-  const int num_tokens = workspace_.num_tokens();
-  COMET_CHECK(step.token_ids.size() == static_cast<size_t>(num_tokens));
-  COMET_RETURN_IF_ERROR(device_.CopyToDevice(token_ids_.view().data(), step.token_ids.data(),
-                                             static_cast<int64_t>(step.token_ids.size_bytes())));
+// Each is issued once as it is before it is captured: what a kernel's first launch loads cannot be
+// loaded during a capture.
+Status LlamaModel::CaptureDecodeSteps() {
+  const int no_queries[] = {0};
+  for (const StepPadding& padding : DecodePaddings(limits_, limits_.num_pages)) {
+    COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = {},
+                                            .query_start = no_queries,
+                                            .context_length = {},
+                                            .page_table = {},
+                                            .logits_rows = {}},
+                                           padding));
+    COMET_RETURN_IF_ERROR(Issue());
+    COMET_ASSIGN_OR_RETURN(std::unique_ptr<DeviceGraph> graph,
+                           device_.Capture([this] { return Issue(); }));
+    paddings_.push_back(padding);
+    decode_graphs_.push_back(std::move(graph));
+  }
+  return device_.Synchronize();
+}
 
+Result<TensorView> LlamaModel::Forward(const StepInput& step) {
+  const int graph_idx = FindPadding(paddings_, step);
+  if (graph_idx >= 0) {
+    const size_t i = static_cast<size_t>(graph_idx);
+    COMET_RETURN_IF_ERROR(workspace_.Begin(step, paddings_[i]));
+    COMET_RETURN_IF_ERROR(decode_graphs_[i]->Launch());
+  } else {
+    COMET_RETURN_IF_ERROR(workspace_.Begin(step));
+    COMET_RETURN_IF_ERROR(Issue());
+  }
+  return logits_.view().Rows(0, static_cast<int>(step.logits_rows.size()));
+}
+
+Status LlamaModel::Issue() {
   COMET_RETURN_IF_ERROR(ops_.Embedding({.out = workspace_.hidden(),
-                                        .ids = token_ids_.view().Rows(0, num_tokens),
+                                        .ids = workspace_.token_ids(),
+                                        .sampled = sampled_,
                                         .table = weights_.embedding_table()}));
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     const DecoderLayer& layer = weights_.layers[i];
@@ -140,24 +174,20 @@ Result<TensorView> LlamaModel::Forward(const StepInput& step) {
                                          .cos = cos_.view(),
                                          .sin = sin_.view()}));
   }
-  return ComputeLogits(step.logits_rows);
+  return IssueLogits();
 }
 
-Result<TensorView> LlamaModel::ComputeLogits(std::span<const int> rows) {
-  const int num_rows = static_cast<int>(rows.size());
-  COMET_CHECK(num_rows <= limits_.logits_rows_max);
-  COMET_RETURN_IF_ERROR(device_.CopyToDevice(logits_rows_.view().data(), rows.data(),
-                                             static_cast<int64_t>(rows.size_bytes())));
-  const TensorView logits = logits_.view().Rows(0, num_rows);
+Status LlamaModel::IssueLogits() {
+  const int num_rows = workspace_.logits_rows().dim(0);
   const LinearInput input =
       workspace_.Input(weights_.lm_head_format, config_.hidden_size, num_rows);
   COMET_RETURN_IF_ERROR(ops_.RmsNorm({.out = input,
                                       .x = workspace_.hidden(),
                                       .weight = weights_.final_norm.view(),
-                                      .rows = logits_rows_.view().Rows(0, num_rows),
+                                      .rows = workspace_.logits_rows(),
                                       .epsilon = config_.rms_norm_epsilon}));
-  COMET_RETURN_IF_ERROR(ops_.Linear({.y = logits, .x = input, .weights = weights_.lm_head.get()}));
-  return logits;
+  return ops_.Linear(
+      {.y = logits_.view().Rows(0, num_rows), .x = input, .weights = weights_.lm_head.get()});
 }
 
 Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<float>& values,

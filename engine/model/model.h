@@ -2,11 +2,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "engine/model/model_config.h"
 #include "engine/model/precision.h"
+#include "engine/model/step_input.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -23,15 +22,6 @@ struct ModelLimits {
   int logits_rows_max = 64;
   int pages_per_sequence_max = 128;
   int num_pages = 1024;  // KV-cache pages of the pool, kPageTokens tokens each.
-};
-
-// One step's tokens, host memory, ragged by sequence (see BatchView).
-struct StepInput {
-  std::span<const int> token_ids;       // [num_tokens]
-  std::span<const int> query_start;     // [num_sequences + 1]
-  std::span<const int> context_length;  // [num_sequences]
-  std::span<const int> page_table;      // [num_sequences, pages_per_sequence_max] row-major
-  std::span<const int> logits_rows;     // Token rows whose logits are wanted, ascending.
 };
 
 // What a step needs of device memory, and what a page of the KV cache costs; for planning before
@@ -62,8 +52,18 @@ class Model {
   virtual const Precision& precision() const = 0;
   virtual ModelMemory memory() const = 0;
 
-  // Runs the decoder over the step's tokens and appends their keys and values to the cache. Returns
-  // logits [logits_rows.size(), vocab_size] f32 in device memory, valid until the next call.
+  // Where negative token ids of a step are looked up from now on (EmbeddingArgs::sampled); stays
+  // while the model is used.
+  virtual void ReadSampledTokens(ConstTensorView sampled) = 0;
+  // Captures decode steps of padded sizes, so that Forward() issues one by a single call. Needs an
+  // asynchronous device. What Forward() returns keeps its bits.
+  virtual Status CaptureDecodeSteps() = 0;
+  // Every step is issued op by op from now on, as a profile of the ops needs.
+  virtual void ForgetDecodeSteps() = 0;
+
+  // Issues the decoder over the step's tokens, whose keys and values are appended to the cache.
+  // Returns logits [logits_rows.size(), vocab_size] f32 in device memory, valid until the next
+  // call.
   virtual Result<TensorView> Forward(const StepInput& step) = 0;
 };
 

@@ -1,6 +1,9 @@
 #include "engine/model/step_workspace.h"
 
 #include <algorithm>
+#include <numeric>
+
+#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
@@ -8,6 +11,8 @@ namespace {
 TensorView ContiguousCut(const TensorView& tensor, int num_rows, int num_columns) {
   return TensorView(tensor.data(), tensor.dtype(), {num_rows, num_columns});
 }
+
+constexpr int kNumArrays = 5;  // Of StepInput.
 
 }  // namespace
 
@@ -18,7 +23,9 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
   const DType dtype = is_float ? DType::kF32 : DType::kF16;
   const int num_tokens = limits.step_tokens_max;
   const int inputs_max = std::max({config.hidden_size, config.q_size(), config.ffn_size});
-  const int num_metadata = limits.sequences_max * (2 + limits.pages_per_sequence_max) + 1;
+  const int64_t num_words = limits.step_tokens_max +
+                            int64_t{limits.sequences_max} * (2 + limits.pages_per_sequence_max) +
+                            1 + limits.logits_rows_max;
 
   StepWorkspace workspace;
   workspace.limits_ = limits;
@@ -34,44 +41,65 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
   COMET_RETURN_IF_ERROR(
       allocate(workspace.input_, is_float ? DType::kF32 : DType::kI8, {num_tokens, inputs_max}));
   COMET_RETURN_IF_ERROR(allocate(workspace.input_scalars_, DType::kI32, {4, num_tokens}));
-  COMET_RETURN_IF_ERROR(allocate(workspace.metadata_, DType::kI32, {num_metadata}));
+  COMET_ASSIGN_OR_RETURN(workspace.upload_, StepUpload::Create(device, num_words, kNumArrays));
   if (limits.attention_scratch_bytes > 0) {
     COMET_RETURN_IF_ERROR(allocate(workspace.attention_scratch_, DType::kU8,
                                    {static_cast<int>(limits.attention_scratch_bytes)}));
   }
-  workspace.staging_.reserve(static_cast<size_t>(num_metadata));
   return workspace;
 }
 
-Status StepWorkspace::Begin(Device& device, std::span<const int> query_start,
-                            std::span<const int> context_length, std::span<const int> page_table) {
-  const int num_sequences = static_cast<int>(context_length.size());
-  COMET_CHECK(num_sequences <= limits_.sequences_max);
-  COMET_CHECK(query_start.size() == context_length.size() + 1);
-  COMET_CHECK(query_start.back() <= limits_.step_tokens_max);
-  COMET_CHECK(page_table.size() ==
-              context_length.size() * static_cast<size_t>(limits_.pages_per_sequence_max));
+Status StepWorkspace::Begin(const StepInput& step, const StepPadding& padding) {
+  const size_t num_given = step.context_length.size();
+  const size_t num_sequences = std::max(num_given, static_cast<size_t>(padding.num_sequences));
+  const size_t num_added = num_sequences - num_given;
+  const size_t num_tokens = step.token_ids.size() + num_added;
+  const size_t num_logits_rows = step.logits_rows.size() + num_added;
+  const size_t page_row_stride = static_cast<size_t>(limits_.pages_per_sequence_max);
+  COMET_CHECK(num_sequences <= static_cast<size_t>(limits_.sequences_max));
+  COMET_CHECK(num_tokens <= static_cast<size_t>(limits_.step_tokens_max));
+  COMET_CHECK(num_logits_rows <= static_cast<size_t>(limits_.logits_rows_max));
+  COMET_CHECK(step.query_start.size() == num_given + 1);
+  COMET_CHECK(step.query_start.back() == static_cast<int>(step.token_ids.size()));
+  COMET_CHECK(step.page_table.size() == num_given * page_row_stride);
+  COMET_CHECK(num_added == 0 ||
+              (step.token_ids.size() == num_given && step.logits_rows.size() == num_given));
 
-  staging_.assign(query_start.begin(), query_start.end());
-  staging_.insert(staging_.end(), context_length.begin(), context_length.end());
-  staging_.insert(staging_.end(), page_table.begin(), page_table.end());
-  int* const base = metadata_.view().as<int>();
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(base, staging_.data(),
-                                            static_cast<int64_t>(staging_.size() * sizeof(int))));
-
-  const int* const lengths = base + num_sequences + 1;
-  batch_.query_start = ConstTensorView(base, DType::kI32, {num_sequences + 1});
-  batch_.context_length = ConstTensorView(lengths, DType::kI32, {num_sequences});
-  batch_.page_table = ConstTensorView(lengths + num_sequences, DType::kI32,
-                                      {num_sequences, limits_.pages_per_sequence_max});
-  batch_.num_tokens = query_start.back();
-  batch_.context_length_max = *std::max_element(context_length.begin(), context_length.end());
-  batch_.query_length_max = 0;
-  for (size_t s = 0; s < context_length.size(); ++s) {
+  batch_.num_tokens = static_cast<int>(num_tokens);
+  batch_.context_length_max = std::max(padding.context_length_max, num_added > 0 ? 1 : 0);
+  batch_.query_length_max = num_added > 0 ? 1 : 0;
+  for (size_t s = 0; s < num_given; ++s) {
+    batch_.context_length_max = std::max(batch_.context_length_max, step.context_length[s]);
     batch_.query_length_max =
-        std::max(batch_.query_length_max, query_start[s + 1] - query_start[s]);
+        std::max(batch_.query_length_max, step.query_start[s + 1] - step.query_start[s]);
   }
-  return Status::Ok();
+  // Columns past the longest context are never read.
+  const size_t num_columns = static_cast<size_t>(CeilDiv(batch_.context_length_max, kPageTokens));
+
+  COMET_RETURN_IF_ERROR(upload_.Begin());
+  const auto put = [&](std::span<const int> values, size_t count, auto added) {
+    const StepUpload::Array<int32_t> array = upload_.TakeInts(count);
+    auto next = std::copy(values.begin(), values.end(), array.host.begin());
+    for (int i = 0; next != array.host.end(); ++next, ++i) *next = added(i);
+    return array.device;
+  };
+  token_ids_ = put(step.token_ids, num_tokens, [](int) { return 0; });
+  batch_.query_start = put(step.query_start, num_sequences + 1,
+                           [&](int i) { return step.query_start.back() + i + 1; });
+  batch_.context_length = put(step.context_length, num_sequences, [](int) { return 1; });
+  logits_rows_ = put(step.logits_rows, num_logits_rows,
+                     [&](int i) { return static_cast<int>(num_given) + i; });
+  const StepUpload::Array<int32_t> table = upload_.TakeInts(num_sequences * num_columns);
+  auto table_row = table.host.begin();
+  for (size_t s = 0; s < num_given; ++s) {
+    const auto first = step.page_table.begin() + static_cast<ptrdiff_t>(s * page_row_stride);
+    table_row = std::copy_n(first, num_columns, table_row);
+  }
+  std::fill(table_row, table.host.end(), padding.page_id);
+  batch_.page_table =
+      ConstTensorView(table.device.data(), DType::kI32,
+                      {static_cast<int>(num_sequences), static_cast<int>(num_columns)});
+  return upload_.Send();
 }
 
 TensorView StepWorkspace::queries() const {
@@ -104,7 +132,7 @@ LinearInput StepWorkspace::Input(const ActivationFormat& format, int num_channel
 
 int64_t StepWorkspace::num_bytes() const {
   return hidden_.num_bytes() + qkv_.num_bytes() + attention_.num_bytes() + gate_up_.num_bytes() +
-         input_.num_bytes() + input_scalars_.num_bytes() + metadata_.num_bytes() +
+         input_.num_bytes() + input_scalars_.num_bytes() + upload_.num_bytes() +
          attention_scratch_.num_bytes();
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <vector>
 
+#include "engine/device/step_upload.h"
 #include "engine/model/device_tensor.h"
 #include "engine/model/model_config.h"
+#include "engine/model/step_input.h"
 #include "kernels/base/status.h"
 #include "kernels/ops/kv_cache_view.h"
 #include "kernels/ops/linear_input.h"
@@ -15,6 +15,7 @@ namespace comet {
 struct WorkspaceLimits {
   int step_tokens_max = 0;
   int sequences_max = 0;
+  int logits_rows_max = 0;
   int pages_per_sequence_max = 0;
   int64_t attention_scratch_bytes = 0;
 };
@@ -26,12 +27,14 @@ class StepWorkspace {
   static Result<StepWorkspace> Create(Device& device, const ModelConfig& config,
                                       ActivationMode activations, const WorkspaceLimits& limits);
 
-  // Uploads where the step's tokens belong; the spans are those of StepInput.
-  Status Begin(Device& device, std::span<const int> query_start,
-               std::span<const int> context_length, std::span<const int> page_table);
+  // Starts the upload of the step's tokens and of where they belong. Padding needs a step whose
+  // sequences are one token each, all of them with logits.
+  Status Begin(const StepInput& step, const StepPadding& padding = {});
 
   int num_tokens() const { return batch_.num_tokens; }
   const BatchView& batch() const { return batch_; }
+  ConstTensorView token_ids() const { return token_ids_; }      // [num_tokens] i32
+  ConstTensorView logits_rows() const { return logits_rows_; }  // [num_logits_rows] i32
 
   TensorView hidden() const { return Cut(hidden_); }        // [num_tokens, hidden]: the residual
   TensorView qkv() const { return Cut(qkv_); }              // [num_tokens, qkv]
@@ -58,9 +61,10 @@ class StepWorkspace {
   DeviceTensor gate_up_;
   DeviceTensor input_;              // Codes or values of the widest layer.
   DeviceTensor input_scalars_;      // [4, step_tokens_max]: scale, exponent, 2 of code_sum
-  DeviceTensor metadata_;           // i32: query_start, context_length, page_table
   DeviceTensor attention_scratch_;  // u8; absent where the ops use none.
-  std::vector<int> staging_;
+  StepUpload upload_;
+  ConstTensorView token_ids_;
+  ConstTensorView logits_rows_;
   BatchView batch_;
 };
 

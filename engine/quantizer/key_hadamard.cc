@@ -61,10 +61,15 @@ Status AttentionProbe::Prepare(const FloatLayer& layer, ConstTensorView hidden) 
                                                            {.step_tokens_max = num_tokens,
                                                             .sequences_max = 1,
                                                             .pages_per_sequence_max = num_pages_}));
+  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);  // Not read: hidden is.
   const int query_start[] = {0, num_tokens};
   std::vector<int> page_table(static_cast<size_t>(num_pages_));
   std::iota(page_table.begin(), page_table.end(), 0);
-  COMET_RETURN_IF_ERROR(workspace_.Begin(device, query_start, {query_start + 1, 1}, page_table));
+  COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = token_ids,
+                                          .query_start = query_start,
+                                          .context_length = {query_start + 1, 1},
+                                          .page_table = page_table,
+                                          .logits_rows = {}}));
 
   COMET_ASSIGN_OR_RETURN(
       weights_, backend_.ops->PackLinear(FloatWeights{ConstTensorView(

@@ -6,6 +6,15 @@
 #include "kernels/base/str_cat.h"
 
 namespace comet {
+namespace {
+
+// What everyone is told of a device's fault; OK without one.
+Status DeviceStatus(const Status& fault) {
+  if (fault.ok()) return Status::Ok();
+  return Unavailable(StrCat("engine: the device failed: ", fault.message()));
+}
+
+}  // namespace
 
 using std::chrono::steady_clock;
 
@@ -18,9 +27,7 @@ Status EngineExchange::Submit(Submission submission) {
   const int num_sequences = submission.request.num_choices;
   const int64_t num_tokens = submission.num_prompt_tokens();
   std::lock_guard lock(mutex_);
-  if (!fault_.ok()) {
-    return Unavailable(StrCat("engine: the device failed: ", fault_.message()));
-  }
+  COMET_RETURN_IF_ERROR(DeviceStatus(fault_));
   if (is_draining_) return Unavailable("engine: draining, new requests are refused");
   if (num_waiting_sequences_ > 0) {
     if (num_waiting_sequences_ + num_sequences > limits.waiting_sequences_max) {
@@ -58,11 +65,14 @@ EngineStats EngineExchange::stats() const {
   return stats;
 }
 
+Status EngineExchange::CheckDevice() const {
+  std::lock_guard lock(mutex_);
+  return DeviceStatus(fault_);
+}
+
 Status EngineExchange::CheckReady() const {
   std::lock_guard lock(mutex_);
-  if (!fault_.ok()) {
-    return Unavailable(StrCat("engine: the device failed: ", fault_.message()));
-  }
+  COMET_RETURN_IF_ERROR(DeviceStatus(fault_));
   if (is_draining_) return Unavailable("engine: draining");
   const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(SinceProgress());
   if (is_busy() && age.count() > config_.stall_ms_max) {

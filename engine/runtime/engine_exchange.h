@@ -69,6 +69,7 @@ class EngineExchange {
   // A sequence that has ended is ignored.
   void EndSequence(const SequenceEnd& end);
   EngineStats stats() const;
+  Status CheckDevice() const;
   Status CheckReady() const;
   void BeginDrain();
   void EndAll();

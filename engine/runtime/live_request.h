@@ -18,6 +18,7 @@ struct LiveSequence {
   SequenceSampling sampling;
   Sequence sequence;          // Lent to the scheduler, so its address must not change.
   bool has_started = false;   // Planned at least once: left the waiting queue for good.
+  bool is_scheduled = true;   // False once only its last token, on its way, is missing.
   TimePoint last_token_time;  // Once it has output.
 
   int num_output_tokens() const;

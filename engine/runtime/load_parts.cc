@@ -61,9 +61,11 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
         std::make_unique<TimedOps>(std::move(parts.backend.ops), *parts.backend.device);
   }
 
-  loaded.limits = {.step_tokens_max = loaded.config.scheduler.step_tokens_max,
-                   .sequences_max = loaded.config.scheduler.running_sequences_max,
-                   .logits_rows_max = loaded.config.scheduler.running_sequences_max,
+  SchedulerConfig& scheduler = loaded.config.scheduler;
+  scheduler = scheduler.ForDevice(parts.backend.device->is_host());
+  loaded.limits = {.step_tokens_max = scheduler.step_tokens_max,
+                   .sequences_max = scheduler.running_sequences_max,
+                   .logits_rows_max = scheduler.running_sequences_max,
                    .pages_per_sequence_max = CeilDiv(context, kPageTokens)};
   COMET_ASSIGN_OR_RETURN(const DeviceMemory memory, parts.backend.device->QueryMemory());
   const Ops& ops = *parts.backend.ops;

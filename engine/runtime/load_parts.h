@@ -28,7 +28,7 @@ struct LoadOptions {
 struct LoadedParts {
   EngineParts parts;
   ModelLimits limits;
-  EngineConfig config;  // With context_length_max resolved.
+  EngineConfig config;  // With context_length_max and the scheduler's limits resolved.
   MemoryPlan memory;
 };
 

@@ -86,10 +86,12 @@ Status WarmUp(Model& model, Sampler& sampler, const ModelLimits& limits) {
   SampleRows rows;
   rows.Reserve(1);
   rows.Add(SequenceSampling(std::make_shared<const SamplingParams>(), /*seed=*/0, /*choice_idx=*/0,
-                            /*num_top_logprobs=*/-1, token_ids));
+                            /*num_top_logprobs=*/-1, token_ids),
+           /*output_position=*/0);
   COMET_ASSIGN_OR_RETURN(const TensorView logits, model.Forward(step));
+  COMET_RETURN_IF_ERROR(sampler.Start(rows, logits));
   // What it samples is not looked at: logits that are not finite are an answer's fault.
-  return sampler.Run(rows, logits).status();
+  return sampler.Finish().status();
 }
 
 // The engine of one model on one device of this process.
@@ -102,7 +104,8 @@ class LocalEngine final : public Engine {
         sampler_(std::move(sampler)),
         exchange_(config_),
         end_of_generation_ids_(EndOfGenerationIds(*parts_.tokenizer, parts_.model->config())),
-        step_loop_({.model = *parts_.model,
+        step_loop_({.device = *parts_.backend.device,
+                    .model = *parts_.model,
                     .sampler = *sampler_,
                     .exchange = exchange_,
                     .observer = observer != nullptr ? *observer : silent_observer_,
@@ -124,6 +127,7 @@ class LocalEngine final : public Engine {
   const Tokenizer& tokenizer() const override { return *parts_.tokenizer; }
   const ChatTemplate* chat_template() const override { return parts_.chat_template.get(); }
   EngineStats stats() const override { return exchange_.stats(); }
+  Status CheckDevice() const override { return exchange_.CheckDevice(); }
   Status CheckReady() const override { return exchange_.CheckReady(); }
   void BeginDrain() override { exchange_.BeginDrain(); }
   bool WaitDrained(milliseconds timeout) override;
@@ -210,9 +214,13 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
                       {.rows_max = resolved.scheduler.running_sequences_max,
                        .vocab_size = parts.model->config().vocab_size,
                        .history_tokens_max = HistoryTokensMax(resolved, model, limits)}));
+  parts.model->ReadSampledTokens(sampler->tokens());
   const Status warm_up = WarmUp(*parts.model, *sampler, limits);
   if (!warm_up.ok()) {
     return Status(warm_up.code(), StrCat("engine: its first step failed: ", warm_up.message()));
+  }
+  if (parts.backend.device->is_asynchronous() && resolved.decode_graphs) {
+    COMET_RETURN_IF_ERROR(parts.model->CaptureDecodeSteps());
   }
   return std::unique_ptr<Engine>(std::make_unique<LocalEngine>(std::move(parts), limits, resolved,
                                                                std::move(sampler), observer));

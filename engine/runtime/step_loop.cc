@@ -27,7 +27,8 @@ std::vector<int> Sorted(std::span<const int> values) {
 
 StepLoop::StepLoop(const StepLoopParts& parts, const EngineConfig& config,
                    const ModelLimits& limits)
-    : model_(parts.model),
+    : works_ahead_(parts.device.is_asynchronous() && config.works_ahead),
+      model_(parts.model),
       sampler_(parts.sampler),
       exchange_(parts.exchange),
       observer_(parts.observer),
@@ -36,7 +37,6 @@ StepLoop::StepLoop(const StepLoopParts& parts, const EngineConfig& config,
       scheduler_(config.scheduler, pages_),
       batch_(limits) {
   rows_.Reserve(config.scheduler.running_sequences_max);
-  sampled_.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
   deliveries_.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
   stats_.num_pages_total = limits.num_pages;
 }
@@ -44,18 +44,24 @@ StepLoop::StepLoop(const StepLoopParts& parts, const EngineConfig& config,
 void StepLoop::Run() {
   Deliver();  // Publishes the size of the pool.
   while (!received_.stops) {
-    exchange_.Receive(received_, scheduler_.is_empty());
+    exchange_.Receive(received_, is_idle());
     const TimePoint start = steady_clock::now();
     TakeReceived();
     EndExpired(start);
-    if (!scheduler_.is_empty()) RunStep(start);
+    if (!in_flight_.empty() && in_flight_.front().precedes_penalties) FinishStep();
+    const bool starts_step = !scheduler_.is_empty();
+    if (starts_step) StartStep(start);
+    const size_t num_ahead = works_ahead_ && starts_step ? 1 : 0;
+    while (in_flight_.size() > num_ahead) FinishStep();
     Deliver();
-    if (scheduler_.is_empty()) {
+    if (is_idle()) {
       COMET_CHECK(pages_.num_used() == 0 && requests_.empty() && sequences_.empty());
       const Status integrity = pages_.CheckIntegrity();
       COMET_CHECK_MSG(integrity.ok(), integrity.message());
     }
   }
+  // For nobody, but the memory it uses is about to go.
+  while (!in_flight_.empty()) FinishStep();
 }
 
 void StepLoop::TakeReceived() {
@@ -93,36 +99,81 @@ void StepLoop::EndAll(FinishReason reason, const Status& status) {
   }
 }
 
-void StepLoop::RunStep(TimePoint start) {
+void StepLoop::StartStep(TimePoint start) {
+  if (in_flight_.empty()) {
+    step_start_ = std::max(step_start_, start);
+    away_seconds_ = 0.0;
+  }
   const StepPlan& plan = scheduler_.PlanStep();
   NoteStarted(plan, start);
   // Not later: a long step's sequences do not wait.
   if (departures_.num_sequences > 0) Publish();
   batch_.Fill(plan);
+  StepInFlight& step = in_flight_.emplace_back();
+  FillRows(plan, step);
+
+  const TimePoint issue_start = steady_clock::now();
+  const Status issued = Issue();
+  if (!works_ahead_) away_seconds_ += SecondsBetween(issue_start, steady_clock::now());
+  scheduler_.CommitStep();
+  if (!issued.ok()) return Fail(issued);
+  AddPlaceholders(step);
+}
+
+void StepLoop::FillRows(const StepPlan& plan, StepInFlight& step) {
   rows_.Clear();
-  sampled_.clear();
   for (const PlannedSequence& planned : plan.sequences()) {
     if (!planned.needs_logits()) continue;
-    LiveSequence& live = *sequences_.at(planned.sequence->sequence_id);
-    rows_.Add(live.sampling);
-    sampled_.push_back(&live);
+    const Sequence& sequence = *planned.sequence;
+    const LiveSequence& live = *sequences_.at(sequence.sequence_id);
+    rows_.Add(live.sampling, live.num_output_tokens());
+    step.rows.push_back({sequence.sequence_id, sequence.num_tokens()});
+    step.precedes_penalties |= live.sampling.history() != nullptr;
   }
+}
 
-  const TimePoint compute_start = steady_clock::now();
-  const Result<const SampleResults*> results = Compute();
-  const TimePoint compute_end = steady_clock::now();
-  scheduler_.CommitStep();
-  if (!results.ok()) {
-    fault_ = results.status();
-    exchange_.Fail(fault_);
-    EndAll(FinishReason::kError, fault_);
-    return;
+// A step whose chunks all end inside prompts has no logits to sample from.
+Status StepLoop::Issue() {
+  COMET_ASSIGN_OR_RETURN(const TensorView logits, model_.Forward(batch_.input()));
+  return sampler_.Start(rows_, logits);
+}
+
+void StepLoop::AddPlaceholders(const StepInFlight& step) {
+  for (size_t i = 0; i < step.rows.size(); ++i) {
+    LiveSequence& live = *sequences_.at(step.rows[i].sequence_id);
+    Sequence& sequence = live.sequence;
+    sequence.token_ids.push_back(-1 - static_cast<int>(i));
+    if (sequence.num_tokens() < sequence.num_tokens_max) continue;
+    scheduler_.Remove(sequence);
+    live.is_scheduled = false;
+    ++num_ending_;
   }
+}
 
-  TakeTokens(**results, compute_end);
+void StepLoop::FinishStep() {
+  const TimePoint wait_start = steady_clock::now();
+  const Result<const SampleResults*> results = sampler_.Finish();
+  const TimePoint wait_end = steady_clock::now();
+  away_seconds_ += SecondsBetween(wait_start, wait_end);
+  if (!results.ok()) return Fail(results.status());
+
+  const StepInFlight step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  TakeTokens(step, **results, wait_end);
   ++stats_.steps_total;
-  const double step_seconds = SecondsBetween(start, steady_clock::now());
-  observer_.OnStep(step_seconds, step_seconds - SecondsBetween(compute_start, compute_end));
+  const TimePoint end = steady_clock::now();
+  const double step_seconds = SecondsBetween(step_start_, end);
+  observer_.OnStep(step_seconds, step_seconds - away_seconds_);
+  step_start_ = end;
+  away_seconds_ = 0.0;
+}
+
+// Nothing is computed any more, so what is in flight has no results to wait for.
+void StepLoop::Fail(const Status& fault) {
+  fault_ = fault;
+  exchange_.Fail(fault_);
+  in_flight_.clear();
+  EndAll(FinishReason::kError, fault_);
 }
 
 // A request's prompt is counted once, with its first sequence's first step, as its usage says; what
@@ -143,18 +194,12 @@ void StepLoop::NoteStarted(const StepPlan& plan, TimePoint now) {
   }
 }
 
-// A step whose chunks all end inside prompts has no logits to sample from.
-Result<const SampleResults*> StepLoop::Compute() {
-  static const SampleResults kNoResults;
-  COMET_ASSIGN_OR_RETURN(const TensorView logits, model_.Forward(batch_.input()));
-  if (rows_.num_rows() == 0) return &kNoResults;
-  return sampler_.Run(rows_, logits);
-}
-
-void StepLoop::TakeTokens(const SampleResults& results, TimePoint now) {
+void StepLoop::TakeTokens(const StepInFlight& step, const SampleResults& results, TimePoint now) {
   const size_t num_top = static_cast<size_t>(results.num_top);
-  for (size_t i = 0; i < sampled_.size(); ++i) {
-    LiveSequence& live = *sampled_[i];
+  for (size_t i = 0; i < step.rows.size(); ++i) {
+    const auto found = sequences_.find(step.rows[i].sequence_id);
+    if (found == sequences_.end()) continue;  // It ended while the step was on its way.
+    LiveSequence& live = *found->second;
     if (results.nonfinite_count[i] > 0) {
       ++stats_.nan_logits_total;
       Finish(live,
@@ -170,20 +215,20 @@ void StepLoop::TakeTokens(const SampleResults& results, TimePoint now) {
          ++j) {
       event.top_logprobs.emplace_back(results.top_ids[j], results.top_logprobs[j]);
     }
-    TakeToken(live, std::move(event), now);
+    TakeToken(live, step.rows[i].token_idx, std::move(event), now);
   }
 }
 
-void StepLoop::TakeToken(LiveSequence& live, StreamEvent event, TimePoint now) {
+void StepLoop::TakeToken(LiveSequence& live, int token_idx, StreamEvent event, TimePoint now) {
   LiveRequest& request = live.request;
-  live.sequence.token_ids.push_back(event.token_id);
+  live.sequence.token_ids[static_cast<size_t>(token_idx)] = event.token_id;
   live.sampling.AddOutput(event.token_id);
   ++stats_.generation_tokens_total;
   if (!request.has_token) {
     observer_.OnFirstToken(SecondsBetween(request.submission.arrival, now));
     request.has_token = true;
   }
-  if (live.num_output_tokens() > 1) {
+  if (token_idx > request.num_prompt_tokens) {
     observer_.OnNextToken(SecondsBetween(live.last_token_time, now));
   }
   live.last_token_time = now;
@@ -192,7 +237,7 @@ void StepLoop::TakeToken(LiveSequence& live, StreamEvent event, TimePoint now) {
   if (EndsOutput(live, event.token_id)) {
     event.gives_text = false;
     event.finish_reason = FinishReason::kStop;
-  } else if (live.sequence.num_tokens() == live.sequence.num_tokens_max) {
+  } else if (token_idx + 1 == live.sequence.num_tokens_max) {
     event.finish_reason = FinishReason::kLength;
   }
   if (event.finish_reason) {
@@ -214,7 +259,11 @@ bool StepLoop::EndsOutput(const LiveSequence& live, int token_id) const {
 
 void StepLoop::Finish(LiveSequence& live, StreamEvent event, TimePoint now) {
   LiveRequest& request = live.request;
-  scheduler_.Remove(live.sequence);
+  if (live.is_scheduled) {
+    scheduler_.Remove(live.sequence);
+  } else {
+    --num_ending_;
+  }
   sequences_.erase(live.sequence.sequence_id);
   if (!live.has_started) {
     ++departures_.num_sequences;
@@ -230,7 +279,7 @@ void StepLoop::Finish(LiveSequence& live, StreamEvent event, TimePoint now) {
 }
 
 void StepLoop::Publish() {
-  stats_.num_requests_running = scheduler_.num_running();
+  stats_.num_requests_running = scheduler_.num_running() + num_ending_;
   stats_.num_requests_waiting = scheduler_.num_waiting();
   stats_.num_pages_used = pages_.num_used();
   stats_.preemptions_total = scheduler_.preemptions_total();

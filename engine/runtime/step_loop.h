@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -16,11 +17,13 @@
 #include "engine/sampling/sample_rows.h"
 #include "engine/sampling/sampler.h"
 #include "engine/scheduler/scheduler.h"
+#include "kernels/device.h"
 
 namespace comet {
 
 // What the step thread works with; everything outlives the loop.
 struct StepLoopParts {
+  Device& device;
   Model& model;
   Sampler& sampler;
   EngineExchange& exchange;
@@ -30,6 +33,12 @@ struct StepLoopParts {
 
 // The step thread's work: take what came, plan, run the model, sample, hand out the tokens. Owns
 // the scheduler and the page pool. Confined to the step thread.
+//
+// Where the device computes while the host goes on, a step is planned and issued before the tokens
+// of the one before are known: until then a sequence holds in their place the negative number by
+// which the embedding finds them on the device (EmbeddingArgs). What such a token ends, the next
+// step computes once more for nobody. A step's pages may be given away at once: whoever gets them
+// writes them in a later step, and the device takes steps in order.
 class StepLoop {
  public:
   StepLoop(const StepLoopParts& parts, const EngineConfig& config, const ModelLimits& limits);
@@ -49,11 +58,31 @@ class StepLoop {
   void EndExpired(TimePoint now);
   void EndAll(FinishReason reason, const Status& status);
 
-  void RunStep(TimePoint start);
+  // A row of a step's results: whose token it is, and where it belongs in its sequence. The
+  // sequence may have ended meanwhile.
+  struct SampledRow {
+    int64_t sequence_id = 0;
+    int token_idx = 0;
+  };
+  struct StepInFlight {
+    std::vector<SampledRow> rows;
+    bool precedes_penalties = false;  // The next step's sampling reads its tokens.
+  };
+
+  bool is_idle() const { return scheduler_.is_empty() && in_flight_.empty(); }
+
+  // Plans a step and issues it.
+  void StartStep(TimePoint start);
   void NoteStarted(const StepPlan& plan, TimePoint now);
-  Result<const SampleResults*> Compute();
-  void TakeTokens(const SampleResults& results, TimePoint now);
-  void TakeToken(LiveSequence& live, StreamEvent event, TimePoint now);
+  void FillRows(const StepPlan& plan, StepInFlight& step);
+  Status Issue();
+  // Gives a sequence of a started step the place of its next token.
+  void AddPlaceholders(const StepInFlight& step);
+  // Waits for the oldest step in flight and takes its tokens.
+  void FinishStep();
+  void Fail(const Status& fault);
+  void TakeTokens(const StepInFlight& step, const SampleResults& results, TimePoint now);
+  void TakeToken(LiveSequence& live, int token_idx, StreamEvent event, TimePoint now);
   bool EndsOutput(const LiveSequence& live, int token_id) const;
 
   // Frees the sequence's pages and hands `event`, its last, to the reader.
@@ -62,6 +91,7 @@ class StepLoop {
   // Publishes a step's effects, then lets the readers have its tokens.
   void Deliver();
 
+  const bool works_ahead_;
   Model& model_;
   Sampler& sampler_;
   EngineExchange& exchange_;
@@ -72,7 +102,10 @@ class StepLoop {
   Scheduler scheduler_;
   StepBatch batch_;
   SampleRows rows_;
-  std::vector<LiveSequence*> sampled_;                                  // Row i's sequence.
+  std::deque<StepInFlight> in_flight_;  // Oldest first; one, or two while the second is started.
+  TimePoint step_start_;                // From when the oldest step's time counts.
+  double away_seconds_ = 0.0;           // Of it, what the thread left to the device.
+  int num_ending_ = 0;                  // Sequences that are no longer scheduled.
   std::unordered_map<int64_t, std::unique_ptr<LiveRequest>> requests_;  // By first_sequence_id.
   std::unordered_map<int64_t, LiveSequence*> sequences_;                // By sequence_id.
   Received received_;

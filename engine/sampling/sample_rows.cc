@@ -31,7 +31,7 @@ void SampleRows::Clear() {
   num_top = 0;
 }
 
-void SampleRows::Add(const SequenceSampling& sampling) {
+void SampleRows::Add(const SequenceSampling& sampling, int output_position) {
   const SamplingParams& params = sampling.params();
   temperature.push_back(params.temperature);
   top_k.push_back(params.top_k);
@@ -40,7 +40,7 @@ void SampleRows::Add(const SequenceSampling& sampling) {
   repetition_penalty.push_back(params.repetition_penalty);
   presence_penalty.push_back(params.presence_penalty);
   frequency_penalty.push_back(params.frequency_penalty);
-  uniform.push_back(sampling.uniform());
+  uniform.push_back(sampling.UniformAt(output_position));
 
   if (const TokenHistory* history = sampling.history()) {
     history_ids.insert(history_ids.end(), history->token_ids().begin(), history->token_ids().end());

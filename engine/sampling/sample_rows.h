@@ -30,7 +30,8 @@ struct SampleRows {
 
   void Reserve(int rows_max);
   void Clear();
-  void Add(const SequenceSampling& sampling);
+  // For the token at `output_position` of the sequence's output.
+  void Add(const SequenceSampling& sampling, int output_position);
 };
 
 }  // namespace comet

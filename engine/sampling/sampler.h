@@ -1,11 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
+#include "engine/device/step_upload.h"
 #include "engine/sampling/sample_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/base/tensor_view.h"
@@ -31,43 +32,46 @@ struct SampleResults {
   int num_top = 0;
 };
 
-// Runs Ops::Sample over a step's logits: puts the rows' arrays into device memory by one copy, and
-// takes the results by another. Device memory is allocated once, at Create(). Confined to the step
-// thread.
+// Runs Ops::Sample over a step's logits: one copy takes the rows' arrays there, another the results
+// back. At most two steps are on their way, so that the next one is issued while one computes.
+// Memory is allocated once, at Create(). Confined to the step thread.
 class Sampler {
  public:
   // Errors: those of Device::Allocate(). `device` and `ops` outlive the sampler.
   static Result<std::unique_ptr<Sampler>> Create(Device& device, Ops& ops,
                                                  const SamplerLimits& limits);
 
-  // `rows` are within the limits, and as many as logits has. Valid until the next call.
-  // Errors: those of the device and of Ops::Sample.
-  Result<const SampleResults*> Run(const SampleRows& rows, ConstTensorView logits);
+  // Issues the sampling of a step; without rows just marks its end. `rows` are within the limits,
+  // and as many as logits has.
+  Status Start(const SampleRows& rows, ConstTensorView logits);
+  // Waits for the first step started and not finished. Valid until the next call. Errors: the
+  // device's, of everything up to that step.
+  Result<const SampleResults*> Finish();
+
+  // Device memory, [rows_max] i32: what the step started last chooses.
+  ConstTensorView tokens() const;
 
  private:
-  Sampler(Device& device, Ops& ops, const SamplerLimits& limits, DeviceBuffer input,
-          DeviceBuffer output, DeviceBuffer scratch);
+  // A step's results on their way.
+  struct Slot {
+    DeviceBuffer staging;
+    std::unique_ptr<DeviceEvent> is_done;
+    int num_rows = 0;
+    int num_top = 0;
+  };
 
-  // Puts one array into the staging block and says where it will be in device memory.
-  ConstTensorView Stage(std::span<const float> values);
-  ConstTensorView Stage(std::span<const int32_t> values);
-  ConstTensorView StageWords(const void* values, size_t num_words, DType dtype);
-  // Takes the next part of the output block.
-  TensorView TakeOutput(DType dtype, TensorShape shape);
-  // Copies an output's part of the fetched block to `values`.
-  template <typename T>
-  void Unpack(const TensorView& output, std::vector<T>& values) const;
+  Sampler(Device& device, Ops& ops, const SamplerLimits& limits)
+      : device_(device), ops_(ops), limits_(limits) {}
 
   Device& device_;
   Ops& ops_;
   const SamplerLimits limits_;
-  DeviceBuffer input_;
+  StepUpload upload_;
   DeviceBuffer output_;
-  DeviceBuffer scratch_;                   // SampleArgs::scratch; empty where the ops need none.
-  std::vector<std::byte> input_staging_;   // Host image of input_.
-  std::vector<std::byte> output_staging_;  // Host image of output_.
-  size_t input_bytes_ = 0;                 // Staged so far.
-  size_t output_bytes_ = 0;                // Taken so far.
+  DeviceBuffer scratch_;  // SampleArgs::scratch; empty where the ops need none.
+  std::array<Slot, 2> slots_;
+  int64_t num_started_ = 0;
+  int64_t num_finished_ = 0;
   SampleResults results_;
 };
 

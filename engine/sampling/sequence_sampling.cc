@@ -31,7 +31,6 @@ SequenceSampling::SequenceSampling(std::shared_ptr<const SamplingParams> params,
 }
 
 void SequenceSampling::AddOutput(int token_id) {
-  ++num_output_tokens_;
   if (history_) history_->AddOutput(token_id);
 }
 

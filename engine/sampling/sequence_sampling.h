@@ -23,12 +23,14 @@ class SequenceSampling {
   SequenceSampling(std::shared_ptr<const SamplingParams> params, uint64_t seed, int choice_idx,
                    int num_top_logprobs, std::span<const int> prompt_ids);
 
+  // Tells what the penalties read, in the order of the output.
   void AddOutput(int token_id);
 
   const SamplingParams& params() const { return *params_; }
   int num_top_logprobs() const { return num_top_logprobs_; }  // -1: none; see Request.
-  // The next token's.
-  float uniform() const { return UniformOf(seed_, choice_idx_, num_output_tokens_); }
+  float UniformAt(int output_position) const {
+    return UniformOf(seed_, choice_idx_, output_position);
+  }
   // Null when no penalty reads it.
   const TokenHistory* history() const { return history_ ? &*history_ : nullptr; }
 
@@ -37,7 +39,6 @@ class SequenceSampling {
   uint64_t seed_;
   int choice_idx_;
   int num_top_logprobs_;
-  int num_output_tokens_ = 0;
   std::optional<TokenHistory> history_;
 };
 

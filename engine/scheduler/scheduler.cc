@@ -15,11 +15,24 @@ namespace {
 // admission.
 constexpr int kSequencesPerSparePage = 4;
 
+// Tokens of a prompt's next chunk; 0: it waits for more room. No chunk is one token of several: a
+// device may compute a sequence's lone token as it decodes, in another order of additions than a
+// chunk's, and where a prompt is cut must not show in its logits. A budget below three leaves no
+// such choice.
+int ChunkTokens(int num_pending, int num_left, int step_tokens_max) {
+  constexpr int kBudgetMin = 3;
+  int num_tokens = std::min(num_pending, num_left);
+  if (step_tokens_max < kBudgetMin) return num_tokens;
+  if (num_pending - num_tokens == 1) --num_tokens;
+  return num_tokens == 1 && num_pending > 1 ? 0 : num_tokens;
+}
+
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pages)
     : config_(config), pages_(pages), plan_(config.step_tokens_max, config.running_sequences_max) {
   COMET_CHECK(config.Validate().ok());
+  COMET_CHECK(config.step_tokens_max > 0 && config.running_sequences_max > 0);
   running_.reserve(static_cast<size_t>(config.running_sequences_max));
 }
 
@@ -91,7 +104,9 @@ void Scheduler::PlanPrefills() {
   for (Sequence* sequence : running_) {
     if (plan_.num_tokens_left() == 0) return;
     if (sequence->is_decoding()) continue;
-    plan_.Add(*sequence, std::min(sequence->num_pending_tokens(), plan_.num_tokens_left()));
+    const int num_tokens = ChunkTokens(sequence->num_pending_tokens(), plan_.num_tokens_left(),
+                                       config_.step_tokens_max);
+    if (num_tokens > 0) plan_.Add(*sequence, num_tokens);
   }
 }
 
@@ -100,6 +115,9 @@ void Scheduler::PlanWaiting() {
   while (!waiting_.empty() && num_running() < config_.running_sequences_max &&
          plan_.num_tokens_left() > 0) {
     Sequence& sequence = **waiting_.begin();
+    const int num_tokens = ChunkTokens(sequence.num_pending_tokens(), plan_.num_tokens_left(),
+                                       config_.step_tokens_max);
+    if (num_tokens == 0) return;
     const int num_spare = CeilDiv(num_running(), kSequencesPerSparePage);
     if (pages_.PagesFor(sequence.num_tokens()) + num_spare > pages_.num_free()) return;
     COMET_CHECK(pages_.TryGrow(sequence.page_table, sequence.num_tokens()));
@@ -107,7 +125,7 @@ void Scheduler::PlanWaiting() {
     running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, ByRank()),
                     &sequence);
     sequence.is_running = true;
-    plan_.Add(sequence, std::min(sequence.num_pending_tokens(), plan_.num_tokens_left()));
+    plan_.Add(sequence, num_tokens);
   }
 }
 

@@ -27,6 +27,7 @@ namespace comet {
 // Confined to the step thread, but for CheckFits().
 class Scheduler {
  public:
+  // `config` leaves nothing to the device (SchedulerConfig::ForDevice()).
   Scheduler(const SchedulerConfig& config, PagePool& pages);
 
   // Whether a sequence that grows to this many tokens fits the pool when it is alone. It must: it

@@ -44,10 +44,9 @@ int64_t CpuOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_d
 Status CpuOps::Embedding(const EmbeddingArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const cpu::CpuLinear& table = cpu::CpuLinear::Unpack(*args.table);
-  const int32_t* ids = args.ids.as<int32_t>();
   ForTokens(args.ids.dim(0), [&](int t, ThreadScratch& scratch) {
     float* row = scratch.row.Get(table.num_inputs());
-    table.CopyRow(ids[t], row);
+    table.CopyRow(HostTokenId(args, t), row);
     StoreRow(args.out, t, 0, table.num_inputs(), row);
   });
   return Status::Ok();

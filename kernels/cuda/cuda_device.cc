@@ -4,6 +4,7 @@
 
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/missing_device.h"
 
 namespace comet {
 namespace {
@@ -14,11 +15,51 @@ cudaStream_t HandleOf(const CudaStream& stream) {
   return static_cast<cudaStream_t>(stream.handle());
 }
 
+class StreamEvent final : public DeviceEvent {
+ public:
+  StreamEvent(const CudaDevice& device, CudaEvent event)
+      : device_(device), event_(std::move(event)) {}
+
+  Status Record() override {
+    COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+    return event_.Record(device_.stream());
+  }
+  Status Wait() override {
+    COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+    return event_.Synchronize();
+  }
+
+ private:
+  const CudaDevice& device_;
+  const CudaEvent event_;
+};
+
+class StreamGraph final : public DeviceGraph {
+ public:
+  StreamGraph(const CudaDevice& device, CudaGraph graph)
+      : device_(device), graph_(std::move(graph)) {}
+
+  Status Launch() override {
+    COMET_RETURN_IF_ERROR(device_.MakeCurrent());
+    return graph_.Launch(device_.stream());
+  }
+
+ private:
+  const CudaDevice& device_;
+  const CudaGraph graph_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<CudaDevice>> CudaDevice::Create(int device_idx) {
   int num_devices = 0;
-  COMET_RETURN_IF_ERROR(StatusOf(cudaGetDeviceCount(&num_devices), "cudaGetDeviceCount"));
+  const cudaError_t counted = cudaGetDeviceCount(&num_devices);
+  if (counted == cudaErrorInsufficientDriver || counted == cudaErrorNoDevice) {
+    int driver_version = 0;
+    COMET_RETURN_IF_ERROR(StatusOf(cudaDriverGetVersion(&driver_version), "cudaDriverGetVersion"));
+    return cuda::MissingDevice(driver_version, CUDART_VERSION);
+  }
+  COMET_RETURN_IF_ERROR(StatusOf(counted, "cudaGetDeviceCount"));
   if (device_idx < 0 || device_idx >= num_devices) {
     return Internal(
         StrCat("cuda_device: device_idx is ", device_idx, ", expected below ", num_devices));
@@ -54,13 +95,24 @@ Result<DeviceBuffer> CudaDevice::Allocate(int64_t num_bytes) {
                                     " bytes, expected at most ", memory.free_bytes, " bytes free"));
   }
   COMET_RETURN_IF_ERROR(StatusOf(error, "cudaMalloc"));
-  return DeviceBuffer(this, data, num_bytes);
+  return DeviceBuffer(this, data, num_bytes, MemoryKind::kDevice);
+}
+
+// Pinned, or a copy would wait for the stream.
+Result<DeviceBuffer> CudaDevice::AllocateStaging(int64_t num_bytes) {
+  if (num_bytes == 0) return DeviceBuffer();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  void* data = nullptr;
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaMallocHost(&data, static_cast<size_t>(num_bytes)), "cudaMallocHost"));
+  return DeviceBuffer(this, data, num_bytes, MemoryKind::kStaging);
 }
 
 // Waits for the device, so work issued on the buffer ends first. A failure repeats a fault that
 // Synchronize() has reported.
-void CudaDevice::Free(void* data, int64_t) {
-  if (MakeCurrent().ok()) static_cast<void>(cudaFree(data));
+void CudaDevice::Free(void* data, int64_t, MemoryKind kind) {
+  if (!MakeCurrent().ok()) return;
+  static_cast<void>(kind == MemoryKind::kStaging ? cudaFreeHost(data) : cudaFree(data));
 }
 
 Result<DeviceMemory> CudaDevice::QueryMemory() {
@@ -75,22 +127,30 @@ Result<DeviceMemory> CudaDevice::QueryMemory() {
 // Pinned sources are copied after the call returns: wait, as the contract lets them be reused.
 Status CudaDevice::CopyToDevice(void* destination, const void* source, int64_t num_bytes) {
   if (num_bytes == 0) return Status::Ok();
-  COMET_RETURN_IF_ERROR(MakeCurrent());
-  COMET_RETURN_IF_ERROR(
-      StatusOf(cudaMemcpyAsync(destination, source, static_cast<size_t>(num_bytes),
-                               cudaMemcpyHostToDevice, HandleOf(stream_)),
-               "cudaMemcpyAsync"));
+  COMET_RETURN_IF_ERROR(StartCopyToDevice(destination, source, num_bytes));
   return Synchronize();
 }
 
 Status CudaDevice::CopyToHost(void* destination, const void* source, int64_t num_bytes) {
   if (num_bytes == 0) return Status::Ok();
-  COMET_RETURN_IF_ERROR(MakeCurrent());
-  COMET_RETURN_IF_ERROR(
-      StatusOf(cudaMemcpyAsync(destination, source, static_cast<size_t>(num_bytes),
-                               cudaMemcpyDeviceToHost, HandleOf(stream_)),
-               "cudaMemcpyAsync"));
+  COMET_RETURN_IF_ERROR(StartCopyToHost(destination, source, num_bytes));
   return Synchronize();
+}
+
+Status CudaDevice::StartCopyToDevice(void* destination, const void* staging, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  return StatusOf(cudaMemcpyAsync(destination, staging, static_cast<size_t>(num_bytes),
+                                  cudaMemcpyHostToDevice, HandleOf(stream_)),
+                  "cudaMemcpyAsync");
+}
+
+Status CudaDevice::StartCopyToHost(void* staging, const void* source, int64_t num_bytes) {
+  if (num_bytes == 0) return Status::Ok();
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  return StatusOf(cudaMemcpyAsync(staging, source, static_cast<size_t>(num_bytes),
+                                  cudaMemcpyDeviceToHost, HandleOf(stream_)),
+                  "cudaMemcpyAsync");
 }
 
 Status CudaDevice::FillZero(void* destination, int64_t num_bytes) {
@@ -99,6 +159,18 @@ Status CudaDevice::FillZero(void* destination, int64_t num_bytes) {
   return StatusOf(
       cudaMemsetAsync(destination, 0, static_cast<size_t>(num_bytes), HandleOf(stream_)),
       "cudaMemsetAsync");
+}
+
+Result<std::unique_ptr<DeviceEvent>> CudaDevice::CreateEvent() {
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  COMET_ASSIGN_OR_RETURN(CudaEvent event, CudaEvent::Create());
+  return std::unique_ptr<DeviceEvent>(std::make_unique<StreamEvent>(*this, std::move(event)));
+}
+
+Result<std::unique_ptr<DeviceGraph>> CudaDevice::Capture(const std::function<Status()>& issue) {
+  COMET_RETURN_IF_ERROR(MakeCurrent());
+  COMET_ASSIGN_OR_RETURN(CudaGraph graph, CudaGraph::Capture(stream_, issue));
+  return std::unique_ptr<DeviceGraph>(std::make_unique<StreamGraph>(*this, std::move(graph)));
 }
 
 Status CudaDevice::Synchronize() {

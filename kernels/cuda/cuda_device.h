@@ -19,6 +19,7 @@ class CudaDevice final : public Device {
 
   std::string_view description() const override { return description_; }
   bool is_host() const override { return false; }
+  bool is_asynchronous() const override { return true; }
   // The stream that copies and ops use.
   const CudaStream& stream() const { return stream_; }
   int num_sms() const { return num_sms_; }
@@ -26,10 +27,15 @@ class CudaDevice final : public Device {
   Status MakeCurrent() const;
 
   Result<DeviceBuffer> Allocate(int64_t num_bytes) override;
+  Result<DeviceBuffer> AllocateStaging(int64_t num_bytes) override;
   Result<DeviceMemory> QueryMemory() override;
   Status CopyToDevice(void* destination, const void* source, int64_t num_bytes) override;
   Status CopyToHost(void* destination, const void* source, int64_t num_bytes) override;
+  Status StartCopyToDevice(void* destination, const void* staging, int64_t num_bytes) override;
+  Status StartCopyToHost(void* staging, const void* source, int64_t num_bytes) override;
   Status FillZero(void* destination, int64_t num_bytes) override;
+  Result<std::unique_ptr<DeviceEvent>> CreateEvent() override;
+  Result<std::unique_ptr<DeviceGraph>> Capture(const std::function<Status()>& issue) override;
   Status Synchronize() override;
   Status MarkTime(int mark_idx) override;
   Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override;
@@ -41,7 +47,7 @@ class CudaDevice final : public Device {
         num_sms_(num_sms),
         stream_(std::move(stream)) {}
 
-  void Free(void* data, int64_t num_bytes) override;
+  void Free(void* data, int64_t num_bytes, MemoryKind kind) override;
 
   const int device_idx_;
   const std::string description_;

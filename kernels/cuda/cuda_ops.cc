@@ -32,6 +32,7 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
     ops->sm90_gemm_ = std::move(gemm).value();
+    COMET_ASSIGN_OR_RETURN(ops->int8_gemm_, sm90::Int8Gemm::Create());
     return ops;
   }
   if (gemm.status().code() != StatusCode::kUnimplemented) return gemm.status();
@@ -45,8 +46,8 @@ bool CudaOps::HasInt4Products() const {
 
 std::string_view CudaOps::KernelDescription() const {
   if (sm90_gemm_.has_value()) {
-    return "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm and decode attention: "
-           "mma.sync, other ops: cuda; no kernel: float_gemm";
+    return "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm: mma.sync and wgmma, "
+           "decode attention: mma.sync, other ops: cuda; no kernel: float_gemm";
   }
   if (HasInt4Products()) {
     return "w4ax_gemm: sm_80 mma.sync INT4 and INT8, int8_gemm and attention: mma.sync, other ops: "
@@ -130,7 +131,11 @@ Status CudaOps::Linear(const LinearArgs& args) {
   if (args.y.dim(0) == 0) return Status::Ok();
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
   switch (args.weights->kind()) {
-    case WeightKind::kInt8: return cuda::Int8Linear(args, StreamOf(device_));
+    case WeightKind::kInt8:
+      if (int8_gemm_.has_value() && args.y.dim(0) >= sm90::Int8Gemm::kTokensMin) {
+        return int8_gemm_->Run(args, device_.stream().handle());
+      }
+      return cuda::Int8Linear(args, StreamOf(device_));
     case WeightKind::kW4ax:
       return sm90_gemm_.has_value() ? sm90_gemm_->Run(args, device_.stream().handle())
                                     : sm80_gemm_->Run(args, device_.stream().handle());

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/sm80_gemm.h"
 #include "kernels/cuda/sm90_gemm.h"
+#include "kernels/cuda/sm90_int8_gemm.h"
 #include "kernels/cuda/staged_upload.h"
 #include "kernels/ops.h"
 
@@ -50,8 +51,9 @@ class CudaOps final : public Ops {
   CudaDevice& device_;
   cuda::StagedUpload upload_;
   DeviceBuffer attention_work_;
-  // One of the two: sm_90 has its own kernel, all others from sm_80 on share one.
+  // Hopper has its own kernels; all other cards from sm_80 on share one for W4Ax.
   std::optional<sm90::W4axGemm> sm90_gemm_;
+  std::optional<sm90::Int8Gemm> int8_gemm_;
   std::optional<sm80::W4axGemm> sm80_gemm_;
 };
 

@@ -19,6 +19,8 @@ struct EmbeddingParams {
   void* out;
   int64_t out_row_stride;
   const int32_t* ids;
+  const int32_t* sampled;
+  int num_sampled;
   const void* table;
   int64_t table_row_stride;
   const float* scale;  // Null but for an INT8 table.
@@ -34,7 +36,8 @@ __global__ void __launch_bounds__(kThreads)
 
   ReleaseNextGrids();
   WaitForPreviousGrids();
-  const int id = params.ids[token_idx];
+  int id = params.ids[token_idx];
+  if (id < 0 && -1 - id < params.num_sampled) id = max(params.sampled[-1 - id], 0);
   if (id < 0 || id >= params.vocab_size) __trap();  // The caller's bug, as COMET_CHECK on a host.
   const TableT* const table_row =
       static_cast<const TableT*>(params.table) + id * params.table_row_stride;
@@ -53,14 +56,17 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T, typename TableT>
 Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, cudaStream_t stream) {
-  const EmbeddingParams params{.out = args.out.data(),
-                               .out_row_stride = args.out.stride(0),
-                               .ids = args.ids.as<int32_t>(),
-                               .table = table.rows().data(),
-                               .table_row_stride = table.rows().stride(0),
-                               .scale = table.scale(),
-                               .vocab_size = table.num_outputs(),
-                               .hidden_size = table.num_inputs()};
+  const EmbeddingParams params{
+      .out = args.out.data(),
+      .out_row_stride = args.out.stride(0),
+      .ids = args.ids.as<int32_t>(),
+      .sampled = args.sampled.is_present() ? args.sampled.as<int32_t>() : nullptr,
+      .num_sampled = args.sampled.is_present() ? args.sampled.dim(0) : 0,
+      .table = table.rows().data(),
+      .table_row_stride = table.rows().stride(0),
+      .scale = table.scale(),
+      .vocab_size = table.num_outputs(),
+      .hidden_size = table.num_inputs()};
   const bool has_vectors = params.hidden_size % kChunk == 0 && HasAlignedRows(args.out, 16);
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(args.ids.dim(0))),

@@ -16,6 +16,10 @@ struct GemmConfig {
 
   constexpr int num_warpgroups() const { return row_groups * k_groups; }
   constexpr int tile_outputs() const { return 64 * row_groups; }
+  // Tokens of the boxes in which a tile's f16 results leave shared memory; 0: they leave registers.
+  constexpr int box_tokens() const {
+    return tile_tokens < 96 || k_groups * cluster_k > 1 ? 0 : row_groups == 3 ? 16 : 32;
+  }
   friend constexpr bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 

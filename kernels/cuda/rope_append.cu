@@ -14,9 +14,10 @@
 
 #include "kernels/base/math.h"
 #include "kernels/cuda/batch_search.cuh"
-#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
 #include "kernels/cuda/kv_support.h"
+#include "kernels/cuda/launch.h"
 
 namespace comet::cuda {
 namespace {
@@ -184,6 +185,8 @@ __global__ void __launch_bounds__(kWarps* kWarpLanes)
   const int64_t item_idx = int64_t{blockIdx.x} * kWarps + warp_idx;
   const int token_row = static_cast<int>(item_idx / num_slots);
   const int slot_idx = static_cast<int>(item_idx % num_slots);
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
   if (token_row >= params.batch.num_tokens) return;
 
   HeadValues<kHeadDim> head;
@@ -224,7 +227,7 @@ __global__ void __launch_bounds__(kWarps* kWarpLanes)
 }
 
 template <typename T, int kHeadDim>
-Status Launch(const RopeAppendArgs& args, cudaStream_t stream) {
+Status LaunchHeads(const RopeAppendArgs& args, cudaStream_t stream) {
   const RopeAppendParams<T> params{
       .qkv = static_cast<const T*>(args.qkv.data()),
       .qkv_row_stride = args.qkv.stride(0),
@@ -244,8 +247,9 @@ Status Launch(const RopeAppendArgs& args, cudaStream_t stream) {
   const int64_t num_items =
       int64_t{args.batch.num_tokens} * (args.num_heads + 2 * args.cache.num_kv_heads);
   const unsigned num_ctas = static_cast<unsigned>(CeilDiv<int64_t>(num_items, kWarps));
-  RopeAppendKernel<T, kHeadDim><<<num_ctas, kWarps * kWarpLanes, 0, stream>>>(params);
-  return LaunchStatus("rope_append");
+  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  return Launch("rope_append", limits, {.grid = dim3(num_ctas), .num_threads = kWarps * kWarpLanes},
+                stream, RopeAppendKernel<T, kHeadDim>, params);
 }
 
 }  // namespace
@@ -259,9 +263,9 @@ Status RopeAppend(const RopeAppendArgs& args, cudaStream_t stream) {
                                  KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
   const bool is_half = args.qkv.dtype() == DType::kF16;
   if (cache.head_dim == 64) {
-    return is_half ? Launch<__half, 64>(args, stream) : Launch<float, 64>(args, stream);
+    return is_half ? LaunchHeads<__half, 64>(args, stream) : LaunchHeads<float, 64>(args, stream);
   }
-  return is_half ? Launch<__half, 128>(args, stream) : Launch<float, 128>(args, stream);
+  return is_half ? LaunchHeads<__half, 128>(args, stream) : LaunchHeads<float, 128>(args, stream);
 }
 
 }  // namespace comet::cuda

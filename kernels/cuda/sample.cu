@@ -1,10 +1,10 @@
 // kernels/cuda/sample.cu
 //
 // Mapping  One CTA of 1024 threads a row: thread j is lane j of the contract's sums.
-// Traffic  The row's logits are read twice and their adjusted form, in scratch, once for each sum
-// and
-//          each pass of a selection, all but the first time from L2. Latency of these passes bounds
-//          a row, about a dozen for a sampled token, three for a greedy one; rows are independent.
+// Traffic  The row's logits are read twice and their adjusted form, in scratch where biases,
+//          penalties or a temperature change it, once for each sum and each pass of a selection,
+//          all but the first time from L2. Latency of these passes bounds a row, about a dozen for
+//          a sampled token, two for a greedy one; rows are independent.
 // Order    Sorted candidates come in chunks: a histogram over the order's highest bits finds how
 // far
 //          down at most kChunk candidates reach, which are then gathered and sorted in shared
@@ -18,8 +18,9 @@
 
 #include "kernels/base/exact_math.h"
 #include "kernels/base/str_cat.h"
-#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/device/exact_math.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
+#include "kernels/cuda/launch.h"
 
 namespace comet::cuda {
 namespace {
@@ -73,7 +74,6 @@ struct SampleSmem {
   };
   uint64_t chunk[kChunk];  // Order keys, descending.
   float weights[kChunk];
-  float warp_floats[kWarps];
   uint64_t warp_keys[kWarps];
   int warp_counts[kWarps];
   uint64_t key;   // What a walk found.
@@ -96,22 +96,6 @@ __device__ __forceinline__ float ValueOf(uint64_t key) {
   return __uint_as_float((ascending & 0x80000000u) != 0 ? ascending & 0x7fffffffu : ~ascending);
 }
 constexpr uint64_t kAboveAll = uint64_t{1} << (32 + kIdBits);
-
-__device__ float BlockMax(SampleSmem& smem, float x) {
-#pragma unroll
-  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
-    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, mask));
-  }
-  if (threadIdx.x % kWarpLanes == 0) smem.warp_floats[threadIdx.x / kWarpLanes] = x;
-  __syncthreads();
-  x = smem.warp_floats[threadIdx.x % kWarps];
-#pragma unroll
-  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
-    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, mask));
-  }
-  __syncthreads();
-  return x;
-}
 
 __device__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
   const auto max_of_warp = [](uint64_t x) {
@@ -160,6 +144,7 @@ __device__ float BlockSum(SampleSmem& smem, float lane) {
 __device__ float SumOfWeights(SampleSmem& smem, const float* values, int vocab_size, float max,
                               uint64_t last_kept) {
   float lane = 0.0f;
+#pragma unroll 4
   for (int id = threadIdx.x; id < vocab_size; id += kThreads) {
     const float value = values[id];
     const bool is_kept = OrderKey(value, id) >= last_kept;
@@ -300,8 +285,39 @@ __device__ void Walk(SampleSmem& smem, const float* values, int vocab_size, floa
   }
 }
 
-// Step 2 of the contract and the temperature. Returns how many of z are not finite.
-__device__ int AdjustLogits(SampleSmem& smem, const SampleParams& params, int row, float* z) {
+// Whether step 2 and the temperature leave the row's logits as they are: most rows.
+__device__ bool IsUnadjusted(const SampleParams& params, int row) {
+  const float temperature = params.temperature[row];
+  return params.bias_start[row] == params.bias_start[row + 1] &&
+         params.history_start[row] == params.history_start[row + 1] &&
+         (temperature < kGreedyBelow || temperature == 1.0f);
+}
+
+struct RowScan {
+  uint64_t best;  // The key of the largest value, where all are finite.
+  int num_nonfinite;
+};
+
+// Every thread sees its ids ascending, so the first of equals stays.
+__device__ RowScan ScanRow(SampleSmem& smem, const float* values, int vocab_size) {
+  float largest = -INFINITY;
+  int largest_id = 0;
+  int num_nonfinite = 0;
+#pragma unroll 8
+  for (int id = threadIdx.x; id < vocab_size; id += kThreads) {
+    const float value = values[id];
+    num_nonfinite += isfinite(value) ? 0 : 1;
+    if (value > largest) {
+      largest = value;
+      largest_id = id;
+    }
+  }
+  const uint64_t key = largest > -INFINITY ? OrderKey(largest, largest_id) : 0;
+  return {BlockMaxKey(smem, key), BlockCount(smem, num_nonfinite)};
+}
+
+// Step 2 of the contract and the temperature.
+__device__ void AdjustLogits(const SampleParams& params, int row, float* z) {
   const float* raw = params.logits + row * params.logits_stride;
   for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) z[id] = raw[id];
   __syncthreads();
@@ -336,12 +352,9 @@ __device__ int AdjustLogits(SampleSmem& smem, const SampleParams& params, int ro
   __syncthreads();
 
   const float temperature = params.temperature[row];
-  int num_nonfinite = 0;
-  for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) {
-    if (!(temperature < kGreedyBelow)) z[id] = z[id] / temperature;
-    num_nonfinite += isfinite(z[id]) ? 0 : 1;
-  }
-  return BlockCount(smem, num_nonfinite);
+  if (temperature < kGreedyBelow) return;
+  for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) z[id] = z[id] / temperature;
+  __syncthreads();
 }
 
 // The lowest key that top_k keeps.
@@ -380,15 +393,10 @@ __device__ uint64_t CutTail(SampleSmem& smem, const float* z, int vocab_size, fl
   return lowest;
 }
 
-// Step 3 of the contract.
-__device__ int ChooseToken(SampleSmem& smem, const SampleParams& params, int row, const float* z) {
+// Step 3 of the contract; `best` is the key of the largest of z.
+__device__ int ChooseToken(SampleSmem& smem, const SampleParams& params, int row, const float* z,
+                           uint64_t best) {
   const int vocab_size = params.vocab_size;
-  uint64_t best = 0;
-  for (int id = threadIdx.x; id < vocab_size; id += kThreads) {
-    const uint64_t key = OrderKey(z[id], id);
-    best = key > best ? key : best;
-  }
-  best = BlockMaxKey(smem, best);
   if (params.temperature[row] < kGreedyBelow) return IdOf(best);
 
   const float max = ValueOf(best);
@@ -451,24 +459,30 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ SampleSmem smem;
   const int row = static_cast<int>(blockIdx.x);
   const float* raw = params.logits + row * params.logits_stride;
-  float* z = params.scratch + int64_t{row} * params.vocab_size;
 
-  int num_nonfinite = 0;
-  float max = -INFINITY;
-  for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) {
-    num_nonfinite += isfinite(raw[id]) ? 0 : 1;
-    max = fmaxf(max, raw[id]);
+  ReleaseNextGrids();
+  WaitForPreviousGrids();
+  const RowScan raw_scan = ScanRow(smem, raw, params.vocab_size);
+  if (raw_scan.num_nonfinite > 0) {
+    WriteFailure(params, row, raw_scan.num_nonfinite);
+    return;
   }
-  num_nonfinite = BlockCount(smem, num_nonfinite);
-  if (num_nonfinite == 0) num_nonfinite = AdjustLogits(smem, params, row, z);
-  if (num_nonfinite > 0) {
-    WriteFailure(params, row, num_nonfinite);
+  const float* z = raw;
+  RowScan scan = raw_scan;
+  if (!IsUnadjusted(params, row)) {
+    float* adjusted = params.scratch + int64_t{row} * params.vocab_size;
+    AdjustLogits(params, row, adjusted);
+    z = adjusted;
+    scan = ScanRow(smem, z, params.vocab_size);
+  }
+  if (scan.num_nonfinite > 0) {
+    WriteFailure(params, row, scan.num_nonfinite);
     return;
   }
 
-  max = BlockMax(smem, max);
+  const float max = ValueOf(raw_scan.best);
   const float log_sum = logf(SumOfWeights(smem, raw, params.vocab_size, max, 0));
-  const int token = ChooseToken(smem, params, row, z);
+  const int token = ChooseToken(smem, params, row, z, scan.best);
   if (threadIdx.x == 0) {
     params.token[row] = token;
     params.logprob[row] = (raw[token] - max) - log_sum;
@@ -518,8 +532,10 @@ Status Sample(const SampleArgs& args, cudaStream_t stream) {
                             .bias_start = args.bias_start.as<int32_t>(),
                             .bias_ids = args.bias_ids.as<int32_t>(),
                             .bias_values = args.bias_values.as<float>()};
-  SampleKernel<<<static_cast<unsigned>(num_rows), kThreads, 0, stream>>>(params);
-  return LaunchStatus("sample");
+  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  return Launch("sample", limits,
+                {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = kThreads}, stream,
+                SampleKernel, params);
 }
 
 }  // namespace comet::cuda

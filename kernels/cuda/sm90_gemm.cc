@@ -1,6 +1,5 @@
 #include "kernels/cuda/sm90_gemm.h"
 
-#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -17,8 +16,6 @@ namespace comet::sm90 {
 namespace {
 
 constexpr int kCopyAlignment = 16;  // Of the copy engine's addresses and strides, in bytes.
-
-using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
 
 template <int... kIdx>
 std::array<GemmInstance, sizeof...(kIdx)> MakeInstances(std::integer_sequence<int, kIdx...>) {
@@ -48,6 +45,12 @@ bool HoldsPairs(const ConstTensorView& tensor) {
          (tensor.stride(0) % 2 == 0 && IsAligned(tensor.data(), 2 * BytesOf(tensor.dtype())));
 }
 
+// Whether the copy engine can store rows of f16.
+bool HoldsBoxes(const TensorView& y) {
+  return IsAligned(y.data(), kCopyAlignment) &&
+         y.stride(0) * BytesOf(DType::kF16) % kCopyAlignment == 0;
+}
+
 Status CheckAlignment(const LinearInput& x) {
   COMET_RETURN_IF_ERROR(RequireByteCodes("linear", x.format));
   if (x.codes.stride(0) % kCopyAlignment != 0) {
@@ -63,23 +66,6 @@ Status CheckAlignment(const LinearInput& x) {
                                 sizeof(int2), ", expected one on sm_90"));
   }
   return Status::Ok();
-}
-
-// The token codes as boxes of tile_tokens rows x one block, swizzled as wgmma reads them.
-Status EncodeCodes(EncodeTensorMap encode, const TensorView& codes, int tile_tokens,
-                   CUtensorMap& map) {
-  const cuuint64_t dims[2] = {static_cast<cuuint64_t>(codes.dim(1)),
-                              static_cast<cuuint64_t>(codes.dim(0))};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(codes.stride(0))};
-  const cuuint32_t box[2] = {kUnitChannels, static_cast<cuuint32_t>(tile_tokens)};
-  const cuuint32_t element_strides[2] = {1, 1};
-  const CUresult result =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, codes.data(), dims, strides, box,
-             element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result == CUDA_SUCCESS) return Status::Ok();
-  return Internal(StrCat("linear: cuTensorMapEncodeTiled of x.codes ", codes.shape().ToString(),
-                         " is ", static_cast<int>(result), ", expected 0"));
 }
 
 GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights) {
@@ -118,19 +104,11 @@ Result<W4axGemm> W4axGemm::Create() {
     return Unimplemented(StrCat("linear: device ", properties.name, " is sm_", properties.major,
                                 properties.minor, ", expected sm_90"));
   }
-  void* encode = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  COMET_RETURN_IF_ERROR(
-      cuda::StatusOf(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
-                                                      cudaEnableDefault, &found),
-                     "cudaGetDriverEntryPointByVersion"));
-  if (encode == nullptr || found != cudaDriverEntryPointSuccess) {
-    return Internal("linear: the driver has no cuTensorMapEncodeTiled, expected CUDA 12 or later");
-  }
+  COMET_ASSIGN_OR_RETURN(const TensorMapEncoder encoder, TensorMapEncoder::Create());
   for (const GemmInstance& instance : Instances()) {
     COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
   }
-  return W4axGemm(properties.multiProcessorCount, encode);
+  return W4axGemm(properties.multiProcessorCount, encoder);
 }
 
 Status W4axGemm::Run(const LinearArgs& args, void* stream) const {
@@ -151,8 +129,15 @@ Status W4axGemm::Run(const LinearArgs& args, const GemmConfig& config, void* str
   COMET_RETURN_IF_ERROR(CheckAlignment(args.x));
 
   GemmParams params = ParamsOf(args, *weights);
-  COMET_RETURN_IF_ERROR(EncodeCodes(reinterpret_cast<EncodeTensorMap>(encode_tensor_map_),
-                                    args.x.codes, config.tile_tokens, params.codes));
+  const TensorView& codes = args.x.codes;
+  COMET_RETURN_IF_ERROR(encoder_.Encode(codes.data(), codes.dim(0), codes.dim(1), codes.stride(0),
+                                        config.tile_tokens, params.codes));
+  params.stores_boxes = params.is_half && config.box_tokens() > 0 && HoldsBoxes(args.y);
+  if (params.stores_boxes) {
+    COMET_RETURN_IF_ERROR(encoder_.Encode(
+        args.y.data(), args.y.dim(0), args.y.dim(1) * BytesOf(DType::kF16),
+        args.y.stride(0) * BytesOf(DType::kF16), config.box_tokens(), params.y_boxes));
+  }
   return cuda::StatusOf(instance->launch(params, num_sms_, static_cast<cudaStream_t>(stream)),
                         "the launch of linear");
 }

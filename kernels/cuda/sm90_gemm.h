@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/gemm_choice.h"
 #include "kernels/cuda/sm90_linear.h"
+#include "kernels/cuda/sm90_tensor_map.h"
 #include "kernels/ops/linear.h"
 
 namespace comet::sm90 {
@@ -23,11 +24,10 @@ class W4axGemm {
   Status Run(const LinearArgs& args, const GemmConfig& config, void* stream) const;
 
  private:
-  explicit W4axGemm(int num_sms, void* encode_tensor_map)
-      : num_sms_(num_sms), encode_tensor_map_(encode_tensor_map) {}
+  W4axGemm(int num_sms, TensorMapEncoder encoder) : num_sms_(num_sms), encoder_(encoder) {}
 
   int num_sms_;
-  void* encode_tensor_map_;  // cuTensorMapEncodeTiled of the driver.
+  TensorMapEncoder encoder_;
 };
 
 }  // namespace comet::sm90

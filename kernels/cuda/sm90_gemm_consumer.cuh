@@ -20,7 +20,8 @@ struct Consumer {
                      lane_idx / 4 * 2),
         first_token(lane_idx % 4 * 2) {}
 
-  __device__ int thread_idx() const { return warpgroup_idx * kWarpgroupThreads + warpgroup_thread; }
+  // Among the threads of its row group.
+  __device__ int group_thread() const { return k_group * kWarpgroupThreads + warpgroup_thread; }
 
   const int warpgroup_thread;
   const int lane_idx;
@@ -161,7 +162,7 @@ struct Multiplier {
 template <typename Traits>
 __device__ __forceinline__ void Accumulate(const GemmParams& params, const Work<Traits>& work,
                                            const Consumer<Traits>& me,
-                                           const TokenFactors<Traits::kTileTokens>& factors,
+                                           const TokenFactors<Traits>& factors,
                                            Multiplier<Traits>& multiplier,
                                            int32_t (&acc)[Traits::kTileTokens / 2]) {
   const int first_step = work.first_step + me.k_group;

@@ -5,13 +5,14 @@
 #include <algorithm>
 
 #include "kernels/cuda/device/ptx_barrier.cuh"
+#include "kernels/cuda/device/ptx_bulk_copy.cuh"
 #include "kernels/cuda/device/ptx_cluster.cuh"
 #include "kernels/cuda/sm90_gemm_consumer.cuh"
 
 // From exact sums to y: partial sums added, scale, bias, residual, stores.
 namespace comet::sm90 {
 
-constexpr int kConsumerBarrier = 1;
+constexpr int kFirstGroupBarrier = 1;  // Of row group 0; barrier 0 is the CTA's.
 
 // Adds the sums of all warpgroups that share this one's outputs: each keeps its own chunks of
 // tokens and sends the others away, to shared memory of its own CTA or of the cluster's other.
@@ -45,7 +46,7 @@ __device__ __forceinline__ void AddPartials(const Work<Traits>& work, const Cons
     }
   }
   if constexpr (Traits::kClusterK == 1) {
-    ptx::SyncThreads(kConsumerBarrier, Traits::kConsumerThreads);
+    ptx::SyncThreads(kFirstGroupBarrier + me.row_group, Traits::kGroupThreads);
   } else {
 #pragma unroll
     for (int rank = 0; rank < Traits::kClusterK; ++rank) {
@@ -134,13 +135,113 @@ __device__ __forceinline__ void StorePair(T* y, float2 value, const PairAccess& 
   }
 }
 
+// y of one token and this thread's two outputs from exact sums. kIsPlain: no bias, no addend.
+template <bool kIsPlain>
+__device__ __forceinline__ float2 ValueOf(int32_t sum_x, int32_t sum_y, float token_scale,
+                                          const OutputFactors& outputs, float2 addend) {
+  const float x = static_cast<float>(sum_x) * (outputs.scale.x * token_scale);
+  const float y = static_cast<float>(sum_y) * (outputs.scale.y * token_scale);
+  if constexpr (kIsPlain) return make_float2(x, y);
+  return make_float2((x + outputs.bias.x) + addend.x, (y + outputs.bias.y) + addend.y);
+}
+
+// f16 y of a whole row group's 64 outputs, through shared memory: stores of whole lines by the copy
+// engine, while the next tile is multiplied. Straight stores of 32 bytes a token take as long as
+// four blocks' products at 256 tokens.
+template <typename Traits, bool kIsPlain>
+__device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consumer<Traits>& me,
+                                           Tile tile, const TokenFactors<Traits>& factors,
+                                           const OutputFactors& outputs, SmemLayout<Traits>& smem,
+                                           const int32_t (&acc)[Traits::kTileTokens / 2]) {
+  constexpr int kBoxChunks = Traits::kBoxTokens / 8;
+  constexpr int kNumBoxes = Traits::kTileTokens / Traits::kBoxTokens;
+  constexpr int kRowBytes = kUnitOutputs * 2;
+  const int row_output = (tile.row_idx * Traits::kRowGroups + me.row_group) * kUnitOutputs;
+  const int output = row_output + me.first_output - me.row_group * kUnitOutputs;
+  const int tile_token = tile.token_idx * Traits::kTileTokens;
+  // The 16 bytes that hold this thread's pair lie at their place ^ (token % 8).
+  const int pair_byte = (me.first_output - me.row_group * kUnitOutputs) * 2;
+  const auto place_of = [&](int j) {
+    const int row = me.first_token + j;
+    return row * kRowBytes + (((pair_byte / 16) ^ row) * 16 + pair_byte % 16);
+  };
+  const int places[2] = {place_of(0), place_of(1)};
+  const __half* residual = static_cast<const __half*>(params.residual) +
+                           (tile_token + me.first_token) * params.residual_row_stride + output;
+  // Read a box ahead: no load may pass a store to shared memory, so each would be waited for.
+  float2 next_scale[kBoxChunks];
+  int2 next_excess[kBoxChunks];
+  const auto load_factors = [&](int box_idx) {
+#pragma unroll
+    for (int i = 0; i < kBoxChunks; ++i) {
+      const int offset = 8 * (box_idx * kBoxChunks + i) + me.first_token;
+      next_scale[i] = *reinterpret_cast<const float2*>(&factors.scale[offset]);
+      next_excess[i] = Traits::kIsBiased ? *reinterpret_cast<const int2*>(&factors.excess[offset])
+                                         : make_int2(0, 0);
+    }
+  };
+  load_factors(0);
+#pragma unroll
+  for (int box_idx = 0; box_idx < kNumBoxes; ++box_idx) {
+    float2 addend[kBoxChunks][2];
+    if constexpr (!kIsPlain) {
+#pragma unroll
+      for (int i = 0; i < kBoxChunks; ++i) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          addend[i][j] = make_float2(kNothing, kNothing);
+          const int offset = 8 * (box_idx * kBoxChunks + i) + j;
+          const bool is_inside = tile_token + me.first_token + offset < params.num_tokens;
+          if (params.residual != nullptr && is_inside) {
+            addend[i][j] =
+                LoadPair(residual + offset * params.residual_row_stride,
+                         {.is_pair = params.stores_pairs && output + 1 < params.num_outputs,
+                          .has_first = output < params.num_outputs,
+                          .has_second = output + 1 < params.num_outputs});
+          }
+        }
+      }
+    }
+    float2 scale[kBoxChunks];
+    int2 excess[kBoxChunks];
+#pragma unroll
+    for (int i = 0; i < kBoxChunks; ++i) {
+      scale[i] = next_scale[i];
+      excess[i] = next_excess[i];
+    }
+    if (box_idx + 1 < kNumBoxes) load_factors(box_idx + 1);
+    uint8_t* const box = smem.boxes[me.row_group][box_idx % 2];
+#pragma unroll
+    for (int i = 0; i < kBoxChunks; ++i) {
+      const int chunk = box_idx * kBoxChunks + i;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int token_excess = j == 0 ? excess[i].x : excess[i].y;
+        const float2 value = ValueOf<kIsPlain>(
+            acc[4 * chunk + j] - token_excess, acc[4 * chunk + 2 + j] - token_excess,
+            j == 0 ? scale[i].x : scale[i].y, outputs, kIsPlain ? float2{} : addend[i][j]);
+        *reinterpret_cast<__half2*>(box + places[j] + i * 8 * kRowBytes) = __float22half2_rn(value);
+      }
+    }
+    ptx::FenceAsyncReads();
+    // Once all have come, this box is filled and the other one has been read.
+    if (me.warpgroup_thread == 0) ptx::WaitStoresRead();
+    ptx::SyncThreads(kFirstGroupBarrier + me.row_group, Traits::kGroupThreads);
+    if (me.warpgroup_thread == 0) {
+      ptx::StoreBox(&params.y_boxes, row_output * 2, tile_token + box_idx * Traits::kBoxTokens,
+                    box);
+      ptx::CommitStores();
+    }
+  }
+}
+
 // y of this thread's outputs and chunks from its exact sums: scale, bias, residual, one rounding.
 // kIsWhole: the tile lies within y, and pairs can be stored; straight code then, which at 256
 // tokens is as long as five blocks' products.
 template <typename Traits, typename T, bool kIsWhole>
 __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<Traits>& work,
                                           const Consumer<Traits>& me, Tile tile,
-                                          const TokenFactors<Traits::kTileTokens>& factors,
+                                          const TokenFactors<Traits>& factors,
                                           const OutputFactors& outputs,
                                           const int32_t (&acc)[Traits::kTileTokens / 2]) {
   constexpr int kBatch = std::min(4, Traits::kChunks);  // Chunks whose residuals load together.
@@ -187,11 +288,9 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
                                 ? *reinterpret_cast<const int2*>(&factors.excess[offset])
                                 : make_int2(0, 0);
         const auto value_of = [&](int j, float token_scale, int token_excess) {
-          const auto sum_x = static_cast<float>(acc[4 * chunk + j] - token_excess);
-          const auto sum_y = static_cast<float>(acc[4 * chunk + 2 + j] - token_excess);
-          return make_float2(
-              (sum_x * (outputs.scale.x * token_scale) + outputs.bias.x) + addend[i][j].x,
-              (sum_y * (outputs.scale.y * token_scale) + outputs.bias.y) + addend[i][j].y);
+          return ValueOf</*kIsPlain=*/false>(acc[4 * chunk + j] - token_excess,
+                                             acc[4 * chunk + 2 + j] - token_excess, token_scale,
+                                             outputs, addend[i][j]);
         };
         const int token = first_token + 8 * chunk;
         StorePair(y, value_of(0, scale.x, excess.x), access_of(token));
@@ -199,6 +298,36 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
       }
       y += 8 * params.y_row_stride;
     }
+  }
+}
+
+// y of a tile, the quickest way that its place in memory allows.
+template <typename Traits>
+__device__ __forceinline__ void StoreY(const GemmParams& params, const Work<Traits>& work,
+                                       const Consumer<Traits>& me, Tile tile,
+                                       const TokenFactors<Traits>& factors,
+                                       const OutputFactors& outputs, SmemLayout<Traits>& smem,
+                                       const int32_t (&acc)[Traits::kTileTokens / 2]) {
+  if constexpr (Traits::kBoxTokens > 0) {
+    if (params.stores_boxes) {
+      params.residual == nullptr&& params.bias == nullptr
+          ? StoreBoxes<Traits, true>(params, me, tile, factors, outputs, smem, acc)
+          : StoreBoxes<Traits, false>(params, me, tile, factors, outputs, smem, acc);
+      return;
+    }
+  }
+  const bool is_whole =
+      params.stores_pairs &&
+      (tile.row_idx + 1) * kUnitOutputs * Traits::kRowGroups <= params.num_outputs &&
+      (tile.token_idx + 1) * Traits::kTileTokens <= params.num_tokens;
+  const auto store = [&]<typename T, bool kIsWhole>() {
+    StoreTile<Traits, T, kIsWhole>(params, work, me, tile, factors, outputs, acc);
+  };
+  if (params.is_half) {
+    is_whole ? store.template operator()<__half, true>()
+             : store.template operator()<__half, false>();
+  } else {
+    is_whole ? store.template operator()<float, true>() : store.template operator()<float, false>();
   }
 }
 

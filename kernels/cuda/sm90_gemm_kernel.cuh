@@ -45,14 +45,16 @@ __device__ __forceinline__ TokenScalars LoadScalars(const GemmParams& params, Ti
   return scalars;
 }
 
-template <int kTileTokens>
+template <typename Traits>
 __device__ __forceinline__ void StoreFactors(const TokenScalars& scalars, int thread_idx,
-                                             TokenFactors<kTileTokens>& factors) {
-  if (thread_idx >= kTileTokens) return;
+                                             TokenFactors<Traits>& factors) {
+  if (thread_idx >= Traits::kTileTokens) return;
   factors.scale[thread_idx] = scalars.scale;
   factors.exponent[thread_idx] = scalars.exponent;
-  factors.excess[thread_idx] =
-      128 * ((scalars.code_sum.x << scalars.exponent) + scalars.code_sum.y);
+  if constexpr (Traits::kIsBiased) {
+    factors.excess[thread_idx] =
+        128 * ((scalars.code_sum.x << scalars.exponent) + scalars.code_sum.y);
+  }
 }
 
 template <typename Traits>
@@ -62,16 +64,27 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
   Multiplier<Traits> multiplier(smem, me);
   Tile tile = work.TileOf(work.first_tile);
   cuda::WaitForPreviousGrids();
-  // One token a thread, on their way while the tile before is stored.
-  TokenScalars scalars = LoadScalars<Traits>(params, tile, me.thread_idx());
+  // On their way while the tile before is stored.
+  TokenScalars scalars[Traits::kThreadTokens];
+  const auto load_scalars = [&](Tile of_tile) {
+#pragma unroll
+    for (int i = 0; i < Traits::kThreadTokens; ++i) {
+      scalars[i] =
+          LoadScalars<Traits>(params, of_tile, me.group_thread() + i * Traits::kGroupThreads);
+    }
+  };
+  load_scalars(tile);
   int parity = 0;
   for (int tile_idx = work.first_tile; tile_idx < work.num_tiles; tile_idx += work.tile_stride) {
-    TokenFactors<Traits::kTileTokens>& factors = smem.factors[parity];
+    TokenFactors<Traits>& factors = smem.factors[me.row_group][parity];
     parity ^= 1;
-    StoreFactors(scalars, me.thread_idx(), factors);
+#pragma unroll
+    for (int i = 0; i < Traits::kThreadTokens; ++i) {
+      StoreFactors(scalars[i], me.group_thread() + i * Traits::kGroupThreads, factors);
+    }
     // After it the factors are whole, and all have left the tile before the last: its factors and
     // the partial sums may be overwritten.
-    ptx::SyncThreads(kConsumerBarrier, Traits::kConsumerThreads);
+    ptx::SyncThreads(kFirstGroupBarrier + me.row_group, Traits::kGroupThreads);
 
     const int output = tile.row_idx * kUnitOutputs * Traits::kRowGroups + me.first_output;
     OutputFactors outputs;
@@ -81,28 +94,16 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
     Tile next_tile = tile;
     if (tile_idx + work.tile_stride < work.num_tiles) {
       next_tile = work.TileOf(tile_idx + work.tile_stride);
-      scalars = LoadScalars<Traits>(params, next_tile, me.thread_idx());
+      load_scalars(next_tile);
     }
     if constexpr (Traits::kSummands > 1) {
       if constexpr (!Traits::kLoadsOutputsEarly) outputs = LoadOutputFactors(params, output);
       AddPartials(work, me, smem, acc);
     }
-    const bool is_whole =
-        params.stores_pairs &&
-        (tile.row_idx + 1) * kUnitOutputs * Traits::kRowGroups <= params.num_outputs &&
-        (tile.token_idx + 1) * Traits::kTileTokens <= params.num_tokens;
-    const auto store = [&]<typename T, bool kIsWhole>() {
-      StoreTile<Traits, T, kIsWhole>(params, work, me, tile, factors, outputs, acc);
-    };
-    if (params.is_half) {
-      is_whole ? store.template operator()<__half, true>()
-               : store.template operator()<__half, false>();
-    } else {
-      is_whole ? store.template operator()<float, true>()
-               : store.template operator()<float, false>();
-    }
+    StoreY(params, work, me, tile, factors, outputs, smem, acc);
     tile = next_tile;
   }
+  if constexpr (Traits::kBoxTokens > 0) ptx::WaitStores();
 }
 
 template <int kIdx>

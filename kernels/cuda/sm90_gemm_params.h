@@ -11,7 +11,8 @@ namespace comet::sm90 {
 
 // The kernel's argument; names as in kernels/ops/linear.h.
 struct GemmParams {
-  CUtensorMap codes;  // [num_tokens, K], box [tile_tokens, 128].
+  CUtensorMap codes;    // [num_tokens, K], box [tile_tokens, 128].
+  CUtensorMap y_boxes;  // y, rows of bytes, box [box_tokens, 128]; where stores_boxes.
   const uint8_t* units;
   const float* weight_scale;
   const float* token_scale;
@@ -28,6 +29,7 @@ struct GemmParams {
   int num_int8_blocks;
   int num_int4_blocks;
   bool is_half;       // y and residual are f16, else f32.
+  bool stores_boxes;  // y is f16, leaves in boxes, and its rows are aligned for them.
   bool stores_pairs;  // Two neighbouring outputs of y and residual can be one access.
 };
 

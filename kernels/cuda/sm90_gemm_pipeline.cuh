@@ -26,6 +26,8 @@ struct GemmTraits {
   static constexpr int kRowGroups = kConfig.row_groups;
   static constexpr int kKGroups = kConfig.k_groups;
   static constexpr int kClusterK = kConfig.cluster_k;
+  static constexpr int kGroupThreads = kKGroups * kWarpgroupThreads;
+  static constexpr int kThreadTokens = CeilDiv(kTileTokens, kGroupThreads);
   static constexpr int kConsumers = kRowGroups * kKGroups;  // Warpgroups.
   static constexpr int kConsumerThreads = kConsumers * kWarpgroupThreads;
   static constexpr int kConsumerWarps = kConsumerThreads / kWarpThreads;
@@ -55,17 +57,23 @@ struct GemmTraits {
   static constexpr int kStageBytes = kKGroups * kTokenBytes + kConsumers * kUnitBytes;
   static constexpr int kPartialBytes =
       kSummands == 1 ? 0 : kChunksPerCta * (kSummands - 1) * kWarpgroupThreads * 16 * kRowGroups;
-  static constexpr int kFixedBytes = kPartialBytes + 2 * kTileTokens * 12 + 1024;
+  static constexpr int kFactorBytes = 2 * kRowGroups * kTileTokens * (kIsBiased ? 12 : 8);
+  // f16 results leave through two boxes of each row group, one filled while the other is stored.
+  static constexpr int kBoxTokens = kConfig.box_tokens();
+  static constexpr int kBoxBytes = kBoxTokens * kUnitOutputs * 2;
+  static constexpr int kFixedBytes =
+      kPartialBytes + kFactorBytes + 2 * kRowGroups * kBoxBytes + 1024;
   static constexpr int kStages = std::min(20, (kSmemBytesMax - kFixedBytes) / kStageBytes);
-  static_assert(kStages >= 3 && kTileTokens <= kConsumerThreads);
+  static_assert(kStages >= 3);
 };
 
 // What the epilogue needs of each token of a tile.
-template <int kTileTokens>
+template <typename Traits>
 struct alignas(16) TokenFactors {
-  float scale[kTileTokens];
-  int exponent[kTileTokens];
-  int excess[kTileTokens];  // What biased weights add to every sum.
+  float scale[Traits::kTileTokens];
+  int exponent[Traits::kTileTokens];
+  // What biased weights add to every sum.
+  int excess[Traits::kIsBiased ? Traits::kTileTokens : 1];
 };
 
 template <typename Traits>
@@ -74,8 +82,11 @@ struct alignas(1024) SmemLayout {
   uint8_t tokens[Traits::kStages][Traits::kKGroups][Traits::kTokenBytes];
   // Units of a stage: row group after row group, in each the k groups'.
   uint8_t units[Traits::kStages][Traits::kConsumers][kUnitBytes];
+  // Swizzled as tokens are, 128 bytes a token: [row group][turn].
+  alignas(1024) uint8_t boxes[Traits::kRowGroups][2][std::max(Traits::kBoxBytes, 16)];
   alignas(16) uint8_t partials[std::max(Traits::kPartialBytes, 16)];
-  TokenFactors<Traits::kTileTokens> factors[2];  // Of the tile at hand and of the one before.
+  // Of each row group: of the tile at hand and of the one before.
+  TokenFactors<Traits> factors[Traits::kRowGroups][2];
   uint64_t full[Traits::kStages];
   uint64_t empty[Traits::kStages];
   uint64_t partials_full;

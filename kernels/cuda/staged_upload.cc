@@ -1,7 +1,5 @@
 #include "kernels/cuda/staged_upload.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <cstring>
 #include <thread>
@@ -10,8 +8,6 @@
 
 #include "kernels/base/host_limits.h"
 #include "kernels/base/math.h"
-#include "kernels/base/str_cat.h"
-#include "kernels/cuda/cuda_status.h"
 
 namespace comet::cuda {
 namespace {
@@ -27,29 +23,12 @@ int NumThreads(int64_t num_bytes) {
 
 }  // namespace
 
-PinnedBuffer::~PinnedBuffer() {
-  if (data_ != nullptr) static_cast<void>(cudaFreeHost(data_));
-}
-
-Result<PinnedBuffer> PinnedBuffer::Allocate(int64_t num_bytes) {
-  PinnedBuffer buffer;
-  const cudaError_t error =
-      cudaHostAlloc(&buffer.data_, static_cast<size_t>(num_bytes), cudaHostAllocDefault);
-  if (error == cudaErrorMemoryAllocation) {
-    static_cast<void>(cudaGetLastError());  // Lack of memory is reported here and is not sticky.
-    return ResourceExhausted(
-        StrCat("staged_upload: the host cannot pin ", num_bytes, " bytes of memory"));
-  }
-  COMET_RETURN_IF_ERROR(StatusOf(error, "cudaHostAlloc"));
-  return buffer;
-}
-
 Result<StagedUpload> StagedUpload::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
   StagedUpload upload;
   upload.device_ = &device;
   for (int i = 0; i < kNumBuffers; ++i) {
-    COMET_ASSIGN_OR_RETURN(upload.buffers_[i], PinnedBuffer::Allocate(kBufferBytes));
+    COMET_ASSIGN_OR_RETURN(upload.buffers_[i], device.AllocateStaging(kBufferBytes));
     COMET_ASSIGN_OR_RETURN(upload.sent_[i], CudaEvent::Create());
     COMET_RETURN_IF_ERROR(upload.sent_[i].Record(device.stream()));
   }
@@ -61,7 +40,7 @@ Result<std::byte*> StagedUpload::NextBuffer() {
   COMET_RETURN_IF_ERROR(device_->MakeCurrent());
   buffer_idx_ = (buffer_idx_ + 1) % kNumBuffers;
   COMET_RETURN_IF_ERROR(sent_[buffer_idx_].Synchronize());
-  return buffers_[buffer_idx_].data();
+  return static_cast<std::byte*>(buffers_[buffer_idx_].data());
 }
 
 void StagedUpload::Fill(std::byte* destination, const void* source, int64_t num_bytes) {
@@ -81,10 +60,7 @@ void StagedUpload::Fill(std::byte* destination, const void* source, int64_t num_
 
 Status StagedUpload::Send(void* destination, int64_t num_bytes) {
   COMET_RETURN_IF_ERROR(
-      StatusOf(cudaMemcpyAsync(destination, buffers_[buffer_idx_].data(),
-                               static_cast<size_t>(num_bytes), cudaMemcpyHostToDevice,
-                               static_cast<cudaStream_t>(device_->stream().handle())),
-               "cudaMemcpyAsync"));
+      device_->StartCopyToDevice(destination, buffers_[buffer_idx_].data(), num_bytes));
   return sent_[buffer_idx_].Record(device_->stream());
 }
 

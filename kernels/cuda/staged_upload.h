@@ -8,29 +8,7 @@
 
 namespace comet::cuda {
 
-// Host memory that the device reads by itself, so that the copy is asynchronous. Movable.
-class PinnedBuffer {
- public:
-  PinnedBuffer() = default;
-  PinnedBuffer(PinnedBuffer&& other) noexcept { *this = std::move(other); }
-  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    return *this;
-  }
-  PinnedBuffer(const PinnedBuffer&) = delete;
-  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-  ~PinnedBuffer();
-
-  // Errors: kResourceExhausted, naming the size.
-  static Result<PinnedBuffer> Allocate(int64_t num_bytes);
-
-  std::byte* data() const { return static_cast<std::byte*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
-
-// Brings host memory, a mapped file above all, to the device: two pinned buffers in turn, so that
+// Brings host memory, a mapped file above all, to the device: two staging buffers in turn, so that
 // the threads that read the source into one run beside the copy out of the other. Copies go to the
 // device's stream. Confined to one thread.
 class StagedUpload {
@@ -62,9 +40,9 @@ class StagedUpload {
   static constexpr int kNumBuffers = 2;
 
   CudaDevice* device_ = nullptr;
-  PinnedBuffer buffers_[kNumBuffers];
-  CudaEvent sent_[kNumBuffers];  // After the copy out of each.
-  int buffer_idx_ = 0;           // Given last.
+  DeviceBuffer buffers_[kNumBuffers];  // Staging memory.
+  CudaEvent sent_[kNumBuffers];        // After the copy out of each.
+  int buffer_idx_ = 0;                 // Given last.
   DeviceBuffer device_buffer_;
 };
 

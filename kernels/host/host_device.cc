@@ -16,6 +16,13 @@ constexpr int64_t kAlignment = 256;  // What kernels/device.h promises.
 // and a shortage shows at the large ones.
 constexpr int64_t kUnaskedBytes = int64_t{16} << 20;
 
+// What a host device was asked for is done by the time it is marked.
+class HostEvent final : public DeviceEvent {
+ public:
+  Status Record() override { return Status::Ok(); }
+  Status Wait() override { return Status::Ok(); }
+};
+
 }  // namespace
 
 Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
@@ -36,7 +43,7 @@ Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
     return ResourceExhausted(StrCat("host_device: an allocation is ", num_bytes,
                                     " bytes, expected at most ", free_bytes, " bytes free"));
   }
-  return DeviceBuffer(this, data, num_bytes);
+  return DeviceBuffer(this, data, num_bytes, MemoryKind::kDevice);
 }
 
 Result<DeviceMemory> HostDevice::QueryMemory() {
@@ -59,6 +66,14 @@ Status HostDevice::FillZero(void* destination, int64_t num_bytes) {
   return Status::Ok();
 }
 
+Result<std::unique_ptr<DeviceEvent>> HostDevice::CreateEvent() {
+  return std::unique_ptr<DeviceEvent>(std::make_unique<HostEvent>());
+}
+
+Result<std::unique_ptr<DeviceGraph>> HostDevice::Capture(const std::function<Status()>&) {
+  return Unimplemented(StrCat("capture: ", description_, " has no graphs"));
+}
+
 Status HostDevice::MarkTime(int mark_idx) {
   COMET_CHECK(mark_idx >= 0 && mark_idx < kTimeMarksMax);
   const size_t idx = static_cast<size_t>(mark_idx);
@@ -73,6 +88,6 @@ Result<double> HostDevice::MicrosecondsBetween(int begin_idx, int end_idx) {
   return between.count();
 }
 
-void HostDevice::Free(void* data, int64_t) { std::free(data); }
+void HostDevice::Free(void* data, int64_t, MemoryKind) { std::free(data); }
 
 }  // namespace comet

@@ -16,6 +16,12 @@ Status Validate(const EmbeddingArgs& args) {
       .UnitStride("out", args.out)
       .UnitStride("ids", args.ids)
       .Require(args.table->kind() != WeightKind::kW4ax, "table is w4ax, expected int8 or float");
+  if (args.sampled.is_present()) {
+    Dim num_sampled{"num_sampled"};
+    check.Shape("sampled", args.sampled, {&num_sampled})
+        .DTypeIn("sampled", args.sampled, {DType::kI32})
+        .UnitStride("sampled", args.sampled);
+  }
   return check.status();
 }
 

@@ -10,7 +10,7 @@ Status ReferenceOps::Embedding(const EmbeddingArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const reference::ReferenceLinear& table = reference::Unpack(*args.table);
   for (int t = 0; t < args.ids.dim(0); ++t) {
-    const int id = reference::LoadInt(args.ids, t);
+    const int id = HostTokenId(args, t);
     COMET_CHECK(id >= 0 && id < table.outputs);
     for (int h = 0; h < table.inputs; ++h) {
       const size_t i = static_cast<size_t>(int64_t{id} * table.inputs + h);

@@ -158,15 +158,14 @@ Result<LoadOptions> ToLoadOptions(const BenchThroughputOptions& options) {
   if (!options.synthetic.empty()) {
     COMET_ASSIGN_OR_RETURN(load.synthetic, ReadSynthetic(options));
   }
-  const bool is_gpu = options.backend.device == "cuda";
   EngineConfig& engine = load.engine;
   SchedulerConfig& scheduler = engine.scheduler;
-  scheduler.running_sequences_max =
-      options.running_sequences_max > 0 ? options.running_sequences_max : (is_gpu ? 256 : 8);
-  scheduler.step_tokens_max =
-      options.step_tokens_max > 0 ? options.step_tokens_max : (is_gpu ? 2048 : 512);
+  scheduler.running_sequences_max = options.running_sequences_max;
+  scheduler.step_tokens_max = options.step_tokens_max;
   scheduler.request_deadline_ms = kDeadlineMs;
   engine.context_length_max = options.num_input_tokens + options.num_output_tokens;
+  engine.works_ahead = options.works_ahead;
+  engine.decode_graphs = options.decode_graphs;
   return load;
 }
 
@@ -296,12 +295,15 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   result.step_tokens_max = scheduler.step_tokens_max;
   result.memory = loaded.memory;
 
+  Device& device = *loaded.parts.backend.device;  // Stays where it is when the parts move.
   const steady_clock::time_point engine_start = steady_clock::now();
   RunObserver observer(result.num_requests);
   COMET_ASSIGN_OR_RETURN(
       std::unique_ptr<Engine> engine,
       StartEngine(std::move(loaded.parts), loaded.limits, loaded.config, &observer));
   result.start_seconds = SecondsBetween(engine_start, steady_clock::now());
+  COMET_ASSIGN_OR_RETURN(const DeviceMemory left, device.QueryMemory());
+  result.left_bytes = left.free_bytes;
   {
     COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests, observer));
     COMET_RETURN_IF_ERROR(ReadAll(run, options.num_output_tokens));

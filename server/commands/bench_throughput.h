@@ -15,9 +15,11 @@ struct BenchThroughputOptions {
   int num_input_tokens = 128;
   int num_output_tokens = 128;
   int num_requests = 0;           // 0: twice the running sequences, 512 at least.
-  int running_sequences_max = 0;  // 0: 256 on a GPU, 8 on a host; fewer where memory holds fewer.
-  int step_tokens_max = 0;        // 0: 2048 on a GPU, 512 on a host.
+  int running_sequences_max = 0;  // As SchedulerConfig; fewer where memory holds fewer.
+  int step_tokens_max = 0;        // As SchedulerConfig.
   bool decode_only = false;  // As many requests as run at once; what counts is while all decode.
+  bool works_ahead = true;   // As EngineConfig's.
+  bool decode_graphs = true;
   bool has_profile = true;
   std::string activation_bits = "auto";
   std::string kv_bits = "auto";

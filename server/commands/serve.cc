@@ -46,7 +46,7 @@ class Daemon {
 
   // Takes the HTTP port first: a port in use is told before a large model is loaded.
   Status Start();
-  void Serve(TerminationSignals& signals);
+  Status Serve(TerminationSignals& signals);
   // Lets what runs finish within drain_seconds, and meanwhile tells new requests and probes that
   // the server is going. Nothing in flight: no wait.
   void Drain();
@@ -172,10 +172,13 @@ Status Daemon::StartFrontEnds() {
   return Status::Ok();
 }
 
-void Daemon::Serve(TerminationSignals& signals) {
+// Until a signal comes, or the device fails: it does not heal while the process lives.
+Status Daemon::Serve(TerminationSignals& signals) {
   while (!signals.WaitFor(kHealthInterval)) {
     if (grpc_ != nullptr) grpc_->SetServing(CheckReady(*admin_).ok());
+    COMET_RETURN_IF_ERROR(engine_->CheckDevice());
   }
+  return Status::Ok();
 }
 
 // Until no request is in flight in any front end: their last bytes are out.
@@ -222,10 +225,11 @@ Status RunServe(const ServeOptions& options) {
       {"options", ToJson(options).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
   Daemon daemon(options);
   COMET_RETURN_IF_ERROR(daemon.Start());
-  daemon.Serve(signals);
+  const Status served = daemon.Serve(signals);
+  if (!served.ok()) COMET_LOG(kError, "device_failed", {"reason", served.message()});
   signals.ExitOnNext();
   daemon.Drain();
-  return Status::Ok();
+  return served;
 }
 
 }  // namespace comet

@@ -68,15 +68,21 @@ void AddEngineRules(ServeOptions& o, std::vector<OptionRule>& rules) {
         "Tokens of one sequence; 0: the model's own", &o.engine.context_length_max},
        {kEngine, "stall_ms_max", "--stall-ms-max", "A longer step makes the server unready",
         &o.engine.stall_ms_max},
+       {kEngine, "works_ahead", "--works-ahead",
+        "true: plan and issue a step while a GPU computes the one before", &o.engine.works_ahead},
+       {kEngine, "decode_graphs", "--decode-graphs",
+        "true: capture decode steps at the start, to issue each by one call on a GPU",
+        &o.engine.decode_graphs},
        {kKvCache, "bytes_max", "--kv-cache-bytes", "KV cache memory; 0: by memory_fraction",
         &o.engine.kv_cache.bytes_max},
        {kKvCache, "memory_fraction", "--kv-cache-memory-fraction",
         "Share of the memory left after loading; 0: all of a GPU's but a reserve, half of a host's",
         &o.engine.kv_cache.memory_fraction},
-       {kScheduler, "step_tokens_max", "--step-tokens-max", "Tokens computed in one step",
-        &scheduler.step_tokens_max},
+       {kScheduler, "step_tokens_max", "--step-tokens-max",
+        "Tokens computed in one step; 0: 512 on a host, 2048 on a GPU", &scheduler.step_tokens_max},
        {kScheduler, "running_sequences_max", "--running-sequences-max",
-        "Sequences that hold KV pages at once", &scheduler.running_sequences_max},
+        "Sequences that hold KV pages at once; 0: 64 on a host, 512 on a GPU",
+        &scheduler.running_sequences_max},
        {kScheduler, "waiting_sequences_max", "--waiting-sequences-max",
         "Queued sequences; 429 beyond", &scheduler.waiting_sequences_max},
        {kScheduler, "waiting_tokens_max", "--waiting-tokens-max",
@@ -137,6 +143,14 @@ Status SetNumber(const OptionRule& rule, const std::string& text, T& target) {
   return Status::Ok();
 }
 
+Status SetBool(const OptionRule& rule, const std::string& text, bool& target) {
+  if (text != "true" && text != "false") {
+    return InvalidArgument(StrCat(rule.flag, ": value is \"", text, "\", expected true or false"));
+  }
+  target = text == "true";
+  return Status::Ok();
+}
+
 // "engine.scheduler" as the object that holds its keys; null when the file has none.
 const Json* FindSection(const Json& root, std::string_view section) {
   const Json* object = &root;
@@ -187,6 +201,7 @@ std::vector<OptionRule> ServeOptionRules(ServeOptions& options) {
 }
 
 std::string OptionText(const OptionRule& rule) {
+  if (bool* const* flag = std::get_if<bool*>(&rule.target)) return **flag ? "true" : "false";
   return std::visit([](auto* target) { return StrCat(*target); }, rule.target);
 }
 
@@ -234,6 +249,8 @@ Status SetServeOption(std::string_view flag, const std::string& text, ServeOptio
           if constexpr (std::is_same_v<T, std::string>) {
             *target = text;
             return Status::Ok();
+          } else if constexpr (std::is_same_v<T, bool>) {
+            return SetBool(rule, text, *target);
           } else {
             return SetNumber(rule, text, *target);
           }

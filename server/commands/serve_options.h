@@ -50,7 +50,7 @@ struct OptionRule {
   std::string_view key;
   std::string_view flag;  // "--step-tokens-max"
   std::string_view help;
-  std::variant<int*, int64_t*, double*, std::string*> target;
+  std::variant<bool*, int*, int64_t*, double*, std::string*> target;
 };
 
 // Every option. The one table that the file, the flags, --help and the printed configuration

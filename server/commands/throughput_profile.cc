@@ -1,9 +1,12 @@
 #include "server/commands/throughput_profile.h"
 
 #include <algorithm>
-#include <numeric>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "engine/sampling/sampler.h"
+#include "engine/sampling/sequence_sampling.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "kernels/timed_ops.h"
@@ -17,9 +20,7 @@ constexpr int kNumRepeats = 3;
 constexpr int64_t kLeadBytes = int64_t{256} << 20;
 constexpr int kNumLeads = 60;
 
-// A step of equal sequences: `chunk` tokens each at the end of `context`. The last one's logits are
-// not asked for where there are several: steps of decodes alone may be replayed from a graph, which
-// times nothing.
+// A step of equal sequences: `chunk` tokens each at the end of `context`.
 struct UniformStep {
   std::vector<int> token_ids;
   std::vector<int> query_start{0};
@@ -39,9 +40,7 @@ struct UniformStep {
         const bool is_used = i < CeilDiv(context, kPageTokens);
         page_table.push_back(is_used ? next_page++ % limits.num_pages : 0);
       }
-      if (s + 1 < num_sequences || num_sequences == 1) {
-        logits_rows.push_back(query_start.back() - 1);
-      }
+      logits_rows.push_back(query_start.back() - 1);
     }
   }
 
@@ -54,11 +53,32 @@ struct UniformStep {
   }
 };
 
+// Greedy, as the run's.
+SampleRows GreedyRows(int num_rows) {
+  auto params = std::make_shared<SamplingParams>();
+  params->temperature = 0.0f;
+  const SequenceSampling sampling(params, /*seed=*/0, /*choice_idx=*/0, /*num_top_logprobs=*/-1,
+                                  {});
+  SampleRows rows;
+  rows.Reserve(num_rows);
+  for (int i = 0; i < num_rows; ++i) rows.Add(sampling, /*output_position=*/0);
+  return rows;
+}
+
 Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, std::string name) {
   Device& device = *parts.backend.device;
   TimedOps& ops = static_cast<TimedOps&>(*parts.backend.ops);
-  COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());  // Warms up.
-  COMET_RETURN_IF_ERROR(device.Synchronize());
+  const SampleRows rows = GreedyRows(static_cast<int>(step.logits_rows.size()));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Sampler> sampler,
+                         Sampler::Create(device, ops,
+                                         {.rows_max = rows.num_rows(),
+                                          .vocab_size = parts.model->config().vocab_size}));
+  const auto run = [&]() -> Status {
+    COMET_ASSIGN_OR_RETURN(const TensorView logits, parts.model->Forward(step.input()));
+    COMET_RETURN_IF_ERROR(sampler->Start(rows, logits));
+    return sampler->Finish().status();
+  };
+  COMET_RETURN_IF_ERROR(run());  // Warms up.
   DeviceBuffer lead;
   if (!device.is_host()) {
     COMET_ASSIGN_OR_RETURN(lead, device.Allocate(kLeadBytes));
@@ -74,7 +94,7 @@ Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, s
         COMET_RETURN_IF_ERROR(device.FillZero(lead.data(), kLeadBytes));
       }
     }
-    COMET_RETURN_IF_ERROR(parts.model->Forward(step.input()).status());
+    COMET_RETURN_IF_ERROR(run());
   }
   COMET_ASSIGN_OR_RETURN(profile.classes, ops.Stop());
   for (OpClassTime& time : profile.classes) {
@@ -94,6 +114,7 @@ Result<std::vector<StepProfile>> ProfileSteps(const EngineParts& parts, const Mo
                                               const ProfileSizes& sizes) {
   const int vocab_size = parts.model->config().vocab_size;
   std::vector<StepProfile> profiles;
+  parts.model->ForgetDecodeSteps();
   const int context = sizes.num_input_tokens + (sizes.num_output_tokens + 1) / 2;
   COMET_ASSIGN_OR_RETURN(
       StepProfile decode,

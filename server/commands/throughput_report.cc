@@ -110,18 +110,17 @@ std::string ThroughputText(const ThroughputResult& result) {
   const MemoryPlan& memory = result.memory;
   std::string text = FormatText(
       "%s on %s\n%s\n"
-      "%d requests of %d/%d tokens, at most %d running, %d tokens a step; loaded in %.2f s, "
-      "started "
-      "in %.2f s\n"
-      "memory GiB: %.2f free, %.2f weights, %.2f activations, %.2f reserve, %.2f KV cache (%d "
-      "pages)"
-      "\n\n",
+      "%d requests of %d/%d tokens, at most %d running, %d tokens a step\n"
+      "loaded in %.2f s, started in %.2f s\n",
       result.model.c_str(), result.device.c_str(), result.kernels.c_str(), result.num_requests,
       result.num_input_tokens, result.num_output_tokens, result.running_sequences_max,
-      result.step_tokens_max, result.load_seconds, result.start_seconds,
+      result.step_tokens_max, result.load_seconds, result.start_seconds);
+  text += FormatText(
+      "memory GiB: %.2f free, %.2f weights, %.2f activations, %.2f reserve, %.2f KV cache (%d "
+      "pages); %.2f left once started\n\n",
       Gibibytes(memory.free_bytes), Gibibytes(memory.weights_bytes),
       Gibibytes(memory.activations_bytes), Gibibytes(memory.reserve_bytes),
-      Gibibytes(memory.kv_cache_bytes()), memory.num_pages);
+      Gibibytes(memory.kv_cache_bytes()), memory.num_pages, Gibibytes(result.left_bytes));
   text +=
       FormatText("whole run: %.1f output tokens/s (%.2f s from first submission to last token)\n",
                  result.output_tokens_per_second(), result.run_seconds);
@@ -176,7 +175,8 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                     {"activations_bytes", result.memory.activations_bytes},
                     {"reserve_bytes", result.memory.reserve_bytes},
                     {"kv_cache_bytes", result.memory.kv_cache_bytes()},
-                    {"num_pages", result.memory.num_pages}};
+                    {"num_pages", result.memory.num_pages},
+                    {"left_bytes", result.left_bytes}};
   ordered_json apart = ordered_json::object();
   if (result.steady) apart["steady_state"] = RateJson(*result.steady);
   if (result.decode_only) apart["decode_only"] = RateJson(*result.decode_only);

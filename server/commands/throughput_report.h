@@ -46,6 +46,8 @@ struct ThroughputResult {
   int running_sequences_max = 0;
   int step_tokens_max = 0;
   MemoryPlan memory;
+  int64_t left_bytes =
+      0;  // Free once the engine has started: of the reserve, and what no page can use.
   double load_seconds = 0;
   double start_seconds = 0;  // Of the engine: warm-up and graphs.
   double run_seconds = 0;    // From the first submission to the last token.

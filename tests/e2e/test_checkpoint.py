@@ -202,3 +202,41 @@ def test_poisoned_weights_fail_their_requests_and_are_counted(stories, tmp_path)
         assert daemon.metrics()["comet_nan_logits_total"] == 3
         assert httpx.get(daemon.url + "/health").status_code == 200
         daemon.wait_idle()
+
+
+MODELS = SOURCE_DIR / "tests/engine/sources/models"
+
+
+def test_a_hugging_face_folder_becomes_a_checkpoint(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abcdefgh" * 100)
+    output = tmp_path / "model"
+    subprocess.run(quantize_command(MODELS / "mistral_window", output, text), check=True,
+                   capture_output=True)
+
+    done = subprocess.run([binary_path(), "eval", "perplexity", "--model", str(output), "--reference",
+                           str(MODELS / "mistral_window"), "--text", str(text), "--context", "32",
+                           "--windows", "2", "--json"], check=True, capture_output=True, text=True)
+    inspected = subprocess.run([binary_path(), "inspect", str(output), "--json"], check=True,
+                               capture_output=True, text=True)
+
+    reference, served = json.loads(done.stdout)
+    assert reference["predictions"] == served["predictions"] == 2 * 31
+    assert json.loads(inspected.stdout)["sliding_window"] == 7
+
+
+def test_inspect_says_why_a_source_cannot_be_used(tmp_path):
+    folder = tmp_path / "source"
+    shutil.copytree(MODELS / "llama_1", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_scaling"] = {"type": "dynamic", "factor": 2.0}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    done = subprocess.run([binary_path(), "inspect", str(folder), "--json"], capture_output=True,
+                          text=True)
+
+    assert done.returncode == 1
+    assert "rope_scaling.type: is \"dynamic\"" in done.stderr
+    described = json.loads(done.stdout)
+    assert described["hidden_size"] == 32 and described["tensor_types"] == {"F16": 21, "F32": 1}
+    assert described["unsupported"] == [done.stderr.removeprefix("comet: ").strip()]

@@ -25,6 +25,12 @@ inline std::string DefaultModelPath() {
   return EnvironmentOr("COMET_MODEL_GGUF", source + "/models/SmolLM2-135M-Instruct.Q4_1.gguf");
 }
 
+// The default model's 4-bit checkpoint.
+inline std::string DefaultCheckpointPath() {
+  const std::string source = EnvironmentOr("COMET_SOURCE_DIR", ".");
+  return EnvironmentOr("COMET_MODEL", source + "/models/SmolLM2-135M-Instruct-comet");
+}
+
 inline bool IsContinuousIntegration() { return EnvironmentOr("CI", "") == "true"; }
 
 }  // namespace comet

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,25 @@ class CudaGemmTest : public ::testing::Test {
     }
   }
 
+  using RunLinear = std::function<Status(const LinearArgs&)>;
+
+  // y of `naive`, and then of what `run` adds in place to it and a bias.
+  std::vector<uint8_t> AddInPlace(CudaProduct& product, const PackedLinear& naive,
+                                  const PackedLinear& weights, const RunLinear& run) {
+    const ProductCase& c = product.shape();
+    std::vector<float> bias(static_cast<size_t>(c.num_outputs));
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
+    const int64_t bias_bytes = c.num_outputs * BytesOf(DType::kF32);
+    const DeviceBuffer device_bias = device_->Allocate(bias_bytes).value();
+    EXPECT_EQ(device_->CopyToDevice(device_bias.data(), bias.data(), bias_bytes), Status::Ok());
+    EXPECT_EQ(cuda::NaiveLinear(*device_, product.DeviceArgs(naive, c.num_tokens)), Status::Ok());
+    LinearArgs args = product.DeviceArgsUnpoisoned(weights, c.num_tokens);
+    args.residual = args.y;
+    args.bias = ConstTensorView(device_bias.data(), DType::kF32, {c.num_outputs});
+    EXPECT_EQ(run(args), Status::Ok());
+    return product.DownloadY(c.num_tokens);
+  }
+
   std::unique_ptr<CudaDevice> device_;
   std::unique_ptr<CudaOps> ops_;
 };
@@ -67,6 +87,54 @@ TEST_F(CudaGemmTest, EveryConfigIsExactOnAnyNAndK) {
           ExpectEveryConfigExact(
               {WeightKind::kW4ax, mode, num_tokens, num_outputs, num_inputs, num_int4, dtype});
         }
+      }
+    }
+  }
+}
+
+TEST_F(CudaGemmTest, EveryConfigAddsBiasAndResidual) {
+  Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
+  if (!gemm.ok()) GTEST_SKIP() << gemm.status().message();
+  for (const int num_outputs : {200, 320, 321}) {
+    const ProductCase c{WeightKind::kW4ax, ActivationMode::kInt8, 300, num_outputs, 1408, 1152};
+    CudaProduct product(*device_, c, /*seed=*/89);
+    const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
+    const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+    const std::vector<uint8_t> expected =
+        AddInPlace(product, *naive, *naive,
+                   [&](const LinearArgs& args) { return cuda::NaiveLinear(*device_, args); });
+    for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
+      const std::vector<uint8_t> actual =
+          AddInPlace(product, *naive, *weights, [&](const LinearArgs& args) {
+            return gemm->Run(args, config, device_->stream().handle());
+          });
+      EXPECT_TRUE(actual == expected) << c << ": " << Describe(config);
+    }
+  }
+}
+
+TEST_F(CudaGemmTest, Int8ProductsAddBiasAndResidual) {
+  for (const DType dtype : {DType::kF16, DType::kF32}) {
+    for (const int num_outputs : {200, 320, 321}) {
+      for (const int num_tokens : {33, 129}) {
+        const ProductCase c{WeightKind::kInt8,
+                            ActivationMode::kInt8,
+                            num_tokens,
+                            num_outputs,
+                            1200,
+                            /*num_int4=*/0,
+                            dtype};
+        CudaProduct product(*device_, c, /*seed=*/97);
+        const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
+        const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+        const auto run_naive = [&](const LinearArgs& args) {
+          return cuda::NaiveLinear(*device_, args);
+        };
+        const auto run_ops = [&](const LinearArgs& args) { return ops_->Linear(args); };
+
+        EXPECT_TRUE(AddInPlace(product, *naive, *weights, run_ops) ==
+                    AddInPlace(product, *naive, *naive, run_naive))
+            << c;
       }
     }
   }

@@ -35,6 +35,34 @@ __device__ __forceinline__ void CopyBox(void* smem, const CUtensorMap* map, int 
       : "memory");
 }
 
+// A box from shared memory to the tensor, where it lies inside it. By the thread that commits and
+// waits; FenceAsyncReads() and a barrier come between ordinary stores to the box and this.
+__device__ __forceinline__ void StoreBox(const CUtensorMap* map, int column, int row,
+                                         const void* smem) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
+      "r"(column), "r"(row), "r"(SharedAddress(smem))
+      : "memory");
+}
+
+// Makes this thread's stores to shared memory visible to the copy engine. PTX ISA:
+// "membar/fence", "fence.proxy.async".
+__device__ __forceinline__ void FenceAsyncReads() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void CommitStores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// Waits until what this thread committed has left shared memory.
+__device__ __forceinline__ void WaitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+// Waits until what this thread committed is written.
+__device__ __forceinline__ void WaitStores() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }

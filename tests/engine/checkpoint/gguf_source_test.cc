@@ -319,5 +319,21 @@ TEST(GgufVocabulary, AbsentIdsSurviveTheRoundTrip) {
   ExpectVocabularyRoundTrips(vocabulary);
 }
 
+TEST(GgufSource, WantsTheBiasesOfQwen2) {
+  const TempFolder folder;
+  std::string bytes = ReadBytes(EnvironmentOr("COMET_SOURCE_DIR", ".") +
+                                "/tests/engine/sources/models/qwen2_yarn_bf16.gguf");
+  for (const char layer : {'0', '1'}) {
+    const std::string name = std::string("blk.") + layer + ".attn_q.bias";
+    bytes.replace(bytes.find(name), name.size(), std::string("blk.") + layer + ".attn_x.bias");
+  }
+  WriteBytes(folder.PathOf("m"), bytes);
+
+  const Status status = FloatSource::Open(folder.PathOf("m")).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+  EXPECT_NE(status.message().find("blk.0.attn_q.bias: is absent"), std::string::npos) << status;
+}
+
 }  // namespace
 }  // namespace comet

@@ -63,6 +63,7 @@ TEST(Safetensors, AcceptsAForeignHeaderWithMetadata) {
 TEST(Safetensors, RefusesBadHeaders) {
   ExpectDataLoss("", "header length");
   ExpectDataLoss(std::string(8, '\xff'), "header length");
+  ExpectDataLoss(FileOf(std::string((16 << 20) + 1, ' '), 0), "header length is 16777217");
   ExpectDataLoss(std::string("\x10\0\0\0\0\0\0\0", 8) + "{}", "header");
   ExpectDataLoss(FileOf("{", 0), "parse error");
   ExpectDataLoss(FileOf("[]", 0), "expected an object");

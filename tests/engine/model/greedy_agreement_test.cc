@@ -119,11 +119,6 @@ Result<std::vector<int>> ContinueGreedily(LoadedModel& loaded, std::vector<int> 
   return std::vector<int>(ids.begin() + static_cast<int64_t>(prompt_size), ids.end());
 }
 
-std::string DefaultCheckpointPath() {
-  const std::string source = EnvironmentOr("COMET_SOURCE_DIR", ".");
-  return EnvironmentOr("COMET_MODEL", source + "/models/SmolLM2-135M-Instruct-comet");
-}
-
 // Prints both continuations of every prompt; returns how many agree.
 Result<int> CountAgreeing(LoadedModel& reference, LoadedModel& served,
                           std::span<const char* const> prompts) {

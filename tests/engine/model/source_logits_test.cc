@@ -12,7 +12,10 @@
 
 #include "engine/loader/gguf_tensor_types.h"
 #include "engine/model/model_source.h"
+#include "engine/quantizer/quantize_model.h"
+#include "engine/quantizer/relative_error.h"
 #include "kernels/make_backend.h"
+#include "tests/engine/checkpoint/test_files.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
@@ -75,26 +78,32 @@ Result<std::vector<float>> LogitsOf(Backend& backend, Model& model,
   return host;
 }
 
-Result<std::vector<float>> LogitsOf(const Example& example) {
+// Of the example's tokens by the model at `path`.
+Result<std::vector<float>> LogitsOf(const Example& example, const std::string& path) {
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "cpu", .num_threads = 1}));
-  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(example.path));
+  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(path));
   COMET_ASSIGN_OR_RETURN(const Precision precision, source.ChoosePrecision("float", "32"));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
                          source.Load(backend, precision, kLimits));
   return LogitsOf(backend, *model, example.expected);
 }
 
+std::vector<float> ExpectedLogits(const Example& example) {
+  std::vector<float> expected;
+  for (const nlohmann::json& row : example.expected.at("logits")) {
+    for (const nlohmann::json& value : row) expected.push_back(value.get<float>());
+  }
+  return expected;
+}
+
 TEST(SourceLogits, AreThoseOfTransformers) {
   const std::vector<Example> examples = ReadExamples();
   EXPECT_GE(examples.size(), 15u) << ModelsFolder();
   for (const Example& example : examples) {
-    const Result<std::vector<float>> logits = LogitsOf(example);
+    const Result<std::vector<float>> logits = LogitsOf(example, example.path);
 
     ASSERT_TRUE(logits.ok()) << example.path << ": " << logits.status();
-    std::vector<float> expected;
-    for (const nlohmann::json& row : example.expected.at("logits")) {
-      for (const nlohmann::json& value : row) expected.push_back(value.get<float>());
-    }
+    const std::vector<float> expected = ExpectedLogits(example);
     ASSERT_EQ(logits->size(), expected.size());
     float largest = 0.0f;
     float difference = 0.0f;
@@ -105,6 +114,39 @@ TEST(SourceLogits, AreThoseOfTransformers) {
     // fp32 against float64 arithmetic.
     EXPECT_LT(difference, 1e-5f * largest) << example.path;
     EXPECT_GT(largest, 0.1f) << example.path;
+  }
+}
+
+// Windows, biases, head sizes and scalings go through quantising too.
+TEST(SourceLogits, AreNearlyThoseOfACheckpointMadeOfIt) {
+  std::string text;
+  for (int i = 0; i < 600; ++i) text += static_cast<char>('a' + i * i % 26);
+  const TempFolder temp;
+  for (const Example& example : ReadExamples()) {
+    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 1});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    Result<std::unique_ptr<FloatSource>> source = FloatSource::Open(example.path);
+    ASSERT_TRUE(source.ok()) << source.status();
+    const std::string folder = temp.PathOf(fs::path(example.path).filename().string());
+    const Result<AccuracyReport> report =
+        QuantizeModel(**source, *backend,
+                      {.output = folder,
+                       .calibration_text = text,
+                       .calibration = {.window_tokens = 48, .tokens_max = 384},
+                       .tuning = {.num_steps = 1}},
+                      {});
+    ASSERT_TRUE(report.ok()) << example.path << ": " << report.status();
+
+    const Result<std::vector<float>> logits = LogitsOf(example, folder);
+
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    // 4 bits of random weights are far off, unrelated logits farther: 1.4.
+    EXPECT_LT(RelativeError(*logits, ExpectedLogits(example)), 0.8) << example.path;
+    const ModelConfig config = ModelSource::Open(folder)->config();
+    EXPECT_EQ(config.sliding_window, (*source)->config().sliding_window) << example.path;
+    EXPECT_EQ(config.rope.type, (*source)->config().rope.type) << example.path;
+    EXPECT_EQ(config.rope.attention_factor, (*source)->config().rope.attention_factor);
+    EXPECT_EQ(config.rope.divisors, (*source)->config().rope.divisors) << example.path;
   }
 }
 

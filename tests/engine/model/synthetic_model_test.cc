@@ -6,18 +6,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <iterator>
+#include <limits>
+#include <memory>
 #include <numeric>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/model/model.h"
 #include "engine/quantizer/model_shape.h"
-#include "kernels/base/math.h"
+#include "kernels/base/random.h"
 #include "kernels/make_backend.h"
+#include "kernels/timed_ops.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
@@ -46,9 +51,38 @@ SyntheticModel TwinOf(const std::string& name, int vocab_size) {
 constexpr int kPromptTokens = 96;  // Two pages.
 constexpr int kVocabSize = 2048;
 
+// Moves what attention gives by as much as its contract lets back ends differ: 1e-3 of the largest
+// output. On host memory.
+class PerturbedOps final : public TimedOps {
+ public:
+  using TimedOps::TimedOps;
+
+  Status Attention(const AttentionArgs& args) override {
+    constexpr float kTolerance = 1e-3f;
+    COMET_RETURN_IF_ERROR(TimedOps::Attention(args));
+    Half* const out = args.out.as<Half>();
+    const int64_t num_values = args.out.shape().num_elements();
+    float largest = 0.0f;
+    for (int64_t i = 0; i < num_values; ++i)
+      largest = std::max(largest, std::fabs(ToFloat(out[i])));
+    for (int64_t i = 0; i < num_values; ++i) {
+      const float move = kTolerance * largest * random_.NextFloat(-1.0f, 1.0f);
+      out[i] = HalfFromFloat(ToFloat(out[i]) + move);
+    }
+    return Status::Ok();
+  }
+
+ private:
+  Random random_{17};
+};
+
 // Logits of every position of a prompt in two chunks, then of some decoded tokens, row-major.
-Result<std::vector<float>> LogitsOf(const std::string& device, const SyntheticModel& twin) {
+Result<std::vector<float>> LogitsOf(const std::string& device, const SyntheticModel& twin,
+                                    bool is_perturbed = false) {
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = device}));
+  if (is_perturbed) {
+    backend.ops = std::make_unique<PerturbedOps>(std::move(backend.ops), *backend.device);
+  }
   const ModelLimits limits{.step_tokens_max = kPromptTokens,
                            .sequences_max = 1,
                            .logits_rows_max = kPromptTokens,
@@ -81,35 +115,39 @@ Result<std::vector<float>> LogitsOf(const std::string& device, const SyntheticMo
   return all;
 }
 
-// Attention is within 1e-3 of its largest output between back ends (kernels/ops/attention.h). An
-// activation that this moves across a rounding changes a code by one part in 127 of its row's
-// largest, and two layers of a few thousand channels average those: 1e-2 of the logits' root mean
-// square has room for no other fault.
-void ExpectClose(const std::vector<float>& got, const std::vector<float>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
+// Root mean square of the difference over that of the logits; infinite where one is no number.
+double RelativeError(const std::vector<float>& got, const std::vector<float>& expected) {
   double squares = 0;
   double error_squares = 0;
-  int num_agreeing = 0;
-  const size_t num_rows = expected.size() / kVocabSize;
-  for (size_t r = 0; r < num_rows; ++r) {
-    const auto row = static_cast<std::ptrdiff_t>(r * kVocabSize);
-    for (std::ptrdiff_t i = row; i < row + kVocabSize; ++i) {
-      const size_t idx = static_cast<size_t>(i);
-      ASSERT_TRUE(std::isfinite(got[idx])) << "row " << r;
-      const double error = got[idx] - expected[idx];
-      squares += expected[idx] * expected[idx];
-      error_squares += error * error;
-    }
-    num_agreeing +=
-        std::max_element(got.begin() + row, got.begin() + row + kVocabSize) - got.begin() ==
-        std::max_element(expected.begin() + row, expected.begin() + row + kVocabSize) -
-            expected.begin();
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(got[i])) return std::numeric_limits<double>::infinity();
+    const double error = got[i] - expected[i];
+    squares += expected[i] * expected[i];
+    error_squares += error * error;
   }
-  const double relative = std::sqrt(error_squares / squares);
-  ::testing::Test::RecordProperty("relative_error", std::to_string(relative));
-  std::printf("relative error %.2e, top-1 agreement %d of %zu\n", relative, num_agreeing, num_rows);
-  EXPECT_LT(relative, 1e-2);
-  EXPECT_GE(num_agreeing, static_cast<int>(num_rows) - 2);
+  return std::sqrt(error_squares / squares);
+}
+
+// The logits may differ as far as attention's contract lets them: an output that moves by 1e-3 of
+// the largest flips 8-bit codes and 4-bit ones of the cache behind it, which no bound on the logits
+// themselves foresees. Everything else is exact between back ends.
+void ExpectWithinTheContract(const SyntheticModel& twin, const std::string& device,
+                             const std::string& oracle) {
+  const Result<std::vector<float>> got = LogitsOf(device, twin);
+  if (got.status().code() == StatusCode::kUnimplemented) GTEST_SKIP() << got.status();
+  const Result<std::vector<float>> expected = LogitsOf(oracle, twin);
+  const Result<std::vector<float>> perturbed = LogitsOf(oracle, twin, /*is_perturbed=*/true);
+  ASSERT_TRUE(got.ok()) << got.status();
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  ASSERT_TRUE(perturbed.ok()) << perturbed.status();
+  ASSERT_EQ(got->size(), expected->size());
+
+  const double error = RelativeError(*got, *expected);
+  const double bound = RelativeError(*perturbed, *expected);
+
+  std::printf("%s: relative error %.2e, bound %.2e\n", device.c_str(), error, bound);
+  EXPECT_LE(error, bound);
+  EXPECT_LT(bound, 0.2);
 }
 
 TEST(SyntheticModel, EveryPublishedShapeIsAModel) {
@@ -132,15 +170,10 @@ TEST(SyntheticModel, EveryPublishedShapeIsAModel) {
   EXPECT_EQ(TwinOf("llama-3.1-8b", kVocabSize).config.rope.type, "llama3");
 }
 
-TEST(SyntheticModel, LogitsAreFiniteAndTheReferences) {
+TEST(SyntheticModel, LogitsAreTheReferences) {
   const SyntheticModel twin = TwinOf("smollm2-135m", kVocabSize);
 
-  const Result<std::vector<float>> got = LogitsOf("cpu", twin);
-  const Result<std::vector<float>> expected = LogitsOf("reference", twin);
-
-  ASSERT_TRUE(got.ok()) << got.status();
-  ASSERT_TRUE(expected.ok()) << expected.status();
-  ExpectClose(*got, *expected);
+  ExpectWithinTheContract(twin, "cpu", "reference");
 }
 
 class TwinTest : public ::testing::TestWithParam<const char*> {};
@@ -151,15 +184,7 @@ TEST_P(TwinTest, TheGpusLogitsAreTheCpus) {
     if (std::getenv("COMET_REQUIRE_GPU") != nullptr) FAIL() << gpu.status();
     GTEST_SKIP() << "no GPU answers: " << gpu.status();
   }
-  const SyntheticModel twin = TwinOf(GetParam(), kVocabSize);
-
-  const Result<std::vector<float>> got = LogitsOf("cuda", twin);
-  if (got.status().code() == StatusCode::kUnimplemented) GTEST_SKIP() << got.status();
-  const Result<std::vector<float>> expected = LogitsOf("cpu", twin);
-
-  ASSERT_TRUE(got.ok()) << got.status();
-  ASSERT_TRUE(expected.ok()) << expected.status();
-  ExpectClose(*got, *expected);
+  ExpectWithinTheContract(TwinOf(GetParam(), kVocabSize), "cuda", "cpu");
 }
 
 std::string NameOfShape(const ::testing::TestParamInfo<const char*>& shape) {

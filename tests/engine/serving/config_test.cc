@@ -27,6 +27,7 @@ TEST(EngineConfig, ReportsEveryFaultAtOnce) {
   EngineConfig config;
   config.scheduler.choices_max = 0;
   config.scheduler.step_tokens_max = 1;
+  config.scheduler.running_sequences_max = 2;
   config.kv_cache.memory_fraction = 2.0;
   config.stall_ms_max = 0;
 
@@ -38,6 +39,23 @@ TEST(EngineConfig, ReportsEveryFaultAtOnce) {
             "each\n"
             "kv_cache.memory_fraction is outside [0, 1]\n"
             "engine.stall_ms_max is 0, expected at least 1");
+}
+
+TEST(SchedulerConfig, ChoosesForTheDeviceWhatIsLeftToIt) {
+  const SchedulerConfig host = SchedulerConfig{}.ForDevice(/*is_host=*/true);
+  const SchedulerConfig gpu = SchedulerConfig{}.ForDevice(/*is_host=*/false);
+  const SchedulerConfig few_tokens =
+      SchedulerConfig{.step_tokens_max = 16}.ForDevice(/*is_host=*/false);
+  const SchedulerConfig many_sequences =
+      SchedulerConfig{.running_sequences_max = 4096}.ForDevice(/*is_host=*/true);
+
+  EXPECT_EQ(host.step_tokens_max, 512);
+  EXPECT_EQ(host.running_sequences_max, 64);
+  EXPECT_EQ(gpu.step_tokens_max, 2048);
+  EXPECT_EQ(gpu.running_sequences_max, 512);
+  EXPECT_EQ(few_tokens.running_sequences_max, 16);
+  EXPECT_EQ(many_sequences.step_tokens_max, 4096);
+  EXPECT_TRUE(few_tokens.Validate().ok());
 }
 
 TEST(SchedulerConfig, RefusesWhatTheQueueCanNeverTake) {
@@ -67,7 +85,8 @@ TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
     // Tokens of a step.
     "scheduler": {"step_tokens_max": 128, "aging_ms": 7},
     "kv_cache": {"bytes_max": 8589934592, "memory_fraction": 1},  /* all of it */
-    "stall_ms_max": 5
+    "stall_ms_max": 5,
+    "works_ahead": false
   })",
                               config);
 
@@ -78,6 +97,8 @@ TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
   EXPECT_EQ(config.kv_cache.bytes_max, int64_t{8589934592});
   EXPECT_EQ(config.kv_cache.memory_fraction, 1.0);
   EXPECT_EQ(config.stall_ms_max, 5);
+  EXPECT_FALSE(config.works_ahead);
+  EXPECT_TRUE(config.decode_graphs);
 }
 
 TEST(ConfigJson, NamesThePathOfAnUnknownKey) {

@@ -5,57 +5,37 @@
 #include <memory>
 #include <utility>
 
+#include "tests/engine/forwarding_ops.h"
 #include "tests/engine/serving/serving_fixture.h"
 
 namespace comet {
 namespace {
 
-// Passes every call on, until the fault is on: then attention or sampling answers kInternal.
-class FaultyOps final : public Ops {
+// Until the fault is on; then attention or sampling answers kInternal.
+class FaultyOps final : public ForwardingOps {
  public:
   FaultyOps(std::unique_ptr<Ops> ops, const std::atomic<bool>& attention_fails,
             const std::atomic<bool>& sample_fails)
-      : ops_(std::move(ops)), attention_fails_(attention_fails), sample_fails_(sample_fails) {}
+      : ForwardingOps(std::move(ops)),
+        attention_fails_(attention_fails),
+        sample_fails_(sample_fails) {}
 
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
-    return ops_->KvPageBytes(format, num_kv_heads, head_dim);
-  }
-  int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
-    return ops_->AttentionScratchBytes(context_length_max, head_dim);
-  }
-  bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
-  std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
-  Status Embedding(const EmbeddingArgs& args) override { return ops_->Embedding(args); }
-  Status RmsNorm(const RmsNormArgs& args) override { return ops_->RmsNorm(args); }
-  Status Gather(const GatherArgs& args) override { return ops_->Gather(args); }
-  Status SiluMul(const SiluMulArgs& args) override { return ops_->SiluMul(args); }
-  Status Linear(const LinearArgs& args) override { return ops_->Linear(args); }
-  Status RopeAppend(const RopeAppendArgs& args) override { return ops_->RopeAppend(args); }
   Status Attention(const AttentionArgs& args) override {
     if (attention_fails_) return Internal("attention: the device fell off the bus");
-    return ops_->Attention(args);
+    return ForwardingOps::Attention(args);
   }
   Status Sample(const SampleArgs& args) override {
     if (sample_fails_) return Internal("sample: the device fell off the bus");
-    return ops_->Sample(args);
+    return ForwardingOps::Sample(args);
   }
 
  private:
-  std::unique_ptr<Ops> ops_;
   const std::atomic<bool>& attention_fails_;
   const std::atomic<bool>& sample_fails_;
 };
 
-class DeviceFaultTest : public testing::Test {
+// Whether the engine works ahead of its device.
+class DeviceFaultTest : public testing::TestWithParam<bool> {
  protected:
   // A test that failed half-way must not leave the step thread held.
   ~DeviceFaultTest() override { gate_.Open(); }
@@ -65,6 +45,7 @@ class DeviceFaultTest : public testing::Test {
     COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "reference"}));
     backend.ops =
         std::make_unique<FaultyOps>(std::move(backend.ops), attention_fails_, sample_fails_);
+    if (GetParam()) backend = MakeAheadBackend(std::move(backend));
     return StartServing(
         *source, std::move(backend),
         {.config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 1}},
@@ -99,11 +80,11 @@ class DeviceFaultTest : public testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-TEST_F(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
+TEST_P(DeviceFaultTest, FailedForwardFailsEverythingInFlight) { FailInFlight(attention_fails_); }
 
-TEST_F(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
+TEST_P(DeviceFaultTest, FailedSamplingFailsEverythingInFlight) { FailInFlight(sample_fails_); }
 
-TEST_F(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
+TEST_P(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
   for (std::atomic<bool>* fault : {&attention_fails_, &sample_fails_}) {
     *fault = true;
 
@@ -115,7 +96,7 @@ TEST_F(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
   }
 }
 
-TEST_F(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
+TEST_P(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
   gate_.Shut();  // A step that is reported would wait here.
 
   const Result<std::unique_ptr<Engine>> engine = Start();
@@ -129,7 +110,7 @@ TEST_F(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
   EXPECT_TRUE((*engine)->CheckReady().ok());
 }
 
-TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
+TEST_P(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   FailInFlight(attention_fails_);
   attention_fails_ = false;  // A poisoned context does not heal.
 
@@ -138,9 +119,15 @@ TEST_F(DeviceFaultTest, RefusesWorkAndReadinessAfterwards) {
   EXPECT_EQ(submitted.code(), StatusCode::kUnavailable);
   EXPECT_NE(submitted.message().find("fell off the bus"), std::string::npos) << submitted;
   EXPECT_EQ(engine_->CheckReady().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine_->CheckDevice(), engine_->CheckReady()) << "what the daemon ends with";
   engine_->BeginDrain();
   EXPECT_TRUE(engine_->WaitDrained(std::chrono::milliseconds(1000)));
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceFaultTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& instance) {
+                           return instance.param ? "Ahead" : "Host";
+                         });
 
 }  // namespace
 }  // namespace comet

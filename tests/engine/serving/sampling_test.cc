@@ -114,14 +114,11 @@ TEST(UniformOf, IsUniform) {
   for (const int count : num_in_tenth) EXPECT_NEAR(count, kDraws / 10, 5 * std::sqrt(9000.0));
 }
 
-TEST(SequenceSampling, DrawsANewNumberForEachToken) {
-  SequenceSampling sampling = SamplingOf({});
-  const float first = sampling.uniform();
-  EXPECT_EQ(first, UniformOf(5, 0, 0));
+TEST(SequenceSampling, DrawsTheNumberOfItsSeedAndPosition) {
+  const SequenceSampling sampling = SamplingOf({});
 
-  sampling.AddOutput(7);
-
-  EXPECT_EQ(sampling.uniform(), UniformOf(5, 0, 1));
+  EXPECT_EQ(sampling.UniformAt(0), UniformOf(5, 0, 0));
+  EXPECT_EQ(sampling.UniformAt(1), UniformOf(5, 0, 1));
 }
 
 TEST(SequenceSampling, KeepsAHistoryOnlyForAPenalty) {
@@ -137,9 +134,9 @@ TEST(SampleRows, HoldsOneRowASequence) {
   SequenceSampling penalised = SamplingOf({.presence_penalty = 0.5f}, {4, 4, 2});
   penalised.AddOutput(2);
 
-  rows.Add(SamplingOf({.temperature = 0.0f, .logit_bias = {{3, -1.0f}, {1, 2.0f}}}, {4}));
-  rows.Add(penalised);
-  rows.Add(SamplingOf({.temperature = 0.5f, .top_p = 0.9f, .top_k = 40, .min_p = 0.1f}, {4}, 3));
+  rows.Add(SamplingOf({.temperature = 0.0f, .logit_bias = {{3, -1.0f}, {1, 2.0f}}}, {4}), 0);
+  rows.Add(penalised, 1);
+  rows.Add(SamplingOf({.temperature = 0.5f, .top_p = 0.9f, .top_k = 40, .min_p = 0.1f}, {4}, 3), 0);
 
   EXPECT_EQ(rows.num_rows(), 3);
   EXPECT_EQ(rows.temperature, (std::vector<float>{0.0f, 1.0f, 0.5f}));
@@ -161,7 +158,7 @@ TEST(SampleRows, HoldsOneRowASequence) {
 TEST(SampleRows, IsEmptyAfterClear) {
   SampleRows rows;
   rows.Reserve(1);
-  rows.Add(SamplingOf({.repetition_penalty = 2.0f, .logit_bias = {{3, 1.0f}}}, {1}, 2));
+  rows.Add(SamplingOf({.repetition_penalty = 2.0f, .logit_bias = {{3, 1.0f}}}, {1}, 2), 0);
 
   rows.Clear();
 

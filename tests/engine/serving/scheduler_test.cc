@@ -28,7 +28,7 @@ class SchedulerTest : public testing::Test {
  protected:
   void Start(int num_pages, const SchedulerConfig& config = {}) {
     pages_.emplace_back(PagePoolOptions{.num_pages = num_pages, .page_tokens = 16});
-    schedulers_.emplace_back(config, pages_.back());
+    schedulers_.emplace_back(config.ForDevice(/*is_host=*/true), pages_.back());
   }
   PagePool& pages() { return pages_.back(); }
   Scheduler& scheduler() { return schedulers_.back(); }
@@ -98,6 +98,20 @@ TEST_F(SchedulerTest, CutsAPromptIntoChunksOfTheBudget) {
   const StepPlan& last = scheduler().PlanStep();
   EXPECT_EQ(PlannedTokens(last), Ids{5});
   EXPECT_TRUE(last.sequences()[0].needs_logits());
+}
+
+TEST_F(SchedulerTest, CutsNoLoneTokenOffAPrompt) {
+  Start(8, {.step_tokens_max = 20, .running_sequences_max = 4});
+  Enqueue({.id = 1, .num_tokens = 41, .arrival_ms = 0});
+  Enqueue({.id = 2, .num_tokens = 30, .arrival_ms = 1});
+  std::vector<Ids> steps;
+  for (int i = 0; i < 4; ++i) {
+    steps.push_back(PlannedTokens(scheduler().PlanStep()));
+    scheduler().CommitStep();
+  }
+
+  // Twenty would leave one; one is left of the second step's budget, and nobody takes it.
+  EXPECT_EQ(steps, (std::vector<Ids>{{20}, {19}, {2, 18}, {12}}));
 }
 
 TEST_F(SchedulerTest, WantsLogitsOnlyAtTheEndOfThePrompt) {

@@ -1,6 +1,7 @@
 #include "tests/engine/serving/serving_fixture.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <thread>
 #include <utility>
@@ -99,6 +100,64 @@ class RandomSource final : public FloatSource {
   std::vector<NamedTemplate> chat_templates_;
 };
 
+class IssuedAgain final : public DeviceGraph {
+ public:
+  explicit IssuedAgain(std::function<Status()> issue) : issue_(std::move(issue)) {}
+  Status Launch() override { return issue_(); }
+
+ private:
+  const std::function<Status()> issue_;
+};
+
+class AheadDevice final : public Device {
+ public:
+  explicit AheadDevice(std::unique_ptr<Device> device) : device_(std::move(device)) {}
+
+  std::string_view description() const override { return device_->description(); }
+  bool is_host() const override { return true; }
+  bool is_asynchronous() const override { return true; }
+  Result<DeviceBuffer> Allocate(int64_t num_bytes) override { return device_->Allocate(num_bytes); }
+  Result<DeviceBuffer> AllocateStaging(int64_t num_bytes) override {
+    return device_->AllocateStaging(num_bytes);
+  }
+  Result<DeviceMemory> QueryMemory() override { return device_->QueryMemory(); }
+  Status CopyToDevice(void* destination, const void* source, int64_t num_bytes) override {
+    return device_->CopyToDevice(destination, source, num_bytes);
+  }
+  Status CopyToHost(void* destination, const void* source, int64_t num_bytes) override {
+    return device_->CopyToHost(destination, source, num_bytes);
+  }
+  Status StartCopyToDevice(void* destination, const void* staging, int64_t num_bytes) override {
+    return device_->StartCopyToDevice(destination, staging, num_bytes);
+  }
+  Status StartCopyToHost(void* staging, const void* source, int64_t num_bytes) override {
+    return device_->StartCopyToHost(staging, source, num_bytes);
+  }
+  Status FillZero(void* destination, int64_t num_bytes) override {
+    return device_->FillZero(destination, num_bytes);
+  }
+  Result<std::unique_ptr<DeviceEvent>> CreateEvent() override { return device_->CreateEvent(); }
+  Result<std::unique_ptr<DeviceGraph>> Capture(const std::function<Status()>& issue) override {
+    return std::unique_ptr<DeviceGraph>(std::make_unique<IssuedAgain>(issue));
+  }
+  Status Synchronize() override { return device_->Synchronize(); }
+  Status MarkTime(int mark_idx) override { return device_->MarkTime(mark_idx); }
+  Result<double> MicrosecondsBetween(int begin_idx, int end_idx) override {
+    return device_->MicrosecondsBetween(begin_idx, end_idx);
+  }
+
+ private:
+  void Free(void*, int64_t, MemoryKind) override {}  // Buffers belong to device_.
+
+  const std::unique_ptr<Device> device_;
+};
+
+Result<Backend> MakeServingBackend(const std::string& device) {
+  COMET_ASSIGN_OR_RETURN(Backend backend,
+                         MakeBackend({.device = device == "ahead" ? "cpu" : device}));
+  return device == "ahead" ? MakeAheadBackend(std::move(backend)) : std::move(backend);
+}
+
 // `Source` is a FloatSource or a const Checkpoint.
 template <typename Source>
 Result<std::unique_ptr<Engine>> StartServingOf(Source& source, Backend backend,
@@ -124,8 +183,13 @@ std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options
   return std::make_unique<RandomSource>(options);
 }
 
+Backend MakeAheadBackend(Backend backend) {
+  backend.device = std::make_unique<AheadDevice>(std::move(backend.device));
+  return backend;
+}
+
 Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, const ServingOptions& options) {
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = options.device}));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeServingBackend(options.device));
   return StartServing(source, std::move(backend), options);
 }
 
@@ -140,7 +204,7 @@ Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backen
 
 Result<std::unique_ptr<Engine>> StartServing(const Checkpoint& checkpoint,
                                              const ServingOptions& options) {
-  COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = options.device}));
+  COMET_ASSIGN_OR_RETURN(Backend backend, MakeServingBackend(options.device));
   const Precision precision{.weights = WeightMode::kComet,
                             .activations = options.activations,
                             .kv = options.kv,

@@ -32,7 +32,7 @@ struct RandomSourceOptions {
 std::unique_ptr<FloatSource> MakeRandomSource(const RandomSourceOptions& options = {});
 
 struct ServingOptions {
-  std::string device = "cpu";
+  std::string device = "cpu";  // Of MakeBackend(), or "ahead": the cpu one ahead of its host.
   EngineConfig config = {.scheduler = {.step_tokens_max = 64, .running_sequences_max = 8}};
   int num_pages = 64;
   KvFormat kv = {.k_bits = 4, .v_bits = 4};
@@ -48,6 +48,10 @@ Result<std::unique_ptr<Engine>> StartServing(const Checkpoint& checkpoint,
 // On a backend that the test has changed; options.device is not used.
 Result<std::unique_ptr<Engine>> StartServing(FloatSource& source, Backend backend,
                                              const ServingOptions& options);
+
+// A host device that claims to compute while the host goes on, so that the engine works ahead and
+// captures its decode steps; what is captured is issued again as it was. For a backend of host ops.
+Backend MakeAheadBackend(Backend backend);
 
 // Holds the step thread at the end of a step, so that a test decides what is in flight.
 class StepGate : public EngineObserver {
