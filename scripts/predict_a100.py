@@ -90,9 +90,8 @@ def count(path, arch):
 def unit_clocks(counts, config):
     """Clocks of an SM's busiest unit for an INT4 block of a tile, and its name."""
     loop = next(l for l in counts[f"{config}p"]["loops"] if any("16864" in k for k in l["multiplies"]))
-    warps = CONFIGS[config][2]
-    k_groups = warps // max(1, CONFIGS[config][0] // 64 * (1 if warps == 4 else 4))
-    warps_of_block = warps // k_groups if CONFIGS[config][0] == 64 else warps
+    outputs, _, warps, _ = CONFIGS[config]
+    warps_of_block = 1 if outputs == 64 else warps  # The narrow tiles' warps have a block each.
     best = ("", 0.0)
     for unit, number in loop["units"].items():
         share = 1 if unit == "shared" else 4
