@@ -257,7 +257,9 @@ void AddBenchOps(CLI::App& bench, BenchOpsOptions& options) {
       ->capture_default_str();
   command.add_option("--int4-share", options.int4_share, "Share of INT4 channels")
       ->capture_default_str();
-  command.add_option("--baseline", options.baseline, "cublaslt (fp16, INT8, FP8) or none")
+  command
+      .add_option("--baseline", options.baseline,
+                  "cublaslt (fp16, INT8, FP8), policy (our own other one) or none")
       ->capture_default_str();
   command.add_option("--dtype", options.dtype, "Floats of a row op: f16 or f32")
       ->capture_default_str();

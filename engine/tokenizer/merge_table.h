@@ -47,6 +47,7 @@ struct RankRule {
     joined_id = merge.token_id;
     return merge.rank >= 0;
   }
+  int Join(int /*left_id*/, int /*right_id*/, int joined_id) const { return joined_id; }
 
   const MergeTable& merges;
 };

@@ -48,22 +48,24 @@ struct SentencePieceTokenizer::Symbol {
 struct SentencePieceTokenizer::ScoreRule {
   using Priority = float;
 
-  bool Find(const Symbol& left, const Symbol& right, float& priority, Symbol& joined) const {
+  bool Find(const Symbol& left, const Symbol& right, float& priority, int& joined_id) const {
     if (left.is_frozen || right.is_frozen) return false;
-    // Symbols that are neighbours lie side by side in the escaped text.
-    joined.text = {left.text.data(), left.text.size() + right.text.size()};
-    joined.is_frozen = false;
+    const Symbol joined = Join(left, right, -1);
     const bool is_short = joined.text.size() <= kCutBytesMax;
     if (is_short && left.token_id >= 0 && right.token_id >= 0) {
-      joined.token_id = tokenizer.merges_.Find(left.token_id, right.token_id).token_id;
-      if (joined.token_id < 0) return false;
+      joined_id = tokenizer.merges_.Find(left.token_id, right.token_id).token_id;
+      if (joined_id < 0) return false;
     } else {
-      joined.token_id = tokenizer.FindToken(joined.text);
-      if (joined.token_id < 0) return false;
-      if (tokenizer.vocabulary().types[joined.token_id] != TokenType::kNormal) return false;
+      joined_id = tokenizer.FindToken(joined.text);
+      if (joined_id < 0) return false;
+      if (tokenizer.vocabulary().types[joined_id] != TokenType::kNormal) return false;
     }
-    priority = -tokenizer.vocabulary().scores[joined.token_id];
+    priority = -tokenizer.vocabulary().scores[joined_id];
     return true;
+  }
+  // Symbols that are neighbours lie side by side in the escaped text.
+  Symbol Join(const Symbol& left, const Symbol& right, int joined_id) const {
+    return {{left.text.data(), left.text.size() + right.text.size()}, joined_id, false};
   }
 
   const SentencePieceTokenizer& tokenizer;

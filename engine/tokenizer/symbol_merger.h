@@ -12,7 +12,8 @@ namespace comet {
 //
 // Symbol needs nothing. A Rule has
 //   Priority            ordered by <; the smallest is joined first.
-//   bool Find(const Symbol& left, const Symbol& right, Priority& priority, Symbol& joined) const
+//   bool Find(const Symbol& left, const Symbol& right, Priority& priority, int& joined_id) const
+//   Symbol Join(const Symbol& left, const Symbol& right, int joined_id) const
 template <typename Symbol, typename Rule>
 class SymbolMerger {
  public:
@@ -47,11 +48,10 @@ class SymbolMerger {
   };
   struct Candidate {
     typename Rule::Priority priority;
-    int left;
-    int right;
+    int left;  // The other is the one next to it.
     int left_version;
     int right_version;
-    Symbol joined;
+    int joined_id;
   };
 
   static bool IsWorse(const Candidate& a, const Candidate& b) {
@@ -63,26 +63,26 @@ class SymbolMerger {
   void PushPair(const Rule& rule, int left) {
     const int right = nodes_[left].next;
     if (right >= static_cast<int>(nodes_.size())) return;
-    Candidate candidate{{}, left, right, nodes_[left].version, nodes_[right].version, {}};
+    Candidate candidate{{}, left, nodes_[left].version, nodes_[right].version, -1};
     if (!rule.Find(nodes_[left].symbol, nodes_[right].symbol, candidate.priority,
-                   candidate.joined)) {
+                   candidate.joined_id)) {
       return;
     }
     heap_.push_back(candidate);
     std::push_heap(heap_.begin(), heap_.end(), IsWorse);
   }
 
+  // While the left one is as it was, its neighbour is the same one, and alive.
   bool IsCurrent(const Candidate& candidate) const {
     const Node& left = nodes_[candidate.left];
-    const Node& right = nodes_[candidate.right];
-    return left.is_alive && right.is_alive && left.version == candidate.left_version &&
-           right.version == candidate.right_version;
+    return left.is_alive && left.version == candidate.left_version &&
+           nodes_[left.next].version == candidate.right_version;
   }
 
   void Join(const Rule& rule, const Candidate& best) {
     Node& left = nodes_[best.left];
-    Node& right = nodes_[best.right];
-    left.symbol = best.joined;
+    Node& right = nodes_[left.next];
+    left.symbol = rule.Join(left.symbol, right.symbol, best.joined_id);
     ++left.version;
     left.next = right.next;
     right.is_alive = false;

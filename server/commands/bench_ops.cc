@@ -28,11 +28,17 @@ Result<OpBenchOptions> ToBenchOptions(const BenchOpsOptions& options, bool is_pr
         StrCat("bench: policy is '", options.policy, "', expected int8 or mixed"));
   }
   bench.mode = options.policy == "mixed" ? ActivationMode::kMixed : ActivationMode::kInt8;
-  if (options.baseline != "cublaslt" && options.baseline != "none") {
+  if (options.baseline != "cublaslt" && options.baseline != "policy" &&
+      options.baseline != "none") {
     return InvalidArgument(
-        StrCat("bench: baseline is '", options.baseline, "', expected cublaslt or none"));
+        StrCat("bench: baseline is '", options.baseline, "', expected cublaslt, policy or none"));
+  }
+  if (options.baseline == "policy" && options.op != "w4ax_gemm") {
+    return InvalidArgument(
+        StrCat("bench: op with baseline policy is '", options.op, "', expected w4ax_gemm"));
   }
   bench.has_baselines = is_product && options.baseline == "cublaslt";
+  bench.has_other_mode = options.baseline == "policy";
   return bench;
 }
 

@@ -16,7 +16,7 @@ struct BenchOpsOptions {
   std::string shape;
   std::string num_tokens;             // "1,16,256"; empty: the files' own.
   std::string policy = "int8";        // int8, mixed
-  std::string baseline = "cublaslt";  // cublaslt, none
+  std::string baseline = "cublaslt";  // cublaslt, policy, none
   std::string dtype = "f16";          // f16, f32: of a row op's floats.
   double int4_share = 0.75;
   std::string heads = "32x8x128";  // Of attention: query heads x KV heads x head_dim.

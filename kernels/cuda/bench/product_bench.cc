@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -193,20 +194,24 @@ class OurProduct {
     }
     COMET_ASSIGN_OR_RETURN(product.x_, BenchInput::Create(context.device, context.ops, format,
                                                           num_tokens_max, num_inputs));
+    if (kind == WeightKind::kW4ax && context.options.has_other_mode) {
+      format.mode = OtherMode(format.mode);
+      format.exponent_max =
+          ExponentMax(format.mode, format.num_int4_channels, num_inputs - format.num_int4_channels);
+      COMET_ASSIGN_OR_RETURN(
+          product.other_x_,
+          BenchInput::Create(context.device, context.ops, format, num_tokens_max, num_inputs));
+    }
     COMET_ASSIGN_OR_RETURN(product.y_,
                            context.device.Allocate(int64_t{num_tokens_max} * num_outputs * 2));
     return product;
   }
 
-  Result<Replay> Capture(int num_tokens) const {
-    const double us = EstimateUs(num_bytes(num_tokens), num_ops(num_tokens), /*ops_per_us=*/1.4e9);
-    return Replay::Capture(context_->device, NumLaunches(us, num_copies()), [&](int i) {
-      const PackedLinear& weights = *weights_[static_cast<size_t>(i % num_copies())];
-      return context_->ops.Linear(
-          {.y = TensorView(y_.data(), DType::kF16, {num_tokens, weights.num_outputs()}),
-           .x = x_.Rows(num_tokens),
-           .weights = &weights});
-    });
+  Result<Replay> Capture(int num_tokens) const { return Capture(num_tokens, x_); }
+  bool has_other_mode() const { return other_x_.has_value(); }
+  Result<Replay> CaptureOtherMode(int num_tokens) const { return Capture(num_tokens, *other_x_); }
+  std::string_view other_name() const {
+    return context_->options.mode == ActivationMode::kInt8 ? "w4ax_mixed" : "w4ax_int8";
   }
 
   std::string_view name() const { return kind_ == WeightKind::kW4ax ? "w4ax" : "int8_linear"; }
@@ -225,10 +230,26 @@ class OurProduct {
  private:
   OurProduct(const BenchContext& context, WeightKind kind) : context_(&context), kind_(kind) {}
 
+  static ActivationMode OtherMode(ActivationMode mode) {
+    return mode == ActivationMode::kInt8 ? ActivationMode::kMixed : ActivationMode::kInt8;
+  }
+
+  Result<Replay> Capture(int num_tokens, const BenchInput& x) const {
+    const double us = EstimateUs(num_bytes(num_tokens), num_ops(num_tokens), /*ops_per_us=*/1.4e9);
+    return Replay::Capture(context_->device, NumLaunches(us, num_copies()), [&](int i) {
+      const PackedLinear& weights = *weights_[static_cast<size_t>(i % num_copies())];
+      return context_->ops.Linear(
+          {.y = TensorView(y_.data(), DType::kF16, {num_tokens, weights.num_outputs()}),
+           .x = x.Rows(num_tokens),
+           .weights = &weights});
+    });
+  }
+
   const BenchContext* context_;
   WeightKind kind_;
   std::vector<std::unique_ptr<PackedLinear>> weights_;
   BenchInput x_;
+  std::optional<BenchInput> other_x_;  // The same numbers in the other mode.
   DeviceBuffer y_;
 };
 
@@ -238,6 +259,10 @@ Result<OpMeasurement> MeasureTokens(const BenchContext& context, const OurProduc
   std::vector<const Baseline*> measured;
   COMET_ASSIGN_OR_RETURN(Replay our_replay, ours.Capture(num_tokens));
   replays.push_back(std::move(our_replay));
+  if (ours.has_other_mode()) {
+    COMET_ASSIGN_OR_RETURN(Replay other_replay, ours.CaptureOtherMode(num_tokens));
+    replays.push_back(std::move(other_replay));
+  }
   for (Baseline& baseline : baselines) {
     Result<Replay> replay = baseline.Capture(num_tokens);
     if (replay.status().code() == StatusCode::kUnimplemented) continue;
@@ -253,10 +278,16 @@ Result<OpMeasurement> MeasureTokens(const BenchContext& context, const OurProduc
   measurement.num_ops = ours.num_ops(num_tokens);
   measurement.times.push_back(
       Summarize(ours.name(), us[0], replays[0], num_tokens, ours.num_copies()));
-  for (size_t i = 0; i < measured.size(); ++i) {
-    measurement.times.push_back(Summarize(NameOf(measured[i]->type()), us[i + 1], replays[i + 1],
-                                          measured[i]->num_tokens_run(),
-                                          measured[i]->num_copies()));
+  size_t next = 1;
+  if (ours.has_other_mode()) {
+    measurement.times.push_back(
+        Summarize(ours.other_name(), us[next], replays[next], num_tokens, ours.num_copies()));
+    ++next;
+  }
+  for (const Baseline* baseline : measured) {
+    measurement.times.push_back(Summarize(NameOf(baseline->type()), us[next], replays[next],
+                                          baseline->num_tokens_run(), baseline->num_copies()));
+    ++next;
   }
   COMET_ASSIGN_OR_RETURN(measurement.sm_clock_mhz,
                          ClockDuring(context, replays[0], measurement.times[0].us));
