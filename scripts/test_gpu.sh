@@ -8,8 +8,15 @@ for test in comet_cuda_test comet_ops_test comet_engine_test comet_model_test; d
   [ -x "build/release/bin/$test" ] || { echo "test_gpu: build/release/bin/$test is missing" >&2; exit 1; }
 done
 export COMET_REQUIRE_GPU=1
-build/release/bin/comet_cuda_test --gtest_brief=1
-build/release/bin/comet_ops_test --gtest_filter='*/cuda' --gtest_brief=1
-build/release/bin/comet_engine_test --gtest_filter='*OnCuda' --gtest_brief=1
+# A filter that matches nothing would pass.
+run() {
+  local listed
+  listed=$(build/release/bin/"$1" --gtest_filter="$2" --gtest_list_tests)
+  grep -q '^  ' <<<"$listed" || { echo "test_gpu: $1 has no test $2" >&2; exit 1; }
+  build/release/bin/"$1" --gtest_filter="$2" --gtest_brief=1
+}
+run comet_cuda_test '*'
+run comet_ops_test '*/cuda'
+run comet_engine_test '*OnCuda'
 # One of them skips where the default model is not there (scripts/fetch_model.sh, comet quantize).
-build/release/bin/comet_model_test --gtest_filter='Cuda*' --gtest_brief=1
+run comet_model_test 'Cuda*'

@@ -19,7 +19,7 @@ struct EngineConfig {
   KvCacheConfig kv_cache;
   int context_length_max = 0;  // Tokens of one sequence; 0: the model's own.
   int stall_ms_max = 30000;    // A step longer than this makes CheckReady() fail.
-  // Of a device that computes while the host goes on; results do not depend on either.
+  // Of a GPU; results depend on neither, but through who is preempted (engine/README.md).
   bool works_ahead = true;    // Plan and issue a step while the one before computes.
   bool decode_graphs = true;  // Issue decode steps of captured sizes by one call.
 

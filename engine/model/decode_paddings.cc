@@ -1,6 +1,7 @@
 #include "engine/model/decode_paddings.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "engine/model/model.h"
 #include "kernels/ops/kv_cache_view.h"
@@ -18,9 +19,8 @@ int NextSize(int size) {
   return size + (size < 512 ? 32 : 64);
 }
 
-// With few sequences attention is split over the device by the longest context, so a short context
-// must not be cut as a long one is; with more, a sequence's work ends with its own context.
-constexpr int kSplitSequencesMax = 32;
+// Attention of few sequences is split over the device by the longest context that a step may have,
+// and the page table is sent as wide: a step of short contexts must not pay for long ones.
 constexpr int kShortestContext = 1024;
 constexpr int kContextFactor = 4;
 
@@ -33,10 +33,8 @@ std::vector<StepPadding> DecodePaddings(const ModelLimits& limits, int page_id) 
   std::vector<StepPadding> paddings;
   for (int size = 1;; size = NextSize(size)) {
     const int num_sequences = std::min(size, sequences_max);
-    if (num_sequences <= kSplitSequencesMax) {
-      for (int context = kShortestContext; context < context_max; context *= kContextFactor) {
-        paddings.push_back({num_sequences, context, page_id});
-      }
+    for (int64_t context = kShortestContext; context < context_max; context *= kContextFactor) {
+      paddings.push_back({num_sequences, static_cast<int>(context), page_id});
     }
     paddings.push_back({num_sequences, context_max, page_id});
     if (num_sequences == sequences_max) return paddings;

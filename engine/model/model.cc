@@ -124,23 +124,27 @@ ModelMemory LlamaModel::memory() const {
   return memory;
 }
 
-// Each is issued once as it is before it is captured: what a kernel's first launch loads cannot be
-// loaded during a capture.
+// Every size is issued once as it is, with the longest context, where every kernel takes part: what
+// a kernel's first launch loads cannot be loaded during a capture.
 Status LlamaModel::CaptureDecodeSteps() {
+  ForgetDecodeSteps();
+  std::vector<StepPadding> paddings = DecodePaddings(limits_, limits_.num_pages);
+  decode_graphs_.resize(paddings.size());
   const int no_queries[] = {0};
-  for (const StepPadding& padding : DecodePaddings(limits_, limits_.num_pages)) {
+  int num_issued_last = 0;
+  for (size_t i = paddings.size(); i-- > 0;) {
+    const StepPadding& padding = paddings[i];
     COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = {},
                                             .query_start = no_queries,
                                             .context_length = {},
                                             .page_table = {},
                                             .logits_rows = {}},
                                            padding));
-    COMET_RETURN_IF_ERROR(Issue());
-    COMET_ASSIGN_OR_RETURN(std::unique_ptr<DeviceGraph> graph,
-                           device_.Capture([this] { return Issue(); }));
-    paddings_.push_back(padding);
-    decode_graphs_.push_back(std::move(graph));
+    if (padding.num_sequences != num_issued_last) COMET_RETURN_IF_ERROR(Issue());
+    num_issued_last = padding.num_sequences;
+    COMET_ASSIGN_OR_RETURN(decode_graphs_[i], device_.Capture([this] { return Issue(); }));
   }
+  paddings_ = std::move(paddings);
   return device_.Synchronize();
 }
 

@@ -117,6 +117,9 @@ class LocalEngine final : public Engine {
 
   EngineParts Release() {
     Stop();
+    // Captured steps read the sampler's memory, which goes with the engine.
+    parts_.model->ForgetDecodeSteps();
+    parts_.model->ReadSampledTokens({});
     return std::move(parts_);
   }
 

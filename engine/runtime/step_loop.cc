@@ -37,6 +37,9 @@ StepLoop::StepLoop(const StepLoopParts& parts, const EngineConfig& config,
       scheduler_(config.scheduler, pages_),
       batch_(limits) {
   rows_.Reserve(config.scheduler.running_sequences_max);
+  for (StepInFlight& step : steps_) {
+    step.rows.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
+  }
   deliveries_.reserve(static_cast<size_t>(config.scheduler.running_sequences_max));
   stats_.num_pages_total = limits.num_pages;
 }
@@ -48,11 +51,11 @@ void StepLoop::Run() {
     const TimePoint start = steady_clock::now();
     TakeReceived();
     EndExpired(start);
-    if (!in_flight_.empty() && in_flight_.front().precedes_penalties) FinishStep();
+    if (num_in_flight() > 0 && StepAt(num_finished_).precedes_penalties) FinishStep();
     const bool starts_step = !scheduler_.is_empty();
     if (starts_step) StartStep(start);
-    const size_t num_ahead = works_ahead_ && starts_step ? 1 : 0;
-    while (in_flight_.size() > num_ahead) FinishStep();
+    const int num_ahead = works_ahead_ && starts_step ? 1 : 0;
+    while (num_in_flight() > num_ahead) FinishStep();
     Deliver();
     if (is_idle()) {
       COMET_CHECK(pages_.num_used() == 0 && requests_.empty() && sequences_.empty());
@@ -61,7 +64,7 @@ void StepLoop::Run() {
     }
   }
   // For nobody, but the memory it uses is about to go.
-  while (!in_flight_.empty()) FinishStep();
+  while (num_in_flight() > 0) FinishStep();
 }
 
 void StepLoop::TakeReceived() {
@@ -100,7 +103,7 @@ void StepLoop::EndAll(FinishReason reason, const Status& status) {
 }
 
 void StepLoop::StartStep(TimePoint start) {
-  if (in_flight_.empty()) {
+  if (num_in_flight() == 0) {
     step_start_ = std::max(step_start_, start);
     away_seconds_ = 0.0;
   }
@@ -109,7 +112,7 @@ void StepLoop::StartStep(TimePoint start) {
   // Not later: a long step's sequences do not wait.
   if (departures_.num_sequences > 0) Publish();
   batch_.Fill(plan);
-  StepInFlight& step = in_flight_.emplace_back();
+  StepInFlight& step = StepAt(num_started_++);
   FillRows(plan, step);
 
   const TimePoint issue_start = steady_clock::now();
@@ -122,6 +125,8 @@ void StepLoop::StartStep(TimePoint start) {
 
 void StepLoop::FillRows(const StepPlan& plan, StepInFlight& step) {
   rows_.Clear();
+  step.rows.clear();
+  step.precedes_penalties = false;
   for (const PlannedSequence& planned : plan.sequences()) {
     if (!planned.needs_logits()) continue;
     const Sequence& sequence = *planned.sequence;
@@ -157,9 +162,7 @@ void StepLoop::FinishStep() {
   away_seconds_ += SecondsBetween(wait_start, wait_end);
   if (!results.ok()) return Fail(results.status());
 
-  const StepInFlight step = std::move(in_flight_.front());
-  in_flight_.pop_front();
-  TakeTokens(step, **results, wait_end);
+  TakeTokens(StepAt(num_finished_++), **results, wait_end);
   ++stats_.steps_total;
   const TimePoint end = steady_clock::now();
   const double step_seconds = SecondsBetween(step_start_, end);
@@ -172,7 +175,7 @@ void StepLoop::FinishStep() {
 void StepLoop::Fail(const Status& fault) {
   fault_ = fault;
   exchange_.Fail(fault_);
-  in_flight_.clear();
+  num_finished_ = num_started_;
   EndAll(FinishReason::kError, fault_);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -65,11 +65,15 @@ class StepLoop {
     int token_idx = 0;
   };
   struct StepInFlight {
-    std::vector<SampledRow> rows;
+    std::vector<SampledRow> rows;     // Reserved once.
     bool precedes_penalties = false;  // The next step's sampling reads its tokens.
   };
 
-  bool is_idle() const { return scheduler_.is_empty() && in_flight_.empty(); }
+  int num_in_flight() const { return static_cast<int>(num_started_ - num_finished_); }
+  StepInFlight& StepAt(int64_t step_idx) {
+    return steps_[static_cast<size_t>(step_idx) % steps_.size()];
+  }
+  bool is_idle() const { return scheduler_.is_empty() && num_in_flight() == 0; }
 
   // Plans a step and issues it.
   void StartStep(TimePoint start);
@@ -102,10 +106,12 @@ class StepLoop {
   Scheduler scheduler_;
   StepBatch batch_;
   SampleRows rows_;
-  std::deque<StepInFlight> in_flight_;  // Oldest first; one, or two while the second is started.
-  TimePoint step_start_;                // From when the oldest step's time counts.
-  double away_seconds_ = 0.0;           // Of it, what the thread left to the device.
-  int num_ending_ = 0;                  // Sequences that are no longer scheduled.
+  std::array<StepInFlight, 2> steps_;  // In turns; both are in flight while the second is started.
+  int64_t num_started_ = 0;
+  int64_t num_finished_ = 0;
+  TimePoint step_start_;       // From when the oldest step's time counts.
+  double away_seconds_ = 0.0;  // Of it, what the thread left to the device.
+  int num_ending_ = 0;         // Sequences that are no longer scheduled.
   std::unordered_map<int64_t, std::unique_ptr<LiveRequest>> requests_;  // By first_sequence_id.
   std::unordered_map<int64_t, LiveSequence*> sequences_;                // By sequence_id.
   Received received_;

@@ -1,8 +1,5 @@
 #include "kernels/cuda/cuda_ops.h"
 
-#include <cstddef>
-#include <vector>
-
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/int8_linear.h"
@@ -25,10 +22,8 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
   COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(device));
   std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload)));
-  const std::vector<std::byte> zeros(static_cast<size_t>(cuda::AttentionWorkBytes()));
   COMET_ASSIGN_OR_RETURN(ops->attention_work_, device.Allocate(cuda::AttentionWorkBytes()));
-  COMET_RETURN_IF_ERROR(
-      device.CopyToDevice(ops->attention_work_.data(), zeros.data(), cuda::AttentionWorkBytes()));
+  COMET_RETURN_IF_ERROR(device.FillZero(ops->attention_work_.data(), cuda::AttentionWorkBytes()));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
     ops->sm90_gemm_ = std::move(gemm).value();

@@ -1,8 +1,7 @@
 // Mapping  One CTA per token, eight neighbouring channels a thread at a time.
 // Traffic  num_tokens * hidden_size * (bytes of the table's element + bytes of out's).
-// Limits   16-byte instructions where out's rows are aligned to 16 bytes, as the table's always
-// are,
-//          and hidden_size is a multiple of 8.
+// Limits   16-byte instructions where out's rows are aligned to 16 bytes, as the table's are, and
+//          hidden_size is a multiple of 8.
 
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/vector_access.cuh"

@@ -6,10 +6,9 @@
 //          all but the first time from L2. Latency of these passes bounds a row, about a dozen for
 //          a sampled token, two for a greedy one; rows are independent.
 // Order    Sorted candidates come in chunks: a histogram over the order's highest bits finds how
-// far
-//          down at most kChunk candidates reach, which are then gathered and sorted in shared
-//          memory. One thread adds their weights in order, as the contract asks; chunks beyond the
-//          choice are never made.
+//          far down kChunk of them reach, which are then gathered and sorted in shared memory. One
+//          thread adds their weights in order, as the contract asks; chunks beyond the choice are
+//          never made.
 // Limits   2^20 ids.
 
 #include "kernels/cuda/sample.h"

@@ -13,9 +13,6 @@ namespace {
 
 constexpr int kStages = 2;
 
-// Two CTAs an SM at head_dim 128, where a third would only add to what is under way at the end.
-constexpr int CtasPerSm(int head_dim) { return head_dim == 64 ? 3 : 2; }
-
 template <int kHeadDim, int kKeyBits, int kValueBits>
 Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits& limits,
                    cudaStream_t stream) {
@@ -27,7 +24,7 @@ Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits
   const int64_t num_fitting =
       (limits.smem_bytes_max + kReservedBytes) / (kSmemBytes + kReservedBytes);
   const int64_t num_resident =
-      limits.num_sms * std::clamp<int64_t>(num_fitting, 1, CtasPerSm(kHeadDim));
+      limits.num_sms * std::clamp<int64_t>(num_fitting, 1, cuda::DecodeCtasPerSm(kHeadDim));
   return cuda::Launch("attention", limits,
                       {.grid = dim3(static_cast<unsigned>(std::min(num_items, num_resident))),
                        .num_threads = cuda::kDecodeThreads,

@@ -21,6 +21,9 @@ constexpr int kDecodeThreads = kThreads + kWarpLanes;
 constexpr int kDecodeItemStages = 4;
 constexpr int kComputeBarrier = 1;  // Of the four compute warps.
 
+// Two CTAs an SM at head_dim 128, where a third would only add to what is under way at the end.
+constexpr int DecodeCtasPerSm(int head_dim) { return head_dim == 64 ? 3 : 2; }
+
 // A tile, or the units of it that one CTA sums up.
 struct DecodeItem {
   QueryTile tile;  // Its sequence is -1 where nothing is left.
@@ -177,7 +180,7 @@ __device__ void ConsumeGroups(const AttentionParams& params, DecodeSmem<Shape>& 
 }
 
 template <typename Shape>
-__global__ void __launch_bounds__(kDecodeThreads)
+__global__ void __launch_bounds__(kDecodeThreads, DecodeCtasPerSm(Shape::kHeadDim))
     DecodeKernel(const __grid_constant__ AttentionParams params) {
   extern __shared__ __align__(16) uint8_t smem_bytes[];
   DecodeSmem<Shape>& smem = *reinterpret_cast<DecodeSmem<Shape>*>(smem_bytes);

@@ -15,8 +15,8 @@ namespace comet {
 //   chose and no host has seen. Where that is negative too (SampleArgs::token of a row that
 //   failed), id(t) = 0: the row is for nobody.
 //
-// Shapes    out [num_tokens, hidden_size]; ids [num_tokens] i32; sampled [num_sampled] i32,
-// optional;
+// Shapes    out [num_tokens, hidden_size]; ids [num_tokens] i32;
+//           sampled [num_sampled] i32, optional;
 //           table [vocab_size, hidden_size].
 // DTypes    out f32 or f16; table kInt8 or kFloat.
 // Errors    kInvalidArgument: a shape, dtype or kind differs from the above. An id outside the

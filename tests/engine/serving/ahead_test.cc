@@ -1,6 +1,9 @@
 // An engine that plans and issues a step before it knows the tokens of the one before, on captured
 // decode steps: what ends a sequence, or reads its tokens, comes a step late and must change
-// nothing. Real ops of the CPU behind a device that claims to compute while the host goes on.
+// nothing. Real ops of the CPU behind a device that claims to compute while the host goes on. What
+// it cannot show, as it is done with each call before the next: staging memory written while a copy
+// still reads it, and captured work on the addresses of an earlier step. DeterminismTest does, on a
+// GPU.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -74,6 +77,34 @@ TEST_F(AheadTest, LogitsThatAreNoNumbersFailOnlyTheirSequence) {
   EXPECT_EQ(ReadAll(*sick)[0].finish_reason, FinishReason::kError);
   EXPECT_EQ(ReadAll(*healthy)[0].token_ids, alone.token_ids);
   EXPECT_EQ(engine().stats().nan_logits_total, 1);
+}
+
+TEST(StopEngineTest, ItsPartsStartAgain) {
+  const std::unique_ptr<FloatSource> source = MakeRandomSource();
+  const EngineConfig config{.scheduler = {.step_tokens_max = 64, .running_sequences_max = 8}};
+  const ModelLimits limits{.step_tokens_max = 64,
+                           .sequences_max = 8,
+                           .logits_rows_max = 8,
+                           .pages_per_sequence_max = 4,
+                           .num_pages = 64};
+  const Precision precision{.weights = WeightMode::kFloat,
+                            .activations = ActivationMode::kFloat,
+                            .kv_from_checkpoint = false};
+  EngineParts parts;
+  parts.backend = MakeAheadBackend(MakeBackend({.device = "cpu"}).value());
+  parts.model = Model::Load(parts.backend, *source, precision, limits).value();
+  parts.tokenizer = Tokenizer::Create(source->vocabulary()).value();
+
+  std::vector<std::vector<int>> outputs;
+  for (int run = 0; run < 2; ++run) {
+    std::unique_ptr<Engine> engine =
+        StartEngine(std::move(parts), limits, config, /*observer=*/nullptr).value();
+    outputs.push_back(ReadAll(*engine->Submit(GreedyRequest(kPrompt, 20)).value())[0].token_ids);
+    parts = StopEngine(std::move(engine));
+  }
+
+  EXPECT_EQ(outputs[0].size(), 20u);
+  EXPECT_EQ(outputs[1], outputs[0]);
 }
 
 TEST_F(AheadTest, TheNextStepIsIssuedBeforeTheTokensAreTaken) {

@@ -1,7 +1,7 @@
 // What a request gives depends on nothing but the request: not on the batch it runs in, on how its
-// prompt is cut into chunks, on preemption, or on the order of arrival. Real models through the
-// real engine under random schedules; tokens, text and the bits of every logprob are compared with
-// the run of each request alone.
+// prompt is cut into chunks, on preemption (but on a GPU), or on the order of arrival. Real models
+// through the real engine under random schedules; tokens, text and the bits of every logprob are
+// compared with the run of each request alone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -37,7 +37,9 @@ struct DeterminismCase {
   KvFormat kv;
   ActivationMode activations = ActivationMode::kFloat;
   int num_schedules = 0;
-  bool has_preemptions = true;  // Computing anew what was decoded keeps its bits.
+  // Where what was decoded is computed anew by another kernel, a preemption may change what
+  // follows: such a device is run with pages for all.
+  bool has_preemptions = true;
 };
 
 std::ostream& operator<<(std::ostream& out, const DeterminismCase& test_case) {
