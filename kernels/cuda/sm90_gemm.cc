@@ -52,6 +52,7 @@ bool HoldsBoxes(const TensorView& y) {
 }
 
 Status CheckAlignment(const LinearInput& x) {
+  COMET_RETURN_IF_ERROR(RequireByteCodes("linear", x.format));
   if (x.codes.stride(0) % kCopyAlignment != 0) {
     return Unimplemented(StrCat("linear: x.codes has row stride ", x.codes.stride(0),
                                 " bytes, expected a multiple of ", kCopyAlignment, " on sm_90"));
