@@ -38,6 +38,10 @@ class Ops {
   virtual int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const = 0;
   // Bytes of AttentionArgs::scratch that let Attention() use the whole device for few sequences.
   virtual int64_t AttentionScratchBytes(int context_length_max, int head_dim) const = 0;
+  // Whether the device multiplies INT4 codes: kMixed then is its native mode, and inputs of W4ax
+  // layers have to be packed (ActivationFormat::packs_int4). Elsewhere packed codes are
+  // kUnimplemented.
+  virtual bool HasInt4Products() const { return false; }
   // Whether Sample() needs SampleArgs::scratch.
   virtual bool UsesSampleScratch() const = 0;
   // "w4ax_gemm: avx512-vnni", one entry an op; printed at start-up.

@@ -25,7 +25,7 @@ struct OpClassTime {
 // Passes every call on and, between Start() and Stop(), times it on the device's stream. The marks
 // keep neighbours from overlapping, and what a graph replays is not seen: for profiles of steps
 // that run op by op. Confined to the step thread.
-class TimedOps : public Ops {
+class TimedOps final : public Ops {
  public:
   // `device` outlives this.
   TimedOps(std::unique_ptr<Ops> ops, Device& device) : ops_(std::move(ops)), device_(device) {}
@@ -53,6 +53,7 @@ class TimedOps : public Ops {
   int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
     return ops_->AttentionScratchBytes(context_length_max, head_dim);
   }
+  bool HasInt4Products() const override { return ops_->HasInt4Products(); }
   bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
   std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
 

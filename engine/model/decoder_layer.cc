@@ -22,11 +22,13 @@ Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<floa
       FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_outputs, num_inputs})});
 }
 
-ActivationFormat FormatOf(ActivationMode mode, int num_int4, int num_inputs, float clip) {
+ActivationFormat FormatOf(const Ops& ops, ActivationMode mode, int num_int4, int num_inputs,
+                          float clip) {
   return {.mode = mode,
           .num_int4_channels = num_int4,
           .exponent_max = ExponentMax(mode, num_int4, num_inputs - num_int4),
-          .clip = clip};
+          .clip = clip,
+          .packs_int4 = mode == ActivationMode::kMixed && ops.HasInt4Products()};
 }
 
 Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
@@ -38,7 +40,8 @@ Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
     COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, Dequantize(source.weights),
                                                     num_outputs, num_inputs));
   } else {
-    layer.format = FormatOf(mode, source.weights.num_int4_channels, num_inputs, source.clip);
+    layer.format =
+        FormatOf(*backend.ops, mode, source.weights.num_int4_channels, num_inputs, source.clip);
     COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackLinear(source.weights));
   }
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, source.bias));
@@ -58,7 +61,8 @@ Result<LinearLayer> MakeLinear(Backend& backend, const SyntheticModel& synthetic
                                LinearKind kind, ActivationMode mode) {
   const RandomLinear linear = synthetic.Linear(layer_idx, kind);
   LinearLayer layer;
-  layer.format = FormatOf(mode, linear.num_int4_channels, linear.num_inputs, /*clip=*/1.0f);
+  layer.format = FormatOf(*backend.ops, mode, linear.num_int4_channels, linear.num_inputs,
+                          /*clip=*/1.0f);
   COMET_ASSIGN_OR_RETURN(layer.weights, backend.ops->PackRandom(linear));
   if (kind == LinearKind::kQkv) {
     COMET_ASSIGN_OR_RETURN(

@@ -61,13 +61,16 @@ const std::vector<NamedTemplate>& ModelSource::chat_templates() const {
 }
 
 Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bits,
-                                               const std::string& kv_bits) const {
+                                               const std::string& kv_bits,
+                                               bool has_int4_products) const {
   Precision precision;
   precision.weights = has_codes() ? WeightMode::kComet : WeightMode::kFloat;
   if (activation_bits != "auto") {
     COMET_ASSIGN_OR_RETURN(precision.activations, ParseActivationMode(activation_bits));
   } else {
-    precision.activations = has_codes() ? ActivationMode::kInt8 : ActivationMode::kFloat;
+    precision.activations = !has_codes()        ? ActivationMode::kFloat
+                            : has_int4_products ? ActivationMode::kMixed
+                                                : ActivationMode::kInt8;
   }
   precision.kv_from_checkpoint = has_codes() && kv_bits == "auto";
   if (kv_bits != "auto") {

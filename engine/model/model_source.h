@@ -25,11 +25,12 @@ class ModelSource {
   const std::vector<NamedTemplate>& chat_templates() const;    // Empty: none.
   bool has_codes() const { return float_source_ == nullptr; }  // 4-bit weights.
 
-  // What the command line asks for, completed by what the source is: "auto" activations are 8 bits
-  // for 4-bit weights and float for an unquantised source; "auto" KV bits are the checkpoint's own
-  // map, or 16. Errors: kInvalidArgument when the source has no such mode.
-  Result<Precision> ChoosePrecision(const std::string& activation_bits,
-                                    const std::string& kv_bits) const;
+  // What the command line asks for, completed by what the source is: "auto" activations are the
+  // checkpoint's mix where weights have 4 bits and the device has INT4 products, 8 bits for other
+  // devices, and float for an unquantised source; "auto" KV bits are the checkpoint's own map, or
+  // 16. Errors: kInvalidArgument when the source has no such mode.
+  Result<Precision> ChoosePrecision(const std::string& activation_bits, const std::string& kv_bits,
+                                    bool has_int4_products = false) const;
 
   // Device memory of the packed weights, to within the back end's alignment.
   int64_t WeightsBytes(const Precision& precision) const;

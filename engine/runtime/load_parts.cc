@@ -35,8 +35,6 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
                          options.synthetic
                              ? Result<ModelSource>(ModelSource::Make(*options.synthetic))
                              : ModelSource::Open(options.model));
-  COMET_ASSIGN_OR_RETURN(const Precision precision,
-                         source.ChoosePrecision(options.activation_bits, options.kv_bits));
   COMET_ASSIGN_OR_RETURN(const std::string chat_template, ChatTemplateSource(options, source));
 
   LoadedParts loaded;
@@ -55,6 +53,9 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
     COMET_ASSIGN_OR_RETURN(parts.chat_template, ChatTemplate::Parse(chat_template));
   }
   COMET_ASSIGN_OR_RETURN(parts.backend, MakeBackend(options.backend));
+  COMET_ASSIGN_OR_RETURN(const Precision precision,
+                         source.ChoosePrecision(options.activation_bits, options.kv_bits,
+                                                parts.backend.ops->HasInt4Products()));
   if (options.has_timed_ops) {
     parts.backend.ops =
         std::make_unique<TimedOps>(std::move(parts.backend.ops), *parts.backend.device);

@@ -28,6 +28,7 @@ Pointer ElementAt(const BasicTensorView<Pointer>& tensor, int row, int column) {
 
 Status CpuOps::Linear(const LinearArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
+  COMET_RETURN_IF_ERROR(RequireByteCodes("linear", args.x.format));
   const cpu::CpuLinear& weights = cpu::CpuLinear::Unpack(*args.weights);
   const int num_tokens = args.x.num_tokens();
   if (num_tokens == 0 || weights.num_outputs() == 0) return Status::Ok();

@@ -24,6 +24,7 @@ void Permute(const float* x, const ConstTensorView& gather, int count, float* ou
 
 Status CpuOps::RmsNorm(const RmsNormArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
+  COMET_RETURN_IF_ERROR(RequireByteCodes("rms_norm", args.out.format));
   const int hidden_size = args.x.dim(1);
   if (hidden_size == 0) return Status::Ok();
   const int padded_size = AlignUp(hidden_size, cpu::kLanes);
@@ -46,6 +47,7 @@ Status CpuOps::RmsNorm(const RmsNormArgs& args) {
 
 Status CpuOps::Gather(const GatherArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
+  COMET_RETURN_IF_ERROR(RequireByteCodes("gather", args.out.format));
   const int num_channels = args.x.dim(1);
   const int padded_size = AlignUp(num_channels, cpu::kLanes);
   ForTokens(args.x.dim(0), [&](int t, ThreadScratch& scratch) {
@@ -63,6 +65,7 @@ Status CpuOps::Gather(const GatherArgs& args) {
 
 Status CpuOps::SiluMul(const SiluMulArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
+  COMET_RETURN_IF_ERROR(RequireByteCodes("silu_mul", args.out.format));
   const int ffn_size = args.out.num_channels();
   const int padded_size = AlignUp(ffn_size, cpu::kLanes);
   ForTokens(args.gate_up.dim(0), [&](int t, ThreadScratch& scratch) {

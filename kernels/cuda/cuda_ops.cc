@@ -26,22 +26,30 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.FillZero(ops->attention_work_.data(), cuda::AttentionWorkBytes()));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
   if (gemm.ok()) {
-    ops->w4ax_gemm_ = std::move(gemm).value();
-  } else if (gemm.status().code() != StatusCode::kUnimplemented) {
-    return gemm.status();
-  }
-  if (ops->w4ax_gemm_.has_value()) {
+    ops->sm90_gemm_ = std::move(gemm).value();
     COMET_ASSIGN_OR_RETURN(ops->int8_gemm_, sm90::Int8Gemm::Create());
+    return ops;
   }
+  if (gemm.status().code() != StatusCode::kUnimplemented) return gemm.status();
+  COMET_ASSIGN_OR_RETURN(ops->sm80_gemm_, sm80::W4axGemm::Create(device));
   return ops;
 }
 
+bool CudaOps::HasInt4Products() const {
+  return sm80_gemm_.has_value() && sm80_gemm_->has_int4_products();
+}
+
 std::string_view CudaOps::KernelDescription() const {
-  return w4ax_gemm_.has_value()
-             ? "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm: mma.sync and wgmma, "
-               "decode attention: mma.sync, other ops: cuda; no kernel: float_gemm"
-             : "int8_gemm and attention: mma.sync, other ops: cuda; no kernel: w4ax_gemm, "
-               "float_gemm";
+  if (sm90_gemm_.has_value()) {
+    return "w4ax_gemm and attention of chunks: sm_90 wgmma, int8_gemm: mma.sync and wgmma, "
+           "decode attention: mma.sync, other ops: cuda; no kernel: float_gemm";
+  }
+  if (HasInt4Products()) {
+    return "w4ax_gemm: sm_80 mma.sync INT4 and INT8, int8_gemm and attention: mma.sync, other ops: "
+           "cuda; no kernel: float_gemm";
+  }
+  return "w4ax_gemm: sm_80's mma.sync INT8 from PTX, not tuned for this device, int8_gemm and "
+         "attention: mma.sync, other ops: cuda; no kernel: float_gemm";
 }
 
 Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
@@ -51,9 +59,12 @@ Status CudaOps::NoKernel(std::string_view op, const TensorShape& shape) const {
 
 Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
-  if (!w4ax_gemm_.has_value()) return NoKernel("pack_linear (w4ax)", weights.codes.shape());
-  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                         sm90::W4axLinear::Pack(upload_, weights));
+  std::unique_ptr<PackedLinear> packed;
+  if (sm90_gemm_.has_value()) {
+    COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::Pack(upload_, weights));
+  } else {
+    COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::Pack(device_, weights));
+  }
   return packed;
 }
 
@@ -77,9 +88,7 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackRandom(const RandomLinear& li
     COMET_ASSIGN_OR_RETURN(packed, cuda::RowWeights::CreateRandom(upload_, linear));
     return packed;
   }
-  if (!w4ax_gemm_.has_value()) {
-    return NoKernel("pack_random (w4ax)", {linear.num_outputs, linear.num_inputs});
-  }
+  if (!sm90_gemm_.has_value()) return Ops::PackRandom(linear);
   COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
   return packed;
 }
@@ -123,8 +132,8 @@ Status CudaOps::Linear(const LinearArgs& args) {
       }
       return cuda::Int8Linear(args, StreamOf(device_));
     case WeightKind::kW4ax:
-      COMET_CHECK_MSG(w4ax_gemm_.has_value(), "weights were packed by another back end");
-      return w4ax_gemm_->Run(args, device_.stream().handle());
+      return sm90_gemm_.has_value() ? sm90_gemm_->Run(args, device_.stream().handle())
+                                    : sm80_gemm_->Run(args, device_.stream().handle());
     case WeightKind::kFloat: break;
   }
   return NoKernel("linear", args.y.shape());

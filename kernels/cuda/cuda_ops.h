@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/sm80_gemm.h"
 #include "kernels/cuda/sm90_gemm.h"
 #include "kernels/cuda/sm90_int8_gemm.h"
 #include "kernels/cuda/staged_upload.h"
@@ -12,9 +13,8 @@
 
 namespace comet {
 
-// The ops of one GPU. What has no kernel (products of float weights, W4Ax products below Hopper,
-// the cases that each launcher names) is kUnimplemented, naming op, shape and device. Confined to
-// the step thread.
+// The ops of one GPU. What has no kernel (products of float weights, the cases that each launcher
+// names) is kUnimplemented, naming op, shape and device. Confined to the step thread.
 class CudaOps final : public Ops {
  public:
   // Errors: kInternal: the driver lacks what a kernel needs.
@@ -29,6 +29,7 @@ class CudaOps final : public Ops {
   // it.
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override;
   int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override;
+  bool HasInt4Products() const override;
   bool UsesSampleScratch() const override { return true; }
   std::string_view KernelDescription() const override;
 
@@ -50,8 +51,10 @@ class CudaOps final : public Ops {
   CudaDevice& device_;
   cuda::StagedUpload upload_;
   DeviceBuffer attention_work_;
-  std::optional<sm90::W4axGemm> w4ax_gemm_;  // On Hopper, both.
+  // Hopper has its own kernels; all other cards from sm_80 on share one for W4Ax.
+  std::optional<sm90::W4axGemm> sm90_gemm_;
   std::optional<sm90::Int8Gemm> int8_gemm_;
+  std::optional<sm80::W4axGemm> sm80_gemm_;
 };
 
 }  // namespace comet

@@ -22,6 +22,7 @@ RowOutputParams MakeRowOutputParams(const LinearInput& out) {
   params.exponent_max = out.format.exponent_max;
   params.clip = is_mixed ? out.format.clip : 1.0f;
   params.int4_limit = is_mixed ? 7.0f : 127.0f;
+  params.packs_int4 = out.format.packs_int4;
   params.has_vector_stores = params.num_channels % kChunk == 0 && HasAlignedRows(out.codes, kChunk);
   return params;
 }

@@ -25,6 +25,7 @@ struct RowOutputParams {
   float int4_limit = 127.0f;
   bool is_f16 = false;
   bool has_vector_stores = false;
+  bool packs_int4 = false;
 };
 
 inline bool IsAligned(const void* data, int64_t num_bytes) {

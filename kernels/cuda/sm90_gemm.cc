@@ -52,6 +52,7 @@ bool HoldsBoxes(const TensorView& y) {
 }
 
 Status CheckAlignment(const LinearInput& x) {
+  COMET_RETURN_IF_ERROR(RequireByteCodes("linear", x.format));
   if (x.codes.stride(0) % kCopyAlignment != 0) {
     return Unimplemented(StrCat("linear: x.codes has row stride ", x.codes.stride(0),
                                 " bytes, expected a multiple of ", kCopyAlignment, " on sm_90"));
@@ -131,7 +132,9 @@ Status W4axGemm::Run(const LinearArgs& args, const GemmConfig& config, void* str
   const TensorView& codes = args.x.codes;
   COMET_RETURN_IF_ERROR(encoder_.Encode(codes.data(), codes.dim(0), codes.dim(1), codes.stride(0),
                                         config.tile_tokens, params.codes));
-  params.stores_boxes = params.is_half && config.box_tokens() > 0 && HoldsBoxes(args.y);
+  // With a residual, which boxes read pair by pair, straight stores are faster: sm90_gemm.md.
+  params.stores_boxes = params.is_half && config.box_tokens() > 0 && HoldsBoxes(args.y) &&
+                        !args.residual.is_present();
   if (params.stores_boxes) {
     COMET_RETURN_IF_ERROR(encoder_.Encode(
         args.y.data(), args.y.dim(0), args.y.dim(1) * BytesOf(DType::kF16),

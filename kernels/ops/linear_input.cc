@@ -1,6 +1,7 @@
 #include "kernels/ops/linear_input.h"
 
 #include "kernels/base/shape_check.h"
+#include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
@@ -23,6 +24,8 @@ void CheckFormat(ShapeCheck& check, const ActivationFormat& format, int num_chan
                 ", expected 0 to ", num_channels);
   check.Require(num_int4 % kBlockChannels == 0, "num_int4_channels is ", num_int4,
                 ", expected a multiple of 128");
+  check.Require(!format.packs_int4 || format.mode == ActivationMode::kMixed,
+                "packs_int4 is set, expected only where codes have 4 bits");
   if (!check.status().ok() || format.mode == ActivationMode::kFloat) return;
 
   const int num_int8 = num_channels - num_int4;
@@ -71,6 +74,12 @@ Status Validate(const char* op, const LinearInput& input) {
   }
   if (check.status().ok()) CheckFormat(check, input.format, num_channels.value);
   return check.status();
+}
+
+Status RequireByteCodes(const char* op, const ActivationFormat& format) {
+  if (!format.packs_int4) return Status::Ok();
+  return Unimplemented(StrCat(
+      op, ": codes are packed two a byte, expected bytes: this device has no INT4 products"));
 }
 
 }  // namespace comet

@@ -25,7 +25,26 @@ struct ActivationFormat {
   int num_int4_channels = 0;  // Multiple of kBlockChannels, at most K.
   int exponent_max = 0;       // Largest e[t]: ExponentMax() of the layer.
   float clip = 1.0f;          // Alpha in (0, 1]: s = alpha * absmax / 7. Used by kMixed only.
+  // kMixed only: codes of the INT4 region lie two a byte, as PackedInt4Of() says. Set it where
+  // Ops::HasInt4Products().
+  bool packs_int4 = false;
 };
+
+// Where a row holds the code of a channel of a packed INT4 region: in bits `shift` to `shift` + 3
+// of byte `byte`, in two's complement. A block takes 64 bytes, [channel / 16 % 4][channel /
+// 64][channel / 8 % 2] words of eight channels, the first four in the words' low nibbles: so 16
+// bytes are what a thread of mma.m16n8k64 needs of a block. The region takes the first half of its
+// bytes; the INT8 region stays where it is.
+struct PackedInt4 {
+  int byte;
+  int shift;
+};
+constexpr PackedInt4 PackedInt4Of(int channel) {
+  const int block = channel / kBlockChannels;
+  const int word = channel / 16 % 4 * 4 + channel / 64 % 2 * 2 + channel / 8 % 2;
+  return {.byte = block * (kBlockChannels / 2) + word * 4 + channel % 4,
+          .shift = channel % 8 / 4 * 4};
+}
 
 // Largest e in 0..kExponentMax for which every exact sum of the layer fits 31 bits:
 //   num_int8 * 127 * 128 * 2^e + num_int4 * q * 128 < 2^31, q = 7 (kMixed) or 127 (kInt8).
@@ -47,7 +66,7 @@ int ExponentMax(ActivationMode mode, int num_int4_channels, int num_int8_channel
 // So no value of the INT8 region is clamped: a massive activation coarsens its token's other codes
 // instead. Multiplications, divisions and roundings are single IEEE operations, none contracted. A
 // s below 2^-100 is raised to it, so 1 / s stays finite. A row with a NaN or infinity has s = NaN,
-// e = 0, and codes and code_sum 0.
+// e = 0, and codes and code_sum 0. What a packed row has between its regions is not written.
 struct LinearInput {
   ActivationFormat format;
   TensorView values{};    // [num_tokens, K] f16 or f32
@@ -66,5 +85,7 @@ struct LinearInput {
 
 // Checks shapes, dtypes and format. `op` names the caller in the message.
 Status Validate(const char* op, const LinearInput& input);
+// For kernels that take codes as bytes alone. Errors: kUnimplemented: they are packed.
+Status RequireByteCodes(const char* op, const ActivationFormat& format);
 
 }  // namespace comet

@@ -14,13 +14,21 @@ namespace {
 
 using reference::ReferenceLinear;
 
+int CodeAt(const ActivationFormat& format, const int8_t* codes, int k) {
+  if (!format.packs_int4 || k >= format.num_int4_channels) return codes[k];
+  const PackedInt4 place = PackedInt4Of(k);
+  const int nibble = codes[place.byte] >> place.shift & 0xf;
+  return nibble < 8 ? nibble : nibble - 16;
+}
+
 float IntegerProduct(const LinearInput& x, const ReferenceLinear& weights, int t, int n) {
   const int8_t* codes = x.codes.as<int8_t>() + t * x.codes.stride(0);
   const int8_t* row = weights.codes.data() + int64_t{n} * weights.inputs;
   int64_t sum_int4 = 0;
   int64_t sum_int8 = 0;
   for (int k = 0; k < weights.inputs; ++k) {
-    (k < weights.int4_channels ? sum_int4 : sum_int8) += int64_t{row[k]} * codes[k];
+    (k < weights.int4_channels ? sum_int4 : sum_int8) +=
+        int64_t{row[k]} * CodeAt(x.format, codes, k);
   }
   const int exponent = reference::LoadInt(x.exponent, t);
   const int64_t sum = sum_int8 * (int64_t{1} << exponent) + sum_int4;

@@ -72,7 +72,14 @@ void WriteLinearInput(std::span<const float> x, int token_idx, const LinearInput
     const float value = is_finite ? x[static_cast<size_t>(k)] : 0.0f;
     const int code = is_int4 ? QuantizeValue(value, inverse_int4, Int4Limit(format.mode))
                              : QuantizeValue(value, inverse_int8, 127.0f);
-    codes[k] = static_cast<int8_t>(code);
+    if (is_int4 && format.packs_int4) {
+      const PackedInt4 place = PackedInt4Of(k);
+      int8_t& byte = codes[place.byte];
+      // The low nibble comes first and clears the byte.
+      byte = static_cast<int8_t>(place.shift == 0 ? code & 0xf : byte | code << 4);
+    } else {
+      codes[k] = static_cast<int8_t>(code);
+    }
     (is_int4 ? sum_int4 : sum_int8) += code;
   }
   out.scale.as<float>()[token_idx] =

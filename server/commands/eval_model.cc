@@ -43,7 +43,8 @@ Result<EvalModel> EvalModel::Open(const std::string& path, const EvalSetting& se
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
   COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(path));
   COMET_ASSIGN_OR_RETURN(const Precision precision,
-                         source.ChoosePrecision(setting.activation_bits, setting.kv_bits));
+                         source.ChoosePrecision(setting.activation_bits, setting.kv_bits,
+                                                backend.ops->HasInt4Products()));
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
                          Tokenizer::Create(source.vocabulary()));
   return EvalModel{.backend = std::move(backend),

@@ -88,6 +88,10 @@ TEST(LinearInputContract, ReportsFormat) {
     EXPECT_TRUE(IsInvalid(Validate("op", input), "clip is"));
   }
   EXPECT_TRUE(IsInvalid(Validate("op", CodesOf(0, 1 << 18)), "31 bits"));
+  input = CodesOf(3, 172, 128);
+  input.format.mode = ActivationMode::kInt8;
+  input.format.packs_int4 = true;
+  EXPECT_TRUE(IsInvalid(Validate("op", input), "packs_int4 is set"));
 }
 
 TEST(LinearInputContract, ReportsTensors) {

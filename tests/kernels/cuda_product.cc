@@ -38,11 +38,12 @@ DeviceBuffer Upload(CudaDevice& device, const std::vector<T>& values) {
 std::ostream& operator<<(std::ostream& out, const ProductCase& c) {
   return out << "kind " << static_cast<int>(c.kind) << " mode " << static_cast<int>(c.mode) << " M "
              << c.num_tokens << " N " << c.num_outputs << " K " << c.num_inputs << " int4 "
-             << c.num_int4 << " " << ToString(c.dtype);
+             << c.num_int4 << " " << ToString(c.dtype) << (c.packs_int4 ? " packed" : "");
 }
 
 CudaProduct::CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed)
     : device_(device), case_(c), format_(FormatOf(c.mode, c.num_inputs, c.num_int4)) {
+  format_.packs_int4 = c.packs_int4;
   const size_t num_weights = static_cast<size_t>(c.num_outputs) * static_cast<size_t>(c.num_inputs);
   Random random(seed);
   if (c.kind == WeightKind::kW4ax) {
@@ -76,6 +77,7 @@ CudaProduct::CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed
     x_code_sum_.insert(x_code_sum_.end(), {sums[0], sums[1]});
   }
   device_codes_ = Upload(device, x_codes_);
+  if (c.packs_int4) device_packed_codes_ = Upload(device, PackedCodes());
   device_scale_ = Upload(device, x_scale_);
   device_exponent_ = Upload(device, x_exponent_);
   device_code_sum_ = Upload(device, x_code_sum_);
@@ -149,6 +151,20 @@ float CudaProduct::OutputAt(int token, int output) const {
          (scale_[static_cast<size_t>(output)] * x_scale_[t]);
 }
 
+std::vector<int8_t> CudaProduct::PackedCodes() const {
+  std::vector<int8_t> packed = x_codes_;
+  for (int t = 0; t < case_.num_tokens; ++t) {
+    const int8_t* row = x_codes_.data() + int64_t{t} * case_.num_inputs;
+    int8_t* packed_row = packed.data() + int64_t{t} * case_.num_inputs;
+    std::fill_n(packed_row, case_.num_int4, int8_t{0});
+    for (int k = 0; k < case_.num_int4; ++k) {
+      const PackedInt4 place = PackedInt4Of(k);
+      packed_row[place.byte] |= static_cast<int8_t>((row[k] & 0xf) << place.shift);
+    }
+  }
+  return packed;
+}
+
 LinearArgs CudaProduct::DeviceArgs(const PackedLinear& weights, int num_tokens) {
   const std::vector<uint8_t> poison(static_cast<size_t>(device_y_.num_bytes()), kPoison);
   const Status copied =
@@ -157,10 +173,18 @@ LinearArgs CudaProduct::DeviceArgs(const PackedLinear& weights, int num_tokens) 
   return DeviceArgsUnpoisoned(weights, num_tokens);
 }
 
+LinearArgs CudaProduct::OracleArgs(const PackedLinear& weights, int num_tokens) {
+  LinearArgs args = DeviceArgs(weights, num_tokens);
+  args.x.codes = TensorView(device_codes_.data(), DType::kI8, args.x.codes.shape());
+  args.x.format.packs_int4 = false;
+  return args;
+}
+
 LinearArgs CudaProduct::DeviceArgsUnpoisoned(const PackedLinear& weights, int num_tokens) {
   return {.y = {device_y_.data(), case_.dtype, {num_tokens, case_.num_outputs}},
-          .x = InputAt(device_codes_.data(), device_scale_.data(), device_exponent_.data(),
-                       device_code_sum_.data(), num_tokens),
+          .x = InputAt(case_.packs_int4 ? device_packed_codes_.data() : device_codes_.data(),
+                       device_scale_.data(), device_exponent_.data(), device_code_sum_.data(),
+                       num_tokens),
           .weights = &weights};
 }
 

@@ -18,6 +18,7 @@ struct ProductCase {
   int num_inputs = 128;
   int num_int4 = 0;
   DType dtype = DType::kF16;
+  bool packs_int4 = false;  // Codes go to the device packed; kMixed only.
 };
 
 std::ostream& operator<<(std::ostream& out, const ProductCase& c);
@@ -31,13 +32,16 @@ class CudaProduct {
   // Host memory.
   Result<std::unique_ptr<PackedLinear>> Pack(Ops& ops) const;
   Result<std::unique_ptr<PackedLinear>> PackNaive() const;
+  W4axWeights w4ax_weights() const;
   LinearArgs HostArgs(const PackedLinear& weights, std::vector<uint8_t>& y) const;
   // The result's bytes of one output, added up on the host.
   float OutputAt(int token, int output) const;
 
-  // Device memory: the first `num_tokens` tokens. The first poisons y.
+  // Device memory: the first `num_tokens` tokens. The first poisons y. The oracle takes codes as
+  // bytes, whatever the case.
   LinearArgs DeviceArgs(const PackedLinear& weights, int num_tokens);
   LinearArgs DeviceArgsUnpoisoned(const PackedLinear& weights, int num_tokens);
+  LinearArgs OracleArgs(const PackedLinear& weights, int num_tokens);
   std::vector<uint8_t> DownloadY(int num_tokens);
 
   const ProductCase& shape() const { return case_; }
@@ -46,8 +50,8 @@ class CudaProduct {
  private:
   LinearInput InputAt(void* codes, void* scale, void* exponent, void* code_sum,
                       int num_tokens) const;
-  W4axWeights w4ax_weights() const;
   Int8Weights int8_weights() const;
+  std::vector<int8_t> PackedCodes() const;
 
   CudaDevice& device_;
   const ProductCase case_;
@@ -60,6 +64,7 @@ class CudaProduct {
   std::vector<int32_t> x_exponent_;
   std::vector<int32_t> x_code_sum_;
   DeviceBuffer device_codes_;
+  DeviceBuffer device_packed_codes_;  // Where packs_int4.
   DeviceBuffer device_scale_;
   DeviceBuffer device_exponent_;
   DeviceBuffer device_code_sum_;

@@ -21,12 +21,14 @@ struct Case {
   bool has_gather = false;
   DType dtype = DType::kF32;
   int row_padding = 0;
+  bool packs_int4 = false;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "mode " << static_cast<int>(c.mode) << " tokens " << c.num_tokens << " K "
              << c.num_channels << " int4 " << c.num_int4 << " gather " << c.has_gather << " "
-             << ToString(c.dtype) << " padding " << c.row_padding;
+             << ToString(c.dtype) << " padding " << c.row_padding
+             << (c.packs_int4 ? " packed" : "");
 }
 
 std::vector<Case> Cases() {
@@ -100,7 +102,8 @@ class RowOpsTest : public BackendTest {
  protected:
   // Runs `op` on the reference and the tested back end and compares what they wrote.
   void Compare(const Case& c, const std::function<Status(Ops&, const LinearInput&)>& op) {
-    const ActivationFormat format = FormatOf(c.mode, c.num_channels, c.num_int4);
+    ActivationFormat format = FormatOf(c.mode, c.num_channels, c.num_int4);
+    format.packs_int4 = c.packs_int4;
     LinearInputTensors expected(format, c.num_tokens, c.num_channels, c.dtype, c.row_padding);
     LinearInputTensors actual(format, c.num_tokens, c.num_channels, c.dtype, c.row_padding);
 
@@ -163,6 +166,38 @@ TEST_P(RowOpsTest, SiluMulHasTheReferencesBits) {
             {.out = out, .gate_up = gate_up.view(), .num_hadamard_channels = num_hadamard});
       });
     }
+  }
+}
+
+// Bits between the two regions are not written, so both begin with the same.
+TEST_P(RowOpsTest, PackedInt4CodesHaveTheReferencesBits) {
+  for (Case c : Cases()) {
+    if (c.mode != ActivationMode::kMixed) continue;
+    c.packs_int4 = true;
+    Random random(31);
+    HostTensor gate_up(c.dtype, {c.num_tokens, 2 * c.num_channels}, c.row_padding);
+    gate_up.FillNormal(random, 5.0f);
+    const HostTensor gather = Permutation(c.num_channels, random);
+    HostTensor x(c.dtype, {c.num_tokens, c.num_channels}, c.row_padding);
+    FillActivations(x, random);
+    const auto silu_mul = [&](Ops& ops, const LinearInput& out) {
+      return ops.SiluMul({.out = out, .gate_up = gate_up.view()});
+    };
+    if (!is_cuda()) {
+      LinearInputTensors out(FormatOf(c.mode, c.num_channels, c.num_int4), c.num_tokens,
+                             c.num_channels, c.dtype, c.row_padding);
+      LinearInput view = out.view();
+      view.format.packs_int4 = true;
+      EXPECT_EQ(silu_mul(tested_ops(), view).code(), StatusCode::kUnimplemented);
+      continue;
+    }
+    Compare(c, silu_mul);
+    Compare(c, [&](Ops& ops, const LinearInput& out) {
+      return ops.Gather(
+          {.out = out,
+           .x = x.view(),
+           .gather = c.has_gather ? std::as_const(gather).view() : ConstTensorView()});
+    });
   }
 }
 

@@ -28,6 +28,7 @@ class StagedOps final : public Ops {
   int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
     return ops_.AttentionScratchBytes(context_length_max, head_dim);
   }
+  bool HasInt4Products() const override { return ops_.HasInt4Products(); }
   bool UsesSampleScratch() const override { return ops_.UsesSampleScratch(); }
   std::string_view KernelDescription() const override { return ops_.KernelDescription(); }
 

@@ -172,6 +172,7 @@ class OurProduct {
                                    int num_inputs, int num_tokens_max) {
     OurProduct product(context, kind);
     ActivationFormat format{.mode = context.options.mode, .clip = 0.9f};
+    format.packs_int4 = PacksInt4(context, format);
     if (kind == WeightKind::kW4ax) {
       const int num_blocks =
           static_cast<int>(context.options.int4_share * num_inputs) / kBlockChannels;
@@ -195,6 +196,7 @@ class OurProduct {
                                                           num_tokens_max, num_inputs));
     if (kind == WeightKind::kW4ax && context.options.has_other_mode) {
       format.mode = OtherMode(format.mode);
+      format.packs_int4 = PacksInt4(context, format);
       format.exponent_max =
           ExponentMax(format.mode, format.num_int4_channels, num_inputs - format.num_int4_channels);
       COMET_ASSIGN_OR_RETURN(
@@ -228,6 +230,10 @@ class OurProduct {
 
  private:
   OurProduct(const BenchContext& context, WeightKind kind) : context_(&context), kind_(kind) {}
+
+  static bool PacksInt4(const BenchContext& context, const ActivationFormat& format) {
+    return format.mode == ActivationMode::kMixed && context.ops.HasInt4Products();
+  }
 
   static ActivationMode OtherMode(ActivationMode mode) {
     return mode == ActivationMode::kInt8 ? ActivationMode::kMixed : ActivationMode::kInt8;

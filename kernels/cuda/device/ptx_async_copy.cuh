@@ -13,6 +13,13 @@ __device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem, i
                : "memory");
 }
 
+// The same of all 16 bytes.
+__device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(SharedAddress(smem)),
+               "l"(__cvta_generic_to_global(gmem))
+               : "memory");
+}
+
 // The same of 8 bytes at addresses of 8-byte alignment.
 __device__ __forceinline__ void StartAsyncCopy8(void* smem, const void* gmem, int num_bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;\n" ::"r"(SharedAddress(smem)),

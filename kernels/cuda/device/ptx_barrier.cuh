@@ -89,4 +89,9 @@ __device__ __forceinline__ void SyncThreads(int id, int num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
 }
 
+// Counts towards such a barrier without waiting. Any sm.
+__device__ __forceinline__ void ArriveAtThreads(int id, int num_threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
+}
+
 }  // namespace comet::ptx

@@ -26,4 +26,26 @@ __device__ __forceinline__ void MultiplyS8(int (&acc)[4], const uint32_t (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
 }
 
+// The same with a sum of its own and signed or unsigned bytes of a. Volatile, as its order among
+// others is what hides its latency.
+template <bool kIsUnsigned>
+__device__ __forceinline__ void Multiply8(int (&sum)[4], const uint4& a, uint32_t b_low,
+                                          uint32_t b_high, const int (&addend)[4]) {
+  if constexpr (kIsUnsigned) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%10, %11, %12, %13};\n"
+        : "=r"(sum[0]), "=r"(sum[1]), "=r"(sum[2]), "=r"(sum[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b_low), "r"(b_high), "r"(addend[0]),
+          "r"(addend[1]), "r"(addend[2]), "r"(addend[3]));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%10, %11, %12, %13};\n"
+        : "=r"(sum[0]), "=r"(sum[1]), "=r"(sum[2]), "=r"(sum[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b_low), "r"(b_high), "r"(addend[0]),
+          "r"(addend[1]), "r"(addend[2]), "r"(addend[3]));
+  }
+}
+
 }  // namespace comet::ptx

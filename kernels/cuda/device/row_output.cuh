@@ -146,8 +146,11 @@ class RowCodes {
     for (int i = 0; i < kChunk; ++i) q[i] = QuantizeToByte(x[i], inverse, limit);
     uint2 packed = {PackLowBytes(q[0], q[1], q[2], q[3]), PackLowBytes(q[4], q[5], q[6], q[7])};
     if (!row_.is_finite) packed = {0u, 0u};
-    int8_t* const codes = params_.codes + row_idx_ * params_.row_stride + k;
-    if (params_.has_vector_stores) {
+    int8_t* const row = params_.codes + row_idx_ * params_.row_stride;
+    int8_t* const codes = row + k;
+    if (is_int4 && params_.packs_int4) {
+      WritePacked(packed, row + PackedInt4Of(k).byte);
+    } else if (params_.has_vector_stores) {
       *reinterpret_cast<uint2*>(codes) = packed;
     } else {
       for (int i = 0; i < min(kChunk, params_.num_channels - k); ++i) {
@@ -158,6 +161,16 @@ class RowCodes {
     const int sum =
         __dp4a(static_cast<int>(packed.x), kOnes, __dp4a(static_cast<int>(packed.y), kOnes, 0));
     (is_int4 ? sum_int4_ : sum_int8_) += sum;
+  }
+
+  // Eight codes of four bits, one word (PackedInt4Of()).
+  __device__ __forceinline__ void WritePacked(const uint2& codes, int8_t* place) const {
+    const uint32_t word = (codes.x & 0x0f0f0f0fu) | (codes.y & 0x0f0f0f0fu) << 4;
+    if (params_.has_vector_stores) {
+      *reinterpret_cast<uint32_t*>(place) = word;
+    } else {
+      for (int i = 0; i < 4; ++i) place[i] = static_cast<int8_t>(word >> (8 * i));
+    }
   }
 
   // Writes the row's scale, exponent and code sums. Every thread of the CTA calls it.

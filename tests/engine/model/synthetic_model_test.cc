@@ -22,7 +22,7 @@
 #include "engine/quantizer/model_shape.h"
 #include "kernels/base/random.h"
 #include "kernels/make_backend.h"
-#include "kernels/timed_ops.h"
+#include "tests/engine/forwarding_ops.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
@@ -53,13 +53,13 @@ constexpr int kVocabSize = 2048;
 
 // Moves what attention gives by as much as its contract lets back ends differ: 1e-3 of the largest
 // output. On host memory.
-class PerturbedOps final : public TimedOps {
+class PerturbedOps final : public ForwardingOps {
  public:
-  using TimedOps::TimedOps;
+  using ForwardingOps::ForwardingOps;
 
   Status Attention(const AttentionArgs& args) override {
     constexpr float kTolerance = 1e-3f;
-    COMET_RETURN_IF_ERROR(TimedOps::Attention(args));
+    COMET_RETURN_IF_ERROR(ForwardingOps::Attention(args));
     Half* const out = args.out.as<Half>();
     const int64_t num_values = args.out.shape().num_elements();
     float largest = 0.0f;
@@ -81,7 +81,7 @@ Result<std::vector<float>> LogitsOf(const std::string& device, const SyntheticMo
                                     bool is_perturbed = false) {
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = device}));
   if (is_perturbed) {
-    backend.ops = std::make_unique<PerturbedOps>(std::move(backend.ops), *backend.device);
+    backend.ops = std::make_unique<PerturbedOps>(std::move(backend.ops));
   }
   const ModelLimits limits{.step_tokens_max = kPromptTokens,
                            .sequences_max = 1,

@@ -1,0 +1,12 @@
+#include "kernels/cuda/sm80_gemm_kernel.cuh"
+
+namespace comet::sm80 {
+
+template GemmInstance MakeGemmInstance<0, true>();
+template GemmInstance MakeGemmInstance<1, true>();
+template GemmInstance MakeGemmInstance<2, true>();
+template GemmInstance MakeGemmInstance<3, true>();
+template GemmInstance MakeGemmInstance<4, true>();
+template GemmInstance MakeGemmInstance<5, true>();
+
+}  // namespace comet::sm80

@@ -1,0 +1,53 @@
+#pragma once
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/sm80_gemm_choice.h"
+#include "kernels/cuda/sm80_linear.h"
+#include "kernels/ops/linear.h"
+
+namespace comet::sm80 {
+
+struct GemmInstance;
+
+// The W4Ax product of kernels/ops/linear.h by mma.sync, from sm_80 on: integer inputs of both
+// modes, codes as bytes or packed. Packed codes multiply on INT4 tensor cores, which cards before
+// sm_90 have; later ones emulate them, exactly and slowly. Run() neither allocates nor waits, and
+// can be captured in a graph. Immutable but for its workspace, which launches of one stream share.
+class W4axGemm {
+ public:
+  // Errors: kUnimplemented: the device is older than sm_80; those of its memory.
+  static Result<W4axGemm> Create(CudaDevice& device);
+
+  // Whether the device has INT4 tensor cores.
+  bool has_int4_products() const { return has_int4_products_; }
+  const DeviceRates& rates() const { return rates_; }
+
+  // `args.weights` is a W4axLinear (anything else is a bug). `stream` is a cudaStream_t, the same
+  // for all calls. Errors: those of Validate(args); kUnimplemented: codes' address or row stride is
+  // no multiple of 16 bytes, or codes or weights span 4 GiB or more.
+  Status Run(const LinearArgs& args, void* stream) const;
+  // The same by a plan of the caller's.
+  Status Run(const LinearArgs& args, const GemmPlan& plan, void* stream) const;
+
+  // The same by a kernel of the caller's: for measurement.
+  Status RunBy(const GemmInstance& instance, const LinearArgs& args, const GemmPlan& plan,
+               void* stream) const;
+
+  // What the plan of `args` is chosen by.
+  static GemmShape ShapeOf(const LinearArgs& args);
+
+ private:
+  W4axGemm(const DeviceRates& rates, bool has_int4_products, DeviceBuffer partials,
+           DeviceBuffer progress)
+      : rates_(rates),
+        has_int4_products_(has_int4_products),
+        partials_(std::move(partials)),
+        progress_(std::move(progress)) {}
+
+  DeviceRates rates_;
+  bool has_int4_products_;
+  DeviceBuffer partials_;
+  DeviceBuffer progress_;
+};
+
+}  // namespace comet::sm80

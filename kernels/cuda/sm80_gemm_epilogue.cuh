@@ -1,0 +1,289 @@
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/sm80_gemm_multiply.cuh"
+
+// From a piece's sums to y: sums of other k groups and CTAs added, then scale, bias, residual.
+namespace comet::sm80 {
+
+constexpr int kSumsFullBarrier = 8;
+constexpr int kSumsEmptyBarrier = 9;
+
+__device__ __forceinline__ void Add(int (&acc)[4], const int4& part) {
+  acc[0] += part.x;
+  acc[1] += part.y;
+  acc[2] += part.z;
+  acc[3] += part.w;
+}
+
+// Adds what the CTA's other k groups have to the first one's sums.
+template <typename Traits>
+__device__ __forceinline__ void AddKGroups(Sums<Traits>& acc, SmemLayout<Traits>& smem,
+                                           const Worker<Traits>& me, bool is_first_piece) {
+  const auto place = [&](int group, int frag) {
+    return &smem.sums[((group - 1) * Traits::kFrags + frag) * Traits::kGroupThreads +
+                      me.group_thread];
+  };
+  if (me.k_group != 0) {
+    // The sums before these have been read.
+    if (!is_first_piece) ptx::SyncThreads(kSumsEmptyBarrier, Traits::kThreads);
+#pragma unroll
+    for (int i = 0; i < Traits::kFrags; ++i) {
+      const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+      *place(me.k_group, i) = make_int4(sum[0], sum[1], sum[2], sum[3]);
+    }
+    __threadfence_block();
+    ptx::ArriveAtThreads(kSumsFullBarrier, Traits::kThreads);
+    return;
+  }
+  ptx::SyncThreads(kSumsFullBarrier, Traits::kThreads);
+#pragma unroll
+  for (int group = 1; group < Traits::kKGroups; ++group) {
+#pragma unroll
+    for (int i = 0; i < Traits::kFrags; ++i) {
+      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags], *place(group, i));
+    }
+  }
+  // They are read: the next may come.
+  ptx::ArriveAtThreads(kSumsEmptyBarrier, Traits::kThreads);
+}
+
+// Where a CTA leaves the sums of a tile that it shares, for this thread: 0 for its first such tile,
+// 1 for its last. Fragments lie kGroupThreads apart.
+template <typename Traits>
+__device__ __forceinline__ int4* SlotOf(const GemmParams& params, int cta, int slot,
+                                        const Worker<Traits>& me) {
+  return params.partials + int64_t{2 * cta + slot} * Traits::kFrags * Traits::kGroupThreads +
+         me.group_thread;
+}
+
+template <typename Traits>
+__device__ __forceinline__ void StoreSums(int4* slot, const Sums<Traits>& acc) {
+#pragma unroll
+  for (int i = 0; i < Traits::kFrags; ++i) {
+    const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+    __stcg(slot + i * Traits::kGroupThreads, make_int4(sum[0], sum[1], sum[2], sum[3]));
+  }
+}
+
+// Exchanges the sums of a piece that is not a whole tile, in the first k group's threads. Returns
+// whether this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are
+// integers, so the order in which CTAs come does not matter.
+template <typename Traits>
+__device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums<Traits>& acc,
+                              SmemLayout<Traits>& smem, const Worker<Traits>& me) {
+  const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
+  const int split_idx = piece.tile_idx - params.split.num_whole_tiles;
+  const SplitPoint* boundary = params.split.boundary;
+  const int cta_idx = static_cast<int>(blockIdx.x);
+  int32_t* const progress = params.progress + split_idx;
+  const auto slot_of = [&](int cta) {
+    return SlotOf<Traits>(params, cta, boundary[cta].tile < split_idx ? 1 : 0, me);
+  };
+  const int blocks_others = num_blocks - (piece.end - piece.begin);
+  if (me.group_thread == 0) smem.blocks_before = *static_cast<volatile int32_t*>(progress);
+  me.SyncGroup();
+  if (smem.blocks_before != blocks_others) {
+    StoreSums<Traits>(slot_of(cta_idx), acc);
+    __threadfence();
+    me.SyncGroup();
+    if (me.group_thread == 0) smem.blocks_before = atomicAdd(progress, piece.end - piece.begin);
+    me.SyncGroup();
+    if (smem.blocks_before != blocks_others) return false;
+  }
+  __threadfence();
+  const auto add = [&](int cta) {
+    if (boundary[cta] == boundary[cta + 1]) return;
+    const int4* slot = slot_of(cta);
+#pragma unroll
+    for (int i = 0; i < Traits::kFrags; ++i) {
+      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags],
+          __ldcg(slot + i * Traits::kGroupThreads));
+    }
+  };
+  // A CTA has part of the tile if its boundaries are not both before or both after it.
+  const auto begins_before_end = [&](int cta) { return boundary[cta].tile <= split_idx; };
+  const auto begins_after_start = [&](int cta) {
+    return boundary[cta].tile > split_idx ||
+           (boundary[cta].tile == split_idx && boundary[cta].block > 0);
+  };
+  int first_cta = cta_idx;
+  while (first_cta > 0 && begins_after_start(first_cta)) --first_cta;
+#pragma unroll 1
+  for (int cta = first_cta; cta < params.split.num_ctas && begins_before_end(cta); ++cta) {
+    if (cta != cta_idx) add(cta);
+  }
+  if (me.group_thread == 0) *progress = 0;
+  return true;
+}
+
+__device__ __forceinline__ float ToFloat(float value) { return value; }
+__device__ __forceinline__ float ToFloat(__half value) { return __half2float(value); }
+__device__ __forceinline__ void Store(float* y, float value) { *y = value; }
+__device__ __forceinline__ void Store(__half* y, float value) { *y = __float2half_rn(value); }
+
+constexpr int kThreadOutputs = 8;
+
+// A thread's n-th token, from its first one on.
+constexpr int64_t TokenOf(int n) { return 8 * (n / 2) + n % 2; }
+
+// A token's outputs of one thread, as words: halves apart would take a register each.
+template <typename T>
+struct OutputVector {
+  static constexpr int kVectors = sizeof(T) * kThreadOutputs / 16;
+  uint4 words[kVectors] = {};
+
+  __device__ __forceinline__ void Load(const T* x) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) words[i] = reinterpret_cast<const uint4*>(x)[i];
+  }
+  __device__ __forceinline__ void Store(T* y) const {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) reinterpret_cast<uint4*>(y)[i] = words[i];
+  }
+  __device__ __forceinline__ uint32_t& word(int i) {
+    uint4& vector = words[i / 4];
+    return i % 4 == 0 ? vector.x : i % 4 == 1 ? vector.y : i % 4 == 2 ? vector.z : vector.w;
+  }
+  // Outputs 2 i and 2 i + 1.
+  __device__ __forceinline__ float2 Pair(int i) {
+    if constexpr (sizeof(T) == 2) {
+      return __half22float2(*reinterpret_cast<__half2*>(&word(i)));
+    } else {
+      return make_float2(__uint_as_float(word(2 * i)), __uint_as_float(word(2 * i + 1)));
+    }
+  }
+  __device__ __forceinline__ void SetPair(int i, float2 value) {
+    if constexpr (sizeof(T) == 2) {
+      *reinterpret_cast<__half2*>(&word(i)) = __float22half2_rn(value);
+    } else {
+      word(2 * i) = __float_as_uint(value.x);
+      word(2 * i + 1) = __float_as_uint(value.y);
+    }
+  }
+};
+
+// Where a thread's part of a tile lies in y.
+template <typename Traits>
+struct Place {
+  __device__ Place(const GemmParams& params, const Piece& piece, const Worker<Traits>& me) {
+    const TilePlace tile = PlaceOf(params, piece.tile_idx);
+    output = tile.row * Traits::kTileOutputs + me.row_warp * kUnitOutputs +
+             me.lane_idx / 4 * kThreadOutputs;
+    token_in_tile = me.token_warp * Traits::kWarpTokens + me.lane_idx % 4 * 2;
+    token = tile.token * Traits::kTileTokens + token_in_tile;
+  }
+
+  int output;         // The first of eight.
+  int token_in_tile;  // The first of kTokens, which are TokenOf(n) further.
+  int token;
+};
+
+// y of a thread's eight outputs of each token, as vectors.
+template <typename Traits, typename T>
+__device__ __forceinline__ void StoreVectors(const GemmParams& params, const Place<Traits>& place,
+                                             const Sums<Traits>& acc,
+                                             const TokenFactors<Traits::kTileTokens>& factors) {
+  constexpr int kTokens = 2 * Traits::kTokenFrags;
+  constexpr int kAhead = 2;  // Each two registers an output of f32.
+  float scale[kThreadOutputs];
+#pragma unroll
+  for (int i = 0; i < kThreadOutputs; ++i) scale[i] = params.weight_scale[place.output + i];
+  const int tokens_left = params.num_tokens - place.token;
+  // From a thread's token n to its next: see TokenOf().
+  const auto next = [](auto*& row, int64_t row_stride, int n) {
+    row += (n % 2 == 0 ? 1 : 7) * row_stride;
+  };
+  T* y_row = static_cast<T*>(params.y) + place.token * params.y_row_stride + place.output;
+  const T* residual_row = static_cast<const T*>(params.residual) +
+                          place.token * params.residual_row_stride + place.output;
+  // Residuals load some tokens ahead of the stores, which the compiler cannot move: y may be the
+  // residual.
+  OutputVector<T> residual[kAhead];
+  const auto load_residual = [&](int n) {
+    if (params.residual == nullptr) return;
+    if (TokenOf(n) < tokens_left) {
+      residual[n % kAhead].Load(residual_row);
+    }
+    next(residual_row, params.residual_row_stride, n);
+  };
+#pragma unroll
+  for (int n = 0; n < kAhead; ++n) load_residual(n);
+#pragma unroll
+  for (int n = 0; n < kTokens; ++n) {
+    const float token_scale = factors.scale[place.token_in_tile + TokenOf(n)];
+    const int excess = factors.excess[place.token_in_tile + TokenOf(n)];
+    OutputVector<T> vector;
+    const auto value = [&](int i) {
+      const int sum = acc[i / 2][n / 2][2 * (i % 2) + n % 2] - excess;
+      const float y = static_cast<float>(sum) * (scale[i] * token_scale);
+      // Read anew for each token: few layers have one, and no registers are to spare.
+      return params.bias != nullptr ? y + params.bias[place.output + i] : y;
+    };
+#pragma unroll
+    for (int i = 0; i < kThreadOutputs / 2; ++i) {
+      float2 y = make_float2(value(2 * i), value(2 * i + 1));
+      if (params.residual != nullptr) {
+        const float2 addend = residual[n % kAhead].Pair(i);
+        y = make_float2(y.x + addend.x, y.y + addend.y);
+      }
+      vector.SetPair(i, y);
+    }
+    if (n + kAhead < kTokens) load_residual(n + kAhead);
+    if (TokenOf(n) < tokens_left) vector.Store(y_row);
+    next(y_row, params.y_row_stride, n);
+  }
+}
+
+// The same one by one: outputs past N, or rows that are not aligned. The sums pass through this
+// CTA's second slot, which holds none that are wanted when a tile is stored, so that the loop is
+// short and indexes no registers.
+template <typename Traits, typename T>
+__device__ __forceinline__ void StoreElements(const GemmParams& params, const Place<Traits>& place,
+                                              const Sums<Traits>& acc,
+                                              const TokenFactors<Traits::kTileTokens>& factors,
+                                              const Worker<Traits>& me) {
+  int4* const sums = SlotOf<Traits>(params, static_cast<int>(blockIdx.x), 1, me);
+  StoreSums<Traits>(sums, acc);
+#pragma unroll 1
+  for (int n = 0; n < 2 * Traits::kTokenFrags; ++n) {
+    const int64_t token = place.token + TokenOf(n);
+    if (token >= params.num_tokens) return;
+    const float token_scale = factors.scale[place.token_in_tile + TokenOf(n)];
+    const int excess = factors.excess[place.token_in_tile + TokenOf(n)];
+#pragma unroll 1
+    for (int i = 0; i < min(kThreadOutputs, params.num_outputs - place.output); ++i) {
+      const int output = place.output + i;
+      const int frag = i / 2 * Traits::kTokenFrags + n / 2;
+      const int* words = reinterpret_cast<const int*>(sums + frag * Traits::kGroupThreads);
+      const int sum = __ldcg(words + 2 * (i % 2) + n % 2) - excess;
+      float y = static_cast<float>(sum) * (params.weight_scale[output] * token_scale);
+      if (params.bias != nullptr) y += params.bias[output];
+      if (params.residual != nullptr) {
+        y += ToFloat(
+            static_cast<const T*>(params.residual)[token * params.residual_row_stride + output]);
+      }
+      Store(static_cast<T*>(params.y) + token * params.y_row_stride + output, y);
+    }
+  }
+}
+
+// y of the first k group's tile from its exact sums: scale, bias, residual, one rounding.
+template <typename Traits, typename T>
+__device__ __forceinline__ void StoreTile(const GemmParams& params, const Piece& piece,
+                                          const Sums<Traits>& acc,
+                                          const TokenFactors<Traits::kTileTokens>& factors,
+                                          const Worker<Traits>& me) {
+  const Place<Traits> place(params, piece, me);
+  if (params.stores_vectors && place.output + kThreadOutputs <= params.num_outputs) {
+    StoreVectors<Traits, T>(params, place, acc, factors);
+  } else {
+    StoreElements<Traits, T>(params, place, acc, factors, me);
+  }
+}
+
+}  // namespace comet::sm80

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/sm80_gemm_config.h"
+#include "kernels/cuda/work_splitter.h"
+
+namespace comet::sm80 {
+
+// The kernel's argument; names as in kernels/ops/linear.h.
+struct GemmParams {
+  const uint8_t* units;
+  const float* weight_scale;
+  const int8_t* codes;
+  const float* token_scale;
+  const int32_t* exponent;
+  const int2* code_sum;
+  const float* bias;     // Null where absent.
+  const void* residual;  // Null where absent.
+  void* y;
+  int4* partials;     // Two tiles' sums a CTA.
+  int32_t* progress;  // Blocks done of each split tile; zeros between launches.
+  int64_t codes_row_stride;
+  int64_t residual_row_stride;
+  int64_t y_row_stride;
+  int num_tokens;
+  int num_outputs;
+  int num_inputs;
+  int num_int8_blocks;
+  int num_int4_blocks;
+  int num_unit_rows;
+  int num_token_tiles;
+  uint32_t token_tiles_inverse;  // CeilDiv(2^32, num_token_tiles) where that is above 1.
+  int whole_waves;               // num_whole_tiles / num_ctas
+  int whole_tiles_beyond;        // and the rest of it.
+  bool is_half;                  // y and residual are f16, else f32.
+  bool stores_vectors;  // Eight neighbouring outputs of y and residual are aligned in every row.
+  WorkSplit split;
+};
+
+// One kernel. `prepare` is called once a device, before any launch.
+struct GemmInstance {
+  GemmConfig config;
+  cudaError_t (*prepare)();
+  cudaError_t (*launch)(const GemmParams& params, cudaStream_t stream);
+  int64_t partial_bytes;  // Of one tile's sums.
+};
+
+// The kernel of kGemmConfigs[kIdx], for codes that are bytes in both regions or that are packed in
+// the INT4 region; instances/ holds the definitions.
+template <int kIdx, bool kIsPacked>
+GemmInstance MakeGemmInstance();
+
+}  // namespace comet::sm80

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace comet::sm80 {
+
+// Scheduling of one W4Ax product on the multiprocessors of a card (DESIGN, "work splitter"). A tile
+// is a rectangle of y; its work is its blocks of input channels in the product's order, INT8 region
+// first. Times are in any one unit. Pure host code.
+struct TileWork {
+  int num_tiles = 0;
+  int num_int8_blocks = 0;  // Of a tile, first,
+  int num_int4_blocks = 0;  // then these.
+  int num_blocks() const { return num_int8_blocks + num_int4_blocks; }
+};
+
+struct WorkCosts {
+  double int4_block = 1;   // c4: one block of a tile, on one CTA.
+  double int8_block = 2;   // c8
+  double fill = 0;         // Before a CTA's first block: its pipeline is empty.
+  double store = 0;        // Scale, bias, residual and store of a finished tile.
+  double fixup_write = 0;  // Sums of a piece that does not end its tile, to global memory
+  double fixup_read = 0;   // and back, by the CTA that stores the tile.
+  int granularity = 1;     // A tile is cut between multiples of so many blocks.
+};
+
+inline constexpr int kCtasMax = 320;  // The boundaries travel as a kernel argument.
+
+// A place in the sequence of the split tiles' blocks.
+struct SplitPoint {
+  uint16_t tile = 0;  // From the first split tile on.
+  uint16_t block = 0;
+  friend bool operator==(const SplitPoint&, const SplitPoint&) = default;
+};
+
+// CTA i takes the whole tiles i, i + num_ctas ... below num_whole_tiles, then the blocks from
+// boundary i to boundary i + 1 of the others, which are one sequence, tile after tile.
+struct WorkSplit {
+  int num_ctas = 0;
+  int num_whole_tiles = 0;
+  SplitPoint boundary[kCtasMax + 1];
+};
+
+// Blocks of one tile that one CTA multiplies.
+struct WorkPiece {
+  int tile_idx = 0;
+  int begin = 0;
+  int end = 0;
+};
+
+// The pieces of a CTA, in its order.
+std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, int cta_idx);
+
+// Whole tiles alone, wave after wave: what a grid of a CTA a tile does.
+WorkSplit SplitNaively(const TileWork& work, int num_ctas);
+// The split of least makespan among: whole tiles, and full waves (or one fewer, or none) of whole
+// tiles with the rest cut into contiguous pieces of equal time, charges included.
+WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas);
+
+// When the last CTA ends.
+double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs);
+// The same where regions of tiles are the units, dealt to CTAs longest first: the paper's remapping
+// without decomposition. For comparison; no kernel runs it.
+double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ctas);
+// The larger of the mean load of `split`'s CTAs, charges included, of one unit of `granularity`
+// blocks, and of the ceil(units / CTAs) units that some CTA must get: how even a split can be.
+double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs);
+
+}  // namespace comet::sm80

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""PREDICTS what the Ampere product takes on an A100. Nothing this prints was measured on one.
+
+  scripts/predict_a100.py [--plan build/release/bin/comet_sm80_plan] [--share 0.75] [--m 2,4,8,16,64,256]
+      us per shape of configs/bench/paper_shapes.json, what limits it, and the ratio to fp16
+  scripts/predict_a100.py --count OBJECT [--arch sm_80]
+      instructions a stage of each config, from cuobjdump's disassembly of OBJECT (a compiled
+      instances/sm80_gemm_packed.cu); --write puts them into the data file the prediction reads
+  scripts/predict_a100.py --check FILE
+      the same model on the rates of the H100, beside what comet_sm80_bench wrote to FILE
+
+The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc): its loops are
+bound by latency. The units' clocks, from the disassembly and published rates, are printed beside
+them: what a block cannot be faster than.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DATA = ROOT / "kernels/cuda/bench/sm80/instruction_counts.json"
+SHAPES = ROOT / "configs/bench/paper_shapes.json"
+
+A100 = {"num_sms": 108, "ghz": 1.41, "bytes_per_us": 1.8e6}
+LAUNCH_US = 2.5  # Of a graph node.
+# fp16 by cuBLAS on an A100: 312 TFLOPS peak. Published products of some 8192 reach 80 % of it,
+# those of a few hundred rows less; its weights stream at the same achieved bandwidth.
+FP16_OPS_PER_US = 312e6 * 0.8
+CONFIGS = (  # tile outputs, tile tokens, warps, CTAs a multiprocessor; as kGemmConfigs.
+    (64, 8, 4, 1), (64, 16, 4, 1), (64, 32, 4, 1), (128, 64, 8, 2), (128, 128, 8, 2), (128, 256, 8, 1))
+# Clocks an instruction keeps its unit busy, a quarter of a multiprocessor (shared memory: all of it).
+CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
+
+
+def unit_of(op):
+    if op.startswith("IMMA"):
+        return "tensor"
+    if op.startswith(("LDS", "STS", "LDGSTS")):
+        return "shared"
+    if op.startswith("I2F"):
+        return "convert"
+    if op.startswith(("IMAD", "IADD", "LOP", "SHF", "PRMT", "ISETP", "SEL", "LEA", "IMNMX", "MOV")):
+        return "integer"
+    return None
+
+
+def count(path, arch):
+    """Per config, the instructions of the two multiplying loops: 64 outputs x the warp's tokens."""
+    text = subprocess.run(["cuobjdump", "-sass", "-arch", arch, path], check=True,
+                          capture_output=True, text=True).stdout
+    result = {}
+    for body in text.split("Function : ")[1:]:
+        name = body.split("\n", 1)[0]
+        match = re.search(r"GemmTraitsILi(\d+)ELb([01])ELNS0_12Int4MultiplyE([01])", name)
+        if not match:
+            continue
+        ops = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9.]*)", body, re.M)
+        spans, begin = [], None
+        for i, op in enumerate(ops):  # Runs of multiplies with gaps of at most 60 instructions.
+            if op.startswith("IMMA"):
+                if begin is None or i - last > 60:
+                    if begin is not None:
+                        spans.append((begin, last))
+                    begin = i
+                last = i
+        if begin is not None:
+            spans.append((begin, last))
+        loops = []
+        for first, last in spans:
+            units = {"issue": last - first + 1}
+            kinds = {}
+            for op in ops[first:last + 1]:
+                unit = unit_of(op)
+                if unit:
+                    units[unit] = units.get(unit, 0) + 1
+                if op.startswith("IMMA"):
+                    kinds[op] = kinds.get(op, 0) + 1
+            loops.append({"multiplies": kinds, "units": units})
+        local = sum(op.startswith(("LDL", "STL")) for op in ops)
+        result[f"{match[1]}{'p' if match[2] == '1' else 'b'}"] = {
+            "instructions": len(ops), "local_memory": local, "loops": loops}
+    return result
+
+
+def unit_clocks(counts, config):
+    """Clocks of an SM's busiest unit for an INT4 block of a tile, and its name."""
+    loop = next(l for l in counts[f"{config}p"]["loops"] if any("16864" in k for k in l["multiplies"]))
+    outputs, _, warps, _ = CONFIGS[config]
+    warps_of_block = 1 if outputs == 64 else warps  # The narrow tiles' warps have a block each.
+    best = ("", 0.0)
+    for unit, number in loop["units"].items():
+        share = 1 if unit == "shared" else 4
+        clocks = number * CLOCKS[unit] * warps_of_block / share
+        if clocks > best[1]:
+            best = (unit, clocks)
+    return best
+
+
+def shapes():
+    text = re.sub(r"//.*", "", SHAPES.read_text())
+    return [(s["num_outputs"], s["num_inputs"]) for s in json.loads(text)["shapes"]]
+
+
+def plans(binary, sizes, share, m, sms, bytes_per_clock):
+    arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
+                 f"{bytes_per_clock:.3f}"] + [f"{n}x{k}" for n, k in sizes]
+    out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def fp16_us(n, k, m):
+    return LAUNCH_US + max(2 * n * k / A100["bytes_per_us"],
+                           2 * n * k * max(m, 64) / FP16_OPS_PER_US)
+
+
+def geomean(values):
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def predict(options):
+    counts = json.loads(DATA.read_text())["counts"]
+    bytes_per_clock = A100["bytes_per_us"] / (A100["ghz"] * 1e3 * A100["num_sms"])
+    rows = plans(options.plan, shapes(), options.share, options.m, A100["num_sms"], bytes_per_clock)
+    print(f"PREDICTED, not measured: A100 SXM, {A100['num_sms']} SMs at {A100['ghz']} GHz, INT4 share"
+          f" {options.share}\n")
+    print("| N x K | M | tile | us, predicted | limited by | naive / chosen | over fp16, predicted |")
+    print("|---|---|---|---|---|---|---|")
+    ratios = {}
+    for row in rows:
+        us = LAUNCH_US + row["chosen"] / (A100["ghz"] * 1e3)
+        weight_us = row["n"] * row["k"] * 0.5078 / A100["bytes_per_us"]
+        unit, _ = unit_clocks(counts, row["config"])
+        limit = "HBM" if weight_us > 0.75 * (us - LAUNCH_US) else f"latency, then {unit}"
+        ratio = fp16_us(row["n"], row["k"], row["m"]) / us
+        ratios.setdefault(row["m"], []).append(ratio)
+        print(f"| {row['n']}x{row['k']} | {row['m']} | {CONFIGS[row['config']][0]}x"
+              f"{CONFIGS[row['config']][1]} | {us:.1f} | {limit} | {row['naive'] / row['chosen']:.2f}"
+              f" | {ratio:.2f} |")
+    print()
+    for m, values in ratios.items():
+        print(f"M {m}: predicted geomean over fp16 {geomean(values):.2f}, least {min(values):.2f}")
+    together = [r for m in (16, 64, 256) for r in ratios.get(m, [])]
+    if together:
+        print(f"M 16/64/256: predicted geomean {geomean(together):.2f}, least {min(together):.2f}")
+
+
+def check(options):
+    lines = [json.loads(line) for line in open(options.check) if line.startswith("{")]
+    device, rows = lines[0], [r for r in lines[1:] if r["variant"] == "stand_in"]
+    ghz = options.ghz
+    bytes_per_clock = device["copy_bytes_per_s"] * 1e-9 / (ghz * device["num_sms"])
+    within, missed = 0, []
+    for row in rows:
+        share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
+        plan = plans(options.plan, [(row["n"], row["k"])], share + 1e-9, str(row["m"]),
+                     device["num_sms"], bytes_per_clock)[0]
+        us = LAUNCH_US + plan["chosen"] / (ghz * 1e3)
+        error = us / row["us"] - 1
+        if abs(error) <= 0.15:
+            within += 1
+        else:
+            missed.append(f"{row['n']}x{row['k']} M {row['m']}: model {us:.1f}, measured {row['us']:.1f}"
+                          f" ({error:+.0%})")
+    print(f"{within} of {len(rows)} rows within 15 %; the others:")
+    print("\n".join(missed))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", default=str(ROOT / "build/release/bin/comet_sm80_plan"))
+    parser.add_argument("--share", type=float, default=0.75)
+    parser.add_argument("--m", default="2,4,8,16,64,256")
+    parser.add_argument("--count", metavar="OBJECT")
+    parser.add_argument("--arch", default="sm_80")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--check", metavar="FILE")
+    parser.add_argument("--ghz", type=float, default=1.85, help="the H100's clock, for --check")
+    options = parser.parse_args()
+    if options.count:
+        counts = count(options.count, options.arch)
+        text = json.dumps({"made_by": "scripts/predict_a100.py --count OBJECT --write",
+                           "arch": options.arch, "counts": counts}, indent=1)
+        if options.write:
+            DATA.write_text(text + "\n")
+        else:
+            print(text)
+        return 0
+    if not pathlib.Path(options.plan).exists():
+        sys.exit(f"predict_a100: {options.plan} is missing: ninja -C build/release comet_sm80_plan")
+    check(options) if options.check else predict(options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "kernels/base/random.h"
+#include "kernels/base/str_cat.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/oracle/naive_linear.h"
+#include "kernels/cuda/sm80_gemm.h"
+#include "tests/kernels/cuda_product.h"
+#include "tests/kernels/test_backends.h"
+
+namespace comet {
+namespace {
+
+using sm80::GemmPlan;
+
+// The product for Ampere and Ada on whatever card is there: its own code on them, from PTX on later
+// ones, where INT4 multiplies are emulated.
+class CudaSm80GemmTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
+    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
+    device_ = std::move(device).value();
+    gemm_.emplace(sm80::W4axGemm::Create(*device_).value());
+  }
+
+  // Every config by every split of `splits`, whether or not it would be chosen.
+  void ExpectExact(const ProductCase& c) {
+    CudaProduct product(*device_, c, /*seed=*/89);
+    const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+    const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+    ASSERT_EQ(cuda::NaiveLinear(*device_, product.OracleArgs(*naive, c.num_tokens)), Status::Ok());
+    const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
+
+    for (int i = 0; i < static_cast<int>(sm80::kGemmConfigs.size()); ++i) {
+      for (const GemmPlan& plan :
+           PlansOf(product.DeviceArgsUnpoisoned(*weights, c.num_tokens), i)) {
+        const LinearArgs args = product.DeviceArgs(*weights, c.num_tokens);
+        ASSERT_EQ(gemm_->Run(args, plan, device_->stream().handle()), Status::Ok());
+        const bool is_exact = product.DownloadY(c.num_tokens) == expected;
+        EXPECT_TRUE(is_exact) << c << ": config " << i << ", " << plan.split.num_ctas << " CTAs, "
+                              << plan.split.num_whole_tiles << " whole tiles";
+      }
+    }
+  }
+
+  // The chosen split, whole tiles alone, and cuts anywhere.
+  std::vector<GemmPlan> PlansOf(const LinearArgs& args, int config_idx) {
+    const sm80::GemmShape shape = sm80::W4axGemm::ShapeOf(args);
+    const sm80::TileWork work =
+        sm80::WorkOf(shape, sm80::kGemmConfigs[static_cast<size_t>(config_idx)]);
+    const int num_ctas = sm80::NumCtas(config_idx, gemm_->rates());
+    std::vector<GemmPlan> plans;
+    plans.push_back({config_idx, sm80::SplitNaively(work, num_ctas)});
+    plans.push_back(
+        {config_idx,
+         sm80::Decompose(work, sm80::CostsOf(config_idx, shape, gemm_->rates()), num_ctas)});
+    if (work.num_tiles < 2 * num_ctas) plans.push_back({config_idx, CutAnywhere(work, num_ctas)});
+    return plans;
+  }
+
+  sm80::WorkSplit CutAnywhere(const sm80::TileWork& work, int num_ctas) {
+    sm80::WorkSplit split{.num_ctas = num_ctas};
+    const int num_blocks = work.num_tiles * work.num_blocks();
+    std::vector<int> cuts = {0, num_blocks};
+    for (int i = 1; i < num_ctas; ++i) cuts.push_back(random_.NextInt(num_blocks + 1));
+    std::sort(cuts.begin(), cuts.end());
+    for (size_t i = 0; i < cuts.size(); ++i) {
+      split.boundary[i] = {static_cast<uint16_t>(cuts[i] / work.num_blocks()),
+                           static_cast<uint16_t>(cuts[i] % work.num_blocks())};
+    }
+    return split;
+  }
+
+  std::unique_ptr<CudaDevice> device_;
+  std::optional<sm80::W4axGemm> gemm_;
+  Random random_{97};
+};
+
+struct Codes {
+  ActivationMode mode;
+  bool packs_int4;
+};
+constexpr Codes kCodes[] = {{ActivationMode::kInt8, false},
+                            {ActivationMode::kMixed, false},
+                            {ActivationMode::kMixed, true}};
+
+// One block, fewer blocks than k groups, a short block, all INT4, no INT4, odd N.
+TEST_F(CudaSm80GemmTest, EveryConfigIsExactOnAnyNAndK) {
+  for (const Codes& codes : kCodes) {
+    for (const auto& [num_outputs, num_inputs, num_int4] : {std::tuple{33, 128, 0},
+                                                            {64, 128, 128},
+                                                            {1, 64, 0},
+                                                            {100, 576, 512},
+                                                            {192, 576, 0},
+                                                            {193, 1536, 1536},
+                                                            {1000, 4096, 3968}}) {
+      for (const DType dtype : {DType::kF32, DType::kF16}) {
+        for (const int num_tokens : {1, 9, 100}) {
+          ExpectExact({WeightKind::kW4ax, codes.mode, num_tokens, num_outputs, num_inputs, num_int4,
+                       dtype, codes.packs_int4});
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaSm80GemmTest, EveryConfigIsExactAroundItsTile) {
+  for (const sm80::GemmConfig& config : sm80::kGemmConfigs) {
+    for (const int delta : {-1, 0, 1}) {
+      for (const bool packs_int4 : {false, true}) {
+        ExpectExact({WeightKind::kW4ax, ActivationMode::kMixed, config.tile_tokens() + delta, 320,
+                     1408, 1152, DType::kF16, packs_int4});
+      }
+    }
+  }
+}
+
+// What the choice takes, at sizes of real layers.
+TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
+  for (const Codes& codes : kCodes) {
+    for (const auto& [num_tokens, num_outputs, num_inputs, num_int4] :
+         {std::tuple{1, 4096, 4096, 3072},
+          {8, 28672, 4096, 3968},
+          {16, 4096, 14336, 10752},
+          {64, 6144, 4096, 3072},
+          {77, 4101, 29568, 22144},
+          {256, 4096, 4096, 3072},
+          {300, 8192, 2048, 1536},
+          {1111, 4096, 1024, 0}}) {
+      const ProductCase c{WeightKind::kW4ax, codes.mode, num_tokens,  num_outputs,
+                          num_inputs,        num_int4,   DType::kF16, codes.packs_int4};
+      CudaProduct product(*device_, c, /*seed=*/101);
+      const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+      const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+      ASSERT_EQ(cuda::NaiveLinear(*device_, product.OracleArgs(*naive, c.num_tokens)),
+                Status::Ok());
+      const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
+      for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(
+            gemm_->Run(product.DeviceArgs(*weights, c.num_tokens), device_->stream().handle()),
+            Status::Ok());
+        const bool is_exact = product.DownloadY(c.num_tokens) == expected;
+        EXPECT_TRUE(is_exact) << c << " run " << i;
+      }
+    }
+  }
+}
+
+TEST_F(CudaSm80GemmTest, RowsOfCodesAtOddAddressesAreRefusedByName) {
+  const ProductCase c{WeightKind::kW4ax, ActivationMode::kInt8, 5, 64, 172, 128};
+  CudaProduct product(*device_, c, /*seed=*/103);
+  const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+
+  const Status status =
+      gemm_->Run(product.DeviceArgs(*weights, c.num_tokens), device_->stream().handle());
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
+  EXPECT_NE(status.message().find("x.codes"), std::string::npos) << status.message();
+}
+
+}  // namespace
+}  // namespace comet
