@@ -26,12 +26,10 @@ float FloatAt(const ConstTensorView& tensor, int64_t value_idx);
 
 // One 4-bit linear layer of a folder, [num_outputs, num_inputs], mapped.
 //
-//   awq   NAME.qweight I32 [K, N / 8], .qzeros I32 [G, N / 8], .scales [G, N]. Outputs 0, 2, 4, 6,
-//   1,
-//         3, 5, 7 of eight are bits 0-3, 4-7, ... of a word.
+//   awq   NAME.qweight I32 [K, N / 8], .qzeros I32 [G, N / 8], .scales [G, N]. Outputs 0, 2, 4,
+//         6, 1, 3, 5, 7 of eight are bits 0-3, 4-7, ... of a word.
 //   gptq  NAME.qweight I32 [K / 8, N], .qzeros I32 [G, N / 8], .scales [G, N], maybe .g_idx I32
-//   [K]:
-//         the group of each input. The first of eight is bits 0-3.
+//         [K]: the group of each input. The first of eight is bits 0-3.
 //   compressed-tensors  NAME.weight_packed I32 [N, K / 8], .weight_scale [N, G], .weight_shape I64,
 //         maybe .weight_g_idx, and, when not symmetric, .weight_zero_point I32 [N / 8, G]. Codes
 //         and zero points are stored plus 8.

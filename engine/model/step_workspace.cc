@@ -1,9 +1,11 @@
 #include "engine/model/step_workspace.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
@@ -42,6 +44,11 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
       allocate(workspace.input_, is_float ? DType::kF32 : DType::kI8, {num_tokens, inputs_max}));
   COMET_RETURN_IF_ERROR(allocate(workspace.input_scalars_, DType::kI32, {4, num_tokens}));
   COMET_ASSIGN_OR_RETURN(workspace.upload_, StepUpload::Create(device, num_words, kNumArrays));
+  if (limits.attention_scratch_bytes > std::numeric_limits<int>::max()) {
+    return FailedPrecondition(StrCat("attention needs ", limits.attention_scratch_bytes,
+                                     " bytes of scratch for the context length, expected at most ",
+                                     std::numeric_limits<int>::max(), ": lower --context-length"));
+  }
   if (limits.attention_scratch_bytes > 0) {
     COMET_RETURN_IF_ERROR(allocate(workspace.attention_scratch_, DType::kU8,
                                    {static_cast<int>(limits.attention_scratch_bytes)}));

@@ -7,13 +7,12 @@
 //          expanded. A producer warpgroup brings pages by bulk copies and expands 128 keys and
 //          values at a time to fp16; two consumer warpgroups hold 64 columns each.
 // Numerics k = s q + m and v likewise in fp16, one rounding, as an fp16 cache would hold them;
-// weights
-//          in fp16; sums in fp32. KV tiles start at multiples of 128 positions and go by from the
-//          first, so a column's bits depend on its position and its sequence's cache alone.
-// Traffic  4 * head_dim multiply-adds a (column, key): bound by the tensor cores. Expanding 128 x
-// 128
-//          keys and values takes some 530 instructions of each producer warp beside the 2,000
-//          clocks that their products take at least.
+//          weights in fp16; sums in fp32. KV tiles start at multiples of 128 positions and go by
+//          from the first, so a column's bits depend on its position and its sequence's cache
+//          alone.
+// Traffic  4 * head_dim multiply-adds a (column, key): bound by the tensor cores. Expanding 128
+//          keys and values of 128 channels takes some 530 instructions of each producer warp
+//          beside the 2,000 clocks that their products take at least.
 // Limits   sm_90a; otherwise those of attention.h.
 
 #include <algorithm>

@@ -1,6 +1,5 @@
 // Mapping  A CTA of 128 threads a unit; thread i writes the two 16-byte vectors that thread i of
-// the
-//          product's warpgroup reads, and one of the first 64 threads a step.
+//          the product's warpgroup reads, and one of the first 64 threads a step.
 // Traffic  Codes and steps once in, once out, 1.03 bytes two weights each way; runs at load, behind
 //          a copy over the bus that is 50 times slower.
 // Limits   None: codes are read a byte at a time, so rows may begin anywhere.

@@ -77,10 +77,13 @@ class RunObserver final : public EngineObserver {
     if (now_.num_finished == num_requests_) end_ = now_.time;
   }
   void OnStep(double step_seconds, double host_seconds) override {
+    // The next step's time counts from before this wait.
+    step_seconds_ += step_seconds - waited_seconds_;
+    host_seconds_ += host_seconds - waited_seconds_;
+    const steady_clock::time_point wait_start = steady_clock::now();
     is_all_submitted_.wait(false);
-    step_seconds_ += step_seconds;
-    host_seconds_ += host_seconds;
     now_.time = steady_clock::now();
+    waited_seconds_ = SecondsBetween(wait_start, now_.time);
     samples_.push_back(now_);
   }
 
@@ -113,6 +116,7 @@ class RunObserver final : public EngineObserver {
   steady_clock::time_point end_;
   double step_seconds_ = 0;
   double host_seconds_ = 0;
+  double waited_seconds_ = 0;  // At the end of the last step.
 };
 
 Status CheckOptions(const BenchThroughputOptions& options) {
@@ -178,10 +182,14 @@ void SizeRun(LoadedParts& loaded) {
       std::min(scheduler.running_sequences_max, loaded.limits.num_pages / pages_each);
 }
 
+int NumClaimRequests(int running_sequences_max) {
+  return std::max(2 * running_sequences_max, kRequestsMin);
+}
+
 int NumRequests(const BenchThroughputOptions& options, int running_sequences_max) {
   if (options.decode_only) return running_sequences_max;
   if (options.num_requests > 0) return options.num_requests;
-  return std::max(2 * running_sequences_max, kRequestsMin);
+  return NumClaimRequests(running_sequences_max);
 }
 
 struct Run {
@@ -283,6 +291,7 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   SizeRun(loaded);
   SchedulerConfig& scheduler = loaded.config.scheduler;
   result.num_requests = NumRequests(options, scheduler.running_sequences_max);
+  result.num_claim_requests = NumClaimRequests(scheduler.running_sequences_max);
   scheduler.waiting_sequences_max = result.num_requests;
   scheduler.waiting_tokens_max = static_cast<int>(std::min<int64_t>(
       int64_t{result.num_requests} * options.num_input_tokens, std::numeric_limits<int>::max()));

@@ -122,8 +122,12 @@ std::string ThroughputText(const ThroughputResult& result) {
       Gibibytes(memory.activations_bytes), Gibibytes(memory.reserve_bytes),
       Gibibytes(memory.kv_cache_bytes()), memory.num_pages, Gibibytes(result.left_bytes));
   text +=
-      FormatText("whole run: %.1f output tokens/s (%.2f s from first submission to last token)\n",
-                 result.output_tokens_per_second(), result.run_seconds);
+      FormatText("%swhole run: %.1f output tokens/s (%.2f s from first submission to last token)\n",
+                 result.is_claim() ? "" : "  not the claim: ", result.output_tokens_per_second(),
+                 result.run_seconds);
+  if (!result.is_claim()) {
+    text += FormatText("  (a claim takes %d requests or more)\n", result.num_claim_requests);
+  }
   if (result.steady) {
     text += FormatText(
         "  not the claim: steady state, first end to last start: %.1f output tokens/s "
@@ -139,7 +143,7 @@ std::string ThroughputText(const ThroughputResult& result) {
         result.decode_only->tokens_per_second, result.decode_only->seconds);
   }
   text += FormatText(
-      "%lld steps of %.0f us at the mean, of which the host alone %.0f us (%.1f %%); "
+      "%lld steps of %.0f us at the mean, the host's own work %.0f us (%.1f %%); "
       "%lld preemptions\n",
       static_cast<long long>(result.num_steps), result.step_us, result.host_us,
       Percent(result.host_us, result.step_us), static_cast<long long>(result.num_preemptions));
@@ -162,7 +166,7 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                        {"num_requests", result.num_requests},
                        {"running_sequences_max", result.running_sequences_max},
                        {"step_tokens_max", result.step_tokens_max},
-                       {"output_tokens_per_second", result.output_tokens_per_second()},
+                       {"num_claim_requests", result.num_claim_requests},
                        {"run_seconds", result.run_seconds},
                        {"load_seconds", result.load_seconds},
                        {"start_seconds", result.start_seconds},
@@ -178,6 +182,8 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                     {"num_pages", result.memory.num_pages},
                     {"left_bytes", result.left_bytes}};
   ordered_json apart = ordered_json::object();
+  (result.is_claim() ? json : apart)["output_tokens_per_second"] =
+      result.output_tokens_per_second();
   if (result.steady) apart["steady_state"] = RateJson(*result.steady);
   if (result.decode_only) apart["decode_only"] = RateJson(*result.decode_only);
   json["not_the_claim"] = std::move(apart);
@@ -198,10 +204,11 @@ std::string ThroughputSvg(const ThroughputResult& result) {
     panels += ProfilePanel(profile, result.rates, top);
     top += PanelHeight(profile);
   }
-  const std::string title = FormatText(
-      "%s, %d/%d, %d requests, %d running: %.0f output tokens/s, whole run", result.model.c_str(),
-      result.num_input_tokens, result.num_output_tokens, result.num_requests,
-      result.running_sequences_max, result.output_tokens_per_second());
+  const std::string title =
+      FormatText("%s, %d/%d, %d requests, %d running: %.0f output tokens/s, whole run%s",
+                 result.model.c_str(), result.num_input_tokens, result.num_output_tokens,
+                 result.num_requests, result.running_sequences_max,
+                 result.output_tokens_per_second(), result.is_claim() ? "" : " (not the claim)");
   return StrCat(
       FormatText("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
                  "font-family=\"sans-serif\" font-size=\"12\">\n"

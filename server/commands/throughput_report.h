@@ -17,7 +17,7 @@ struct StepProfile {
   int num_sequences = 0;
   int num_tokens = 0;
   int context_length = 0;
-  double step_us = 0;  // First mark to last.
+  double step_us = 0;  // Of all its ops.
   std::vector<OpClassTime> classes;
 };
 
@@ -43,23 +43,25 @@ struct ThroughputResult {
   int num_input_tokens = 0;
   int num_output_tokens = 0;
   int num_requests = 0;
+  int num_claim_requests = 0;  // With fewer the whole run is no claim.
   int running_sequences_max = 0;
   int step_tokens_max = 0;
   MemoryPlan memory;
-  int64_t left_bytes =
-      0;  // Free once the engine has started: of the reserve, and what no page can use.
+  // Free once the engine has started: of the reserve, and what no page can use.
+  int64_t left_bytes = 0;
   double load_seconds = 0;
   double start_seconds = 0;  // Of the engine: warm-up and graphs.
   double run_seconds = 0;    // From the first submission to the last token.
   int64_t num_steps = 0;
   double step_us = 0;  // At the mean.
-  double host_us = 0;  // Of it on the host alone, at the mean.
+  double host_us = 0;  // The host's own work, beside the device's where steps are issued ahead.
   int64_t num_preemptions = 0;
   std::optional<TokenRate> steady;       // From the first end to the last start.
   std::optional<TokenRate> decode_only;  // While as many as run at once all decode.
   std::vector<StepProfile> profiles;
   DeviceRates rates;
 
+  bool is_claim() const { return num_requests >= num_claim_requests; }
   double output_tokens_per_second() const {
     return num_requests * static_cast<double>(num_output_tokens) / run_seconds;
   }

@@ -47,7 +47,7 @@ class BenchThroughputTest : public ::testing::Test {
   BenchThroughputOptions options_;
 };
 
-TEST_F(BenchThroughputTest, ClaimsTheWholeRunAndProfilesASyntheticModel) {
+TEST_F(BenchThroughputTest, MeasuresTheWholeRunAndProfilesASyntheticModel) {
   options_.svg = PathOf("run.svg");
 
   const Status status = RunBenchThroughput(options_);
@@ -56,10 +56,11 @@ TEST_F(BenchThroughputTest, ClaimsTheWholeRunAndProfilesASyntheticModel) {
   const nlohmann::json json = nlohmann::json::parse(Read("run.json"));
   EXPECT_EQ(json.at("num_requests"), 7);
   EXPECT_EQ(json.at("running_sequences_max"), 3);
+  const nlohmann::json& apart = json.at("not_the_claim");  // As 7 requests are too few.
   EXPECT_NEAR(
-      json.at("output_tokens_per_second").get<double>() * json.at("run_seconds").get<double>(),
+      apart.at("output_tokens_per_second").get<double>() * json.at("run_seconds").get<double>(),
       7 * 6, 1e-6);
-  EXPECT_TRUE(json.at("not_the_claim").contains("steady_state"));
+  EXPECT_TRUE(apart.contains("steady_state"));
   ASSERT_EQ(json.at("profiles").size(), 2u);
   const nlohmann::json& decode = json.at("profiles")[0];
   EXPECT_EQ(decode.at("num_tokens"), 3);
@@ -106,6 +107,20 @@ TEST_F(BenchThroughputTest, RefusesWhatCannotBe) {
   BenchThroughputOptions unknown = options_;
   unknown.synthetic = "no-such-shape";
   EXPECT_EQ(RunBenchThroughput(unknown).code(), StatusCode::kNotFound);
+}
+
+TEST(ThroughputReport, ClaimsNothingOfFewerRequestsThanAClaimTakes) {
+  ThroughputResult result{
+      .num_output_tokens = 10, .num_requests = 512, .num_claim_requests = 512, .run_seconds = 2.0};
+
+  EXPECT_DOUBLE_EQ(ThroughputJson(result).at("output_tokens_per_second"), 2560.0);
+  EXPECT_NE(ThroughputText(result).find("\nwhole run: 2560.0"), std::string::npos);
+
+  result.num_requests = 511;
+  EXPECT_FALSE(ThroughputJson(result).contains("output_tokens_per_second"));
+  EXPECT_DOUBLE_EQ(ThroughputJson(result).at("not_the_claim").at("output_tokens_per_second"),
+                   2555.0);
+  EXPECT_NE(ThroughputText(result).find("not the claim: whole run"), std::string::npos);
 }
 
 TEST(ThroughputReport, TheBoundIsTheLongerOfMemoryAndArithmetic) {
