@@ -3,14 +3,13 @@
 // Attention over the paged KV cache, decode and prefill chunks alike.
 //
 // Mapping  One CTA of four warps per (sequence, KV head, tile of query columns), or, where these
-// are
-//          too few for the device, per kUnitTokens of such a sequence: then each stores its units'
-//          partial results, and a second kernel folds them as one CTA would have. A query column is
-//          one token's head of the KV head's group; a tile is 8 columns (decode) or 32 (chunks,
-//          where sm90_attention.cu does not take them).
-//          The cache goes by in groups of four pages. Per group, warp w computes the logits and
-//          weights of page w (tokens are the matrix's rows, queries its columns), then, after one
-//          barrier, a quarter of the channels of the output over all four pages.
+//          are too few for the device, per kUnitTokens of such a sequence: then each stores its
+//          units' partial results, and a second kernel folds them as one CTA would have. A query
+//          column is one token's head of the KV head's group; a tile is 8 columns (decode) or 32
+//          (chunks, where sm90_attention.cu does not take them). The cache goes by in groups of
+//          four pages. Per group, warp w computes the logits and weights of page w (tokens are the
+//          matrix's rows, queries its columns), then, after one barrier, a quarter of the channels
+//          of the output over all four pages.
 // Numerics Codes enter the tensor cores as exact fp16 subnormals, so no element is scaled:
 //          logit = s (Q . q) + m Sum(Q), output = Sum((p s) q) + Sum(p m). p s is rounded to fp16
 //          relative to its page's largest s and p; what the rounding dropped returns times the

@@ -1,7 +1,6 @@
 // Mapping  A grid-stride loop over elements, one a thread.
 // Traffic  Written once. The hash of each element, 64-bit multiplications, bounds it: 10^11
-// elements
-//          a second and more, at load alone.
+//          elements a second and more, at load alone.
 
 #include "kernels/cuda/random_rows.h"
 

@@ -4,8 +4,7 @@
 //          eight neighbouring channels a thread (device/row_output.cuh).
 // Traffic  num_rows * K * (bytes of x + 1) plus 4 K of weights and of gather, which stay in L2.
 // Limits   16-byte instructions where every row and vector is aligned to 16 bytes and K is a
-// multiple
-//          of 8; otherwise the same kernel moves single elements.
+//          multiple of 8; otherwise the same kernel moves single elements.
 
 #include "kernels/base/exact_math.h"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"

@@ -1,9 +1,8 @@
 // Mapping  One CTA per row, eight neighbouring channels a thread at a time. Products wait in shared
 //          memory for the row's scale.
 // Traffic  num_tokens * ffn_size * (2 * bytes of gate_up + 1). The contract's exponential and
-// division
-//          without contraction are about 45 instructions a channel, so arithmetic is as long; a
-//          Hadamard adds about 12.
+//          division without contraction are about 45 instructions a channel, so arithmetic is as
+//          long; a Hadamard adds about 12.
 // Limits   As rms_norm.cu.
 
 #include <cmath>

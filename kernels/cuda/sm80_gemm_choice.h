@@ -27,10 +27,11 @@ struct GemmPlan {
 
 TileWork WorkOf(const GemmShape& shape, const GemmConfig& config);
 // Times of one CTA of kGemmConfigs[config_idx], in clocks. Bound by tensor cores and issue slots or
-// by memory, whichever is slower; `is_packed`: the INT4 blocks' codes are packed.
+// by memory, whichever is slower.
 WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates);
 
-// CTAs of a launch, all of which run at once.
+// CTAs of a launch, all of which run at once on an A100. (Where they do not, as no CTA waits for
+// another, the costs are too low.)
 int NumCtas(int config_idx, const DeviceRates& rates);
 
 // The config and split expected to be fastest. Pure.

@@ -165,8 +165,11 @@ class PrefillConsumer {
       max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
       max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
       // 0 where nothing was seen yet, so that -infinity stays out of differences.
-      const float subtrahend = max == -INFINITY ? 0.0f : max * scale;
-      factor[r] = ptx::Exp2Approx(__fmaf_rn(state.max[r], scale, -subtrahend));
+      const float reference = max == -INFINITY ? 0.0f : max;
+      // Exactly 1 where the maximum stays: whether a column meets a tile of masked keys alone
+      // depends on where its chunk begins.
+      factor[r] = ptx::Exp2Approx((state.max[r] - reference) * scale);
+      const float subtrahend = reference * scale;
       state.max[r] = max;
       float sum = 0.0f;
 #pragma unroll

@@ -8,7 +8,7 @@
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
 
-// What the roles of sm90_attention_kernel.cuh share: the shape, shared memory, the order of work.
+// What the roles of sm90_attention.cu share: the shape, shared memory, the order of work.
 namespace comet::sm90 {
 
 constexpr int kAttentionConsumers = 2;  // Warpgroups, 64 rows each.

@@ -6,9 +6,8 @@
 // Mapping  Persistent CTAs of four compute warps and a producer warp. The producer takes items,
 //          (sequence, KV head, units of a split), from a queue, and brings their pages by one bulk
 //          copy each, kStages groups of four ahead, on into the next item.
-// Traffic  As there. Two CTAs an SM with two stages each keep 140 KB under way at head_dim 128 and
-// 4
-//          bits; more lengthens the tail, in which an SM computes what arrived last.
+// Traffic  As there. Two CTAs an SM with two stages each keep 140 KB under way at head_dim 128
+//          and 4 bits; more lengthens the tail, in which an SM computes what arrived last.
 #pragma once
 
 #include "kernels/cuda/attention_kernel.cuh"

@@ -145,19 +145,20 @@ __device__ __forceinline__ float2 ValueOf(int32_t sum_x, int32_t sum_y, float to
   return make_float2((x + outputs.bias.x) + addend.x, (y + outputs.bias.y) + addend.y);
 }
 
-// f16 y of a whole row group's 64 outputs, through shared memory: stores of whole lines by the copy
-// engine, while the next tile is multiplied. Straight stores of 32 bytes a token take as long as
-// four blocks' products at 256 tokens.
+// f16 y of a whole row group's 64 outputs, without a residual, through shared memory: stores of
+// whole lines by the copy engine, while the next tile is multiplied. Straight stores of 32 bytes a
+// token take as long as four blocks' products at 256 tokens. The first box filled is `first_box`;
+// the tile before must have filled the other one last. kIsPlain: no bias.
 template <typename Traits, bool kIsPlain>
 __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consumer<Traits>& me,
                                            Tile tile, const TokenFactors<Traits>& factors,
                                            const OutputFactors& outputs, SmemLayout<Traits>& smem,
+                                           int first_box,
                                            const int32_t (&acc)[Traits::kTileTokens / 2]) {
   constexpr int kBoxChunks = Traits::kBoxTokens / 8;
-  constexpr int kNumBoxes = Traits::kTileTokens / Traits::kBoxTokens;
+  constexpr int kNumBoxes = Traits::kNumBoxes;
   constexpr int kRowBytes = kUnitOutputs * 2;
   const int row_output = (tile.row_idx * Traits::kRowGroups + me.row_group) * kUnitOutputs;
-  const int output = row_output + me.first_output - me.row_group * kUnitOutputs;
   const int tile_token = tile.token_idx * Traits::kTileTokens;
   // The 16 bytes that hold this thread's pair lie at their place ^ (token % 8).
   const int pair_byte = (me.first_output - me.row_group * kUnitOutputs) * 2;
@@ -166,8 +167,6 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
     return row * kRowBytes + (((pair_byte / 16) ^ row) * 16 + pair_byte % 16);
   };
   const int places[2] = {place_of(0), place_of(1)};
-  const __half* residual = static_cast<const __half*>(params.residual) +
-                           (tile_token + me.first_token) * params.residual_row_stride + output;
   // Read a box ahead: no load may pass a store to shared memory, so each would be waited for.
   float2 next_scale[kBoxChunks];
   int2 next_excess[kBoxChunks];
@@ -183,25 +182,6 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
   load_factors(0);
 #pragma unroll
   for (int box_idx = 0; box_idx < kNumBoxes; ++box_idx) {
-    float2 addend[kBoxChunks][2];
-    if constexpr (!kIsPlain) {
-#pragma unroll
-      for (int i = 0; i < kBoxChunks; ++i) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          addend[i][j] = make_float2(kNothing, kNothing);
-          const int offset = 8 * (box_idx * kBoxChunks + i) + j;
-          const bool is_inside = tile_token + me.first_token + offset < params.num_tokens;
-          if (params.residual != nullptr && is_inside) {
-            addend[i][j] =
-                LoadPair(residual + offset * params.residual_row_stride,
-                         {.is_pair = params.stores_pairs && output + 1 < params.num_outputs,
-                          .has_first = output < params.num_outputs,
-                          .has_second = output + 1 < params.num_outputs});
-          }
-        }
-      }
-    }
     float2 scale[kBoxChunks];
     int2 excess[kBoxChunks];
 #pragma unroll
@@ -210,7 +190,7 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
       excess[i] = next_excess[i];
     }
     if (box_idx + 1 < kNumBoxes) load_factors(box_idx + 1);
-    uint8_t* const box = smem.boxes[me.row_group][box_idx % 2];
+    uint8_t* const box = smem.boxes[me.row_group][(first_box + box_idx) % 2];
 #pragma unroll
     for (int i = 0; i < kBoxChunks; ++i) {
       const int chunk = box_idx * kBoxChunks + i;
@@ -219,7 +199,7 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
         const int token_excess = j == 0 ? excess[i].x : excess[i].y;
         const float2 value = ValueOf<kIsPlain>(
             acc[4 * chunk + j] - token_excess, acc[4 * chunk + 2 + j] - token_excess,
-            j == 0 ? scale[i].x : scale[i].y, outputs, kIsPlain ? float2{} : addend[i][j]);
+            j == 0 ? scale[i].x : scale[i].y, outputs, make_float2(kNothing, kNothing));
         *reinterpret_cast<__half2*>(box + places[j] + i * 8 * kRowBytes) = __float22half2_rn(value);
       }
     }
@@ -301,18 +281,20 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
   }
 }
 
-// y of a tile, the quickest way that its place in memory allows.
+// y of a tile, the quickest way that its place in memory allows. `parity` alternates from tile to
+// tile.
 template <typename Traits>
 __device__ __forceinline__ void StoreY(const GemmParams& params, const Work<Traits>& work,
                                        const Consumer<Traits>& me, Tile tile,
                                        const TokenFactors<Traits>& factors,
                                        const OutputFactors& outputs, SmemLayout<Traits>& smem,
-                                       const int32_t (&acc)[Traits::kTileTokens / 2]) {
+                                       int parity, const int32_t (&acc)[Traits::kTileTokens / 2]) {
   if constexpr (Traits::kBoxTokens > 0) {
     if (params.stores_boxes) {
-      params.residual == nullptr&& params.bias == nullptr
-          ? StoreBoxes<Traits, true>(params, me, tile, factors, outputs, smem, acc)
-          : StoreBoxes<Traits, false>(params, me, tile, factors, outputs, smem, acc);
+      const int first_box = Traits::kNumBoxes % 2 == 0 ? 0 : parity;
+      params.bias == nullptr
+          ? StoreBoxes<Traits, true>(params, me, tile, factors, outputs, smem, first_box, acc)
+          : StoreBoxes<Traits, false>(params, me, tile, factors, outputs, smem, first_box, acc);
       return;
     }
   }

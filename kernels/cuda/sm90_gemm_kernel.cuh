@@ -100,7 +100,7 @@ __device__ void Consume(const GemmParams& params, const Work<Traits>& work,
       if constexpr (!Traits::kLoadsOutputsEarly) outputs = LoadOutputFactors(params, output);
       AddPartials(work, me, smem, acc);
     }
-    StoreY(params, work, me, tile, factors, outputs, smem, acc);
+    StoreY(params, work, me, tile, factors, outputs, smem, parity, acc);
     tile = next_tile;
   }
   if constexpr (Traits::kBoxTokens > 0) ptx::WaitStores();

@@ -60,6 +60,7 @@ struct GemmTraits {
   static constexpr int kFactorBytes = 2 * kRowGroups * kTileTokens * (kIsBiased ? 12 : 8);
   // f16 results leave through two boxes of each row group, one filled while the other is stored.
   static constexpr int kBoxTokens = kConfig.box_tokens();
+  static constexpr int kNumBoxes = kBoxTokens > 0 ? kTileTokens / kBoxTokens : 0;  // Of a tile.
   static constexpr int kBoxBytes = kBoxTokens * kUnitOutputs * 2;
   static constexpr int kFixedBytes =
       kPartialBytes + kFactorBytes + 2 * kRowGroups * kBoxBytes + 1024;

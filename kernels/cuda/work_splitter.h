@@ -54,7 +54,7 @@ std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, in
 
 // Whole tiles alone, wave after wave: what a grid of a CTA a tile does.
 WorkSplit SplitNaively(const TileWork& work, int num_ctas);
-// The split of least makespan among: whole tiles, and full waves (or one fewer, or none) of whole
+// The split of least makespan among: whole tiles, and full waves (or one fewer) of whole
 // tiles with the rest cut into contiguous pieces of equal time, charges included.
 WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas);
 
