@@ -89,6 +89,7 @@ Status DescribeFolder(const std::string& folder, ordered_json& json, Problems& p
 }
 
 Status DescribeGguf(const std::string& path, ordered_json& json, Problems& problems) {
+  COMET_RETURN_IF_ERROR(FloatSource::CheckFileName(path));
   COMET_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
   json["format"] = "gguf";
   const Result<GgufConfig> config = ReadGgufConfig(file);

@@ -319,10 +319,27 @@ TEST(GgufVocabulary, AbsentIdsSurviveTheRoundTrip) {
   ExpectVocabularyRoundTrips(vocabulary);
 }
 
+std::string ReadModel(const std::string& name) {
+  return ReadBytes(EnvironmentOr("COMET_SOURCE_DIR", ".") + "/tests/engine/sources/models/" + name);
+}
+
+TEST(GgufSource, NamesATensorTypeItCannotRead) {
+  const TempFolder folder;
+  std::string bytes = ReadModel("llama_q8_0.gguf");
+  const std::string name = "blk.1.ffn_down.weight";
+  // After the name: the rank, two dimensions, the type.
+  bytes.at(bytes.find(name) + name.size() + 4 + 2 * 8) = 11;
+  WriteBytes(folder.PathOf("m"), bytes);
+
+  const Status status = FloatSource::Open(folder.PathOf("m")).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented) << status;
+  EXPECT_NE(status.message().find(name + ": is Q3_K, expected F32"), std::string::npos) << status;
+}
+
 TEST(GgufSource, WantsTheBiasesOfQwen2) {
   const TempFolder folder;
-  std::string bytes = ReadBytes(EnvironmentOr("COMET_SOURCE_DIR", ".") +
-                                "/tests/engine/sources/models/qwen2_yarn_bf16.gguf");
+  std::string bytes = ReadModel("qwen2_yarn_bf16.gguf");
   for (const char layer : {'0', '1'}) {
     const std::string name = std::string("blk.") + layer + ".attn_q.bias";
     bytes.replace(bytes.find(name), name.size(), std::string("blk.") + layer + ".attn_x.bias");

@@ -158,13 +158,13 @@ TEST(GgufGroups, HaveTheValuesOfTheGgufPackage) {
     for (size_t i = 0; i < hex.size(); i += 2) {
       bytes.push_back(static_cast<std::byte>(std::stoi(hex.substr(i, 2), nullptr, 16)));
     }
-    const Result<GgufTensorType> type = GgufTensorTypeFromNumber(one.at("type").get<uint32_t>());
-    ASSERT_TRUE(type.ok()) << type.status();
+    const auto type = static_cast<GgufTensorType>(one.at("type").get<uint32_t>());
+    ASSERT_TRUE(IsKnown(type)) << one.at("name");
     std::vector<float> actual(expected.size());
 
-    Dequantize(*type, bytes, actual);
+    Dequantize(type, bytes, actual);
 
-    EXPECT_EQ(ToString(*type), one.at("name").get<std::string>());
+    EXPECT_EQ(ToString(type), one.at("name").get<std::string>());
     EXPECT_EQ(actual, expected) << one.at("name");
   }
 }
