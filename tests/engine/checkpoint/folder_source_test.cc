@@ -119,6 +119,13 @@ TEST(FolderConfig, TakesTransformersDefaultsForWhatIsAbsent) {
   EXPECT_EQ(ConfigOf(qwen2).sliding_window, 0);  // The first 28 layers have none.
   qwen2["max_window_layers"] = 0;
   EXPECT_EQ(ConfigOf(qwen2).sliding_window, 128);
+
+  for (const auto& [type, vocab_size] :
+       {std::pair("llama", 32000), std::pair("mistral", 32000), std::pair("qwen2", 151936)}) {
+    json config = SmallConfig(type);
+    config.erase("vocab_size");
+    EXPECT_EQ(ConfigOf(config).vocab_size, vocab_size) << type;
+  }
 }
 
 TEST(FolderConfig, ReadsRopeInEveryForm) {
