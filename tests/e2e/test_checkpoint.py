@@ -225,6 +225,20 @@ def test_a_hugging_face_folder_becomes_a_checkpoint(tmp_path):
     assert json.loads(inspected.stdout)["sliding_window"] == 7
 
 
+def test_inspect_tells_a_qwen2_checkpoint(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abcdefgh" * 100)
+    output = tmp_path / "model"
+    subprocess.run(quantize_command(MODELS / "qwen2_window", output, text), check=True,
+                   capture_output=True)
+
+    done = subprocess.run([binary_path(), "inspect", str(output), "--json"], check=True,
+                          capture_output=True, text=True)
+
+    described = json.loads(done.stdout)
+    assert described["architecture"] == "qwen2" and described["has_qkv_bias"] is True
+
+
 def test_inspect_says_why_a_source_cannot_be_used(tmp_path):
     folder = tmp_path / "source"
     shutil.copytree(MODELS / "llama_1", folder)

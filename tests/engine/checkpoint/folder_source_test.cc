@@ -2,6 +2,7 @@
 // are read right is tests/engine/model/source_logits_test.cc.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -346,7 +347,7 @@ TEST(FolderSource, RefusesPicklesByName) {
   ExpectError(folder.Open(), StatusCode::kUnimplemented,
               {folder.PathOf("pytorch_model.bin"), "is a pickle file"});
 
-  for (const char* name : {"m.pt", "m.pth", "m.bin", "m.ckpt", "m.pkl"}) {
+  for (const char* name : {"m.pt", "m.pth", "m.bin", "m.ckpt", "m.pkl", "m.pickle"}) {
     ExpectError(FloatSource::Open(folder.PathOf(name)).status(), StatusCode::kUnimplemented,
                 {name, "is a pickle file"});
   }
