@@ -196,17 +196,23 @@ Result<FolderConfig> ParseFolderConfig(const std::string& where, std::string_vie
   return Parse(JsonReader(where, json));
 }
 
-Result<FolderConfig> ReadFolderConfig(const std::string& folder) {
-  const std::string path = StrCat(folder, "/config.json");
+Result<nlohmann::json> ReadConfigJson(const std::string& path) {
   COMET_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  return ParseFolderConfig(path, text);
+  return ParseJson(path, text, kConfigDepth);
+}
+
+Result<FolderConfig> ReadFolderConfigFile(const std::string& path) {
+  COMET_ASSIGN_OR_RETURN(const nlohmann::json json, ReadConfigJson(path));
+  return Parse(JsonReader(path, json));
+}
+
+Result<FolderConfig> ReadFolderConfig(const std::string& folder) {
+  return ReadFolderConfigFile(StrCat(folder, "/config.json"));
 }
 
 bool IsCometCheckpoint(const std::string& folder) {
   const std::string path = StrCat(folder, "/config.json");
-  const Result<std::string> text = ReadTextFile(path, kConfigBytesMax);
-  if (!text.ok()) return false;
-  const Result<nlohmann::json> json = ParseJson(path, *text, kConfigDepth);
+  const Result<nlohmann::json> json = ReadConfigJson(path);
   if (!json.ok()) return false;
   const JsonReader root(path, *json);
   if (!root.CheckObject().ok() || !root.Has("quantization_config")) return false;
