@@ -220,8 +220,8 @@ Status MappedCheckpoint::CheckNothingLeft() const {
     if (!known_.contains(name))
       return Fail(name, "has no place in the model that config.json describes");
   }
-  for (const auto& [name, tensor] : weights_.others()) {
-    return Fail(name, StrCat("is ", tensor.dtype, ", which no tensor of a checkpoint is"));
+  for (const auto& [name, dtype] : weights_.others()) {
+    return Fail(name, StrCat("is ", dtype, ", which no tensor of a checkpoint is"));
   }
   return Status::Ok();
 }

@@ -34,6 +34,10 @@ class FloatSource {
   // expected; kUnimplemented naming what this program has no code for, or a pickle file.
   static Result<std::unique_ptr<FloatSource>> Open(const std::string& path);
 
+  // Refuses by its name a file that cannot be GGUF. Errors: kUnimplemented of a pickle's name;
+  // kInvalidArgument of a single safetensors file's.
+  static Status CheckFileName(const std::string& path);
+
   virtual const ModelConfig& config() const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
   virtual const std::vector<NamedTemplate>& chat_templates() const = 0;  // Empty: none.

@@ -21,6 +21,7 @@ constexpr int kConfigDepth = 32;
 struct Architecture {
   std::string_view model_type;
   std::string_view class_name;
+  int vocab_size;
   int num_kv_heads;  // 0: as many as heads.
   int context_length_max;
   int sliding_window;
@@ -28,11 +29,10 @@ struct Architecture {
 };
 
 constexpr std::array<Architecture, 3> kArchitectures = {{
-    {"llama", "LlamaForCausalLM", 0, 2048, 0, false},
-    {"mistral", "MistralForCausalLM", 8, 131072, 4096, false},
-    {"qwen2", "Qwen2ForCausalLM", 32, 32768, 4096, true},
+    {"llama", "LlamaForCausalLM", 32000, 0, 2048, 0, false},
+    {"mistral", "MistralForCausalLM", 32000, 8, 131072, 4096, false},
+    {"qwen2", "Qwen2ForCausalLM", 151936, 32, 32768, 4096, true},
 }};
-constexpr int kVocabSizeDefault = 32000;
 constexpr double kEpsilonDefault = 1e-6;
 
 Result<Architecture> ReadArchitecture(const JsonReader& root) {
@@ -87,7 +87,7 @@ Status ReadShape(const JsonReader& root, const Architecture& architecture, Model
   COMET_RETURN_IF_ERROR(ReadOptionalInt(root, "head_dim", kHeadDimMax, model.head_dim));
   model.rotary_dim = model.head_dim;
   COMET_RETURN_IF_ERROR(ReadInt(root, "intermediate_size", 1, kModelDimMax, model.ffn_size));
-  model.vocab_size = kVocabSizeDefault;
+  model.vocab_size = architecture.vocab_size;
   COMET_RETURN_IF_ERROR(ReadOptionalInt(root, "vocab_size", kVocabSizeMax, model.vocab_size));
   model.context_length_max = architecture.context_length_max;
   COMET_RETURN_IF_ERROR(
@@ -196,17 +196,23 @@ Result<FolderConfig> ParseFolderConfig(const std::string& where, std::string_vie
   return Parse(JsonReader(where, json));
 }
 
-Result<FolderConfig> ReadFolderConfig(const std::string& folder) {
-  const std::string path = StrCat(folder, "/config.json");
+Result<nlohmann::json> ReadConfigJson(const std::string& path) {
   COMET_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  return ParseFolderConfig(path, text);
+  return ParseJson(path, text, kConfigDepth);
+}
+
+Result<FolderConfig> ReadFolderConfigFile(const std::string& path) {
+  COMET_ASSIGN_OR_RETURN(const nlohmann::json json, ReadConfigJson(path));
+  return Parse(JsonReader(path, json));
+}
+
+Result<FolderConfig> ReadFolderConfig(const std::string& folder) {
+  return ReadFolderConfigFile(StrCat(folder, "/config.json"));
 }
 
 bool IsCometCheckpoint(const std::string& folder) {
   const std::string path = StrCat(folder, "/config.json");
-  const Result<std::string> text = ReadTextFile(path, kConfigBytesMax);
-  if (!text.ok()) return false;
-  const Result<nlohmann::json> json = ParseJson(path, *text, kConfigDepth);
+  const Result<nlohmann::json> json = ReadConfigJson(path);
   if (!json.ok()) return false;
   const JsonReader root(path, *json);
   if (!root.CheckObject().ok() || !root.Has("quantization_config")) return false;

@@ -3,6 +3,8 @@
 #include <string>
 #include <string_view>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "engine/loader/packed_format.h"
 #include "engine/model/model_config.h"
 #include "kernels/base/status.h"
@@ -22,7 +24,11 @@ struct FolderConfig {
 // architecture, RoPE scaling, activation, bias, layers of unlike attention, or packing.
 Result<FolderConfig> ParseFolderConfig(const std::string& where, std::string_view text);
 
-// From FOLDER/config.json. Errors: also kNotFound.
+// What a config.json holds, of at most 16 MiB. Errors: kNotFound, kDataLoss.
+Result<nlohmann::json> ReadConfigJson(const std::string& path);
+
+// From a config.json, and from FOLDER/config.json. Errors: also kNotFound.
+Result<FolderConfig> ReadFolderConfigFile(const std::string& path);
 Result<FolderConfig> ReadFolderConfig(const std::string& folder);
 
 // Whether FOLDER/config.json is there and is one of a comet checkpoint.

@@ -125,8 +125,8 @@ void FolderWeights::AddTensors(const SafetensorsFile& file) {
   for (const auto& [name, view] : file.tensors()) {
     tensors_.emplace(name, FolderTensor{&file, view, SafetensorsName(view.dtype())});
   }
-  for (const auto& [name, other] : file.others()) {
-    tensors_.emplace(name, FolderTensor{&file, {}, other.dtype});
+  for (const auto& [name, dtype] : file.others()) {
+    tensors_.emplace(name, FolderTensor{&file, {}, dtype});
   }
 }
 

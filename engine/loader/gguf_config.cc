@@ -166,10 +166,18 @@ Status GgufConfigReader::ReadYarn() {
                                       rope.original_context_max, model().context_length_max));
   COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.yarn_beta_fast", rope.beta_fast));
   COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.yarn_beta_slow", rope.beta_slow));
+  const std::string key = Key("rope.scaling.yarn_ext_factor");
+  // How much of the frequencies that YaRN keeps is kept: at 0 every one is divided.
+  COMET_ASSIGN_OR_RETURN(const std::optional<double> extrapolation, file_.FindFloat(key));
+  if (extrapolation.value_or(1.0) != 1.0) {
+    return Unimplemented(StrCat(file_.path(), ": ", key, ": is ", *extrapolation, ", expected 1"));
+  }
   double attention_factor = 1.0;
+  double yarn_factor = 1.0;
   COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.attn_factor", attention_factor));
+  COMET_RETURN_IF_ERROR(ReadFloat("rope.scaling.yarn_attn_factor", yarn_factor));
   const double scale = rope.factor > 1.0 ? 1.0 + 0.1 * std::log(rope.factor) : 1.0;
-  rope.attention_factor = attention_factor * scale;
+  rope.attention_factor = attention_factor * yarn_factor * scale;
   return Status::Ok();
 }
 

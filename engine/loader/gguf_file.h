@@ -43,20 +43,21 @@ struct GgufValue {
 
 struct GgufTensor {
   std::string_view name;
-  GgufTensorType type = GgufTensorType::kF32;
-  std::vector<int> dims;  // Outermost first: [rows, columns], unlike in the file.
-  std::span<const std::byte> data;
+  GgufTensorType type = GgufTensorType::kF32;  // Any number: see IsKnown().
+  std::vector<int> dims;            // Outermost first: [rows, columns], unlike in the file.
+  std::span<const std::byte> data;  // Empty where the type, so the size, is not known.
 
   int64_t num_values() const;
 };
 
 // A GGUF file, versions 2 and 3, little-endian, mapped. Open() checks every count, length, offset,
-// type and name against the file, and that tensors do not overlap; it holds a few dozen bytes per
+// type and name against the file, and that tensors do not overlap (of a tensor whose type is not
+// known, only where it begins); it holds a few dozen bytes per
 // key and tensor and copies no value. Immutable, so thread-safe.
 class GgufFile {
  public:
   // Errors: kNotFound; kDataLoss with file, field, got and expected; kUnimplemented for another
-  // version, byte order or tensor type.
+  // version or byte order.
   static Result<GgufFile> Open(const std::string& path);
 
   const std::string& path() const { return file_.path(); }

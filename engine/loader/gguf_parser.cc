@@ -164,12 +164,9 @@ Status GgufParser::ParseTensor(uint64_t tensor_idx) {
   }
   uint32_t type = 0;
   COMET_RETURN_IF_ERROR(Read(tensor.name, type));
-  const Result<GgufTensorType> known = GgufTensorTypeFromNumber(type);
-  if (!known.ok()) {
-    return Unimplemented(StrCat(file_.path(), ": ", tensor.name, ": ", known.status().message()));
-  }
-  tensor.type = *known;
-  if (tensor.dims.back() % GroupValues(tensor.type) != 0) {
+  tensor.type = static_cast<GgufTensorType>(type);
+  const bool is_known = IsKnown(tensor.type);
+  if (is_known && tensor.dims.back() % GroupValues(tensor.type) != 0) {
     return Fail(tensor.name, StrCat("has rows of ", tensor.dims.back(),
                                     " values, expected whole "
                                     "groups of ",
@@ -177,8 +174,10 @@ Status GgufParser::ParseTensor(uint64_t tensor_idx) {
   }
   TensorPlace place{};
   COMET_RETURN_IF_ERROR(Read(tensor.name, place.offset));
-  place.num_bytes = num_values / static_cast<uint64_t>(GroupValues(tensor.type)) *
-                    static_cast<uint64_t>(GroupBytes(tensor.type));
+  if (is_known) {
+    place.num_bytes = num_values / static_cast<uint64_t>(GroupValues(tensor.type)) *
+                      static_cast<uint64_t>(GroupBytes(tensor.type));
+  }
   if (!file_.tensor_index_.emplace(tensor.name, file_.tensors_.size()).second) {
     return Fail(tensor.name, "is there twice, expected once");
   }

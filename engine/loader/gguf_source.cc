@@ -15,7 +15,7 @@
 namespace comet {
 namespace {
 
-// Open() checks the name and shape of every tensor; values are
+// Open() checks the name, type and shape of every tensor; values are
 // dequantised when asked for.
 class GgufSource final : public FloatSource {
  public:
@@ -173,6 +173,10 @@ Status GgufSource::CheckTensor(const std::string& name, std::initializer_list<in
   const GgufTensor* tensor = file_.FindTensor(name);
   if (tensor == nullptr) {
     return DataLoss(StrCat(file_.path(), ": ", name, ": is absent, expected a tensor"));
+  }
+  const Status readable = CheckKnown(tensor->type);
+  if (!readable.ok()) {
+    return Unimplemented(StrCat(file_.path(), ": ", name, ": ", readable.message()));
   }
   const auto text = [](std::span<const int> shape) {
     std::string out = "[";

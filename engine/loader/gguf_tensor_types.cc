@@ -1,7 +1,6 @@
 #include "engine/loader/gguf_tensor_types.h"
 
 #include <cstring>
-#include <string_view>
 
 #include "kernels/base/check.h"
 #include "kernels/base/dtype.h"
@@ -104,8 +103,8 @@ void DequantizeQ6_K(const std::byte* group, float* out) {
   }
 }
 
-// The names of GGUF's other types, for the message that refuses them.
-std::string_view UnsupportedName(uint32_t number) {
+// GGUF's other types. Source: the format's specification.
+std::string OtherName(uint32_t number) {
   switch (number) {
     case 6: return "Q5_0";
     case 7: return "Q5_1";
@@ -113,16 +112,24 @@ std::string_view UnsupportedName(uint32_t number) {
     case 10: return "Q2_K";
     case 11: return "Q3_K";
     case 15: return "Q8_K";
+    case 16: return "IQ2_XXS";
+    case 17: return "IQ2_XS";
+    case 18: return "IQ3_XXS";
+    case 19: return "IQ1_S";
     case 20: return "IQ4_NL";
+    case 21: return "IQ3_S";
+    case 22: return "IQ2_S";
     case 23: return "IQ4_XS";
-    default: return "";
+    case 29: return "IQ1_M";
+    case 39: return "MXFP4";
+    default: return StrCat("type ", number);
   }
 }
 
 }  // namespace
 
-Result<GgufTensorType> GgufTensorTypeFromNumber(uint32_t number) {
-  switch (static_cast<GgufTensorType>(number)) {
+bool IsKnown(GgufTensorType type) {
+  switch (type) {
     case GgufTensorType::kF32:
     case GgufTensorType::kF16:
     case GgufTensorType::kQ4_0:
@@ -131,10 +138,15 @@ Result<GgufTensorType> GgufTensorTypeFromNumber(uint32_t number) {
     case GgufTensorType::kQ4_K:
     case GgufTensorType::kQ5_K:
     case GgufTensorType::kQ6_K:
-    case GgufTensorType::kBf16: return static_cast<GgufTensorType>(number);
+    case GgufTensorType::kBf16: return true;
   }
-  return Unimplemented(StrCat("type is ", UnsupportedName(number), " (", number,
-                              "), expected F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K or Q6_K"));
+  return false;
+}
+
+Status CheckKnown(GgufTensorType type) {
+  if (IsKnown(type)) return Status::Ok();
+  return Unimplemented(StrCat("is ", ToString(type),
+                              ", expected F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K or Q6_K"));
 }
 
 std::string ToString(GgufTensorType type) {
@@ -149,7 +161,7 @@ std::string ToString(GgufTensorType type) {
     case GgufTensorType::kQ6_K: return "Q6_K";
     case GgufTensorType::kBf16: return "BF16";
   }
-  return "?";
+  return OtherName(static_cast<uint32_t>(type));
 }
 
 int GroupValues(GgufTensorType type) {

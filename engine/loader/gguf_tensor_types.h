@@ -34,11 +34,15 @@ enum class GgufTensorType : uint32_t {
   kBf16 = 30,
 };
 
-// Errors: kUnimplemented naming the type ("Q3_K", or its number).
-Result<GgufTensorType> GgufTensorTypeFromNumber(uint32_t number);
+// Whether `type` is one of the above: a file's may be any number.
+bool IsKnown(GgufTensorType type);
+// Errors: kUnimplemented naming the type where it is not known.
+Status CheckKnown(GgufTensorType type);
+// The format's name, of some types not above too ("Q3_K"); else "type N".
 std::string ToString(GgufTensorType type);
 
-// A row is a whole number of groups of this many values, each held in this many bytes.
+// A row is a whole number of groups of this many values, each held in this many bytes. The type is
+// known, here and below.
 int GroupValues(GgufTensorType type);
 int GroupBytes(GgufTensorType type);
 

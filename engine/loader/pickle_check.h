@@ -8,7 +8,8 @@
 
 namespace comet {
 
-// Whether a file's name is one that PyTorch gives to pickles (.bin, .pt, .pth, .ckpt, .pkl).
+// Whether a file's name is one that PyTorch gives to pickles (.bin, .pt, .pth, .ckpt, .pkl,
+// .pickle).
 bool HasPickleName(std::string_view path);
 
 // Refuses a file that is a pickle, or a zip archive of one, by its first bytes: reading one runs

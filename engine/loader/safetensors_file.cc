@@ -170,13 +170,12 @@ Status SafetensorsFile::ReadHeader() {
   }
   COMET_RETURN_IF_ERROR(CheckCoverage(path(), entries, data_bytes));
   for (const TensorEntry& entry : entries) {
-    const std::span<const std::byte> data =
-        file_.bytes().subspan(data_begin + entry.begin, entry.end - entry.begin);
+    const std::byte* data = file_.bytes().data() + data_begin + entry.begin;
     const Result<DType> dtype = SafetensorsDType(entry.dtype_name);
     if (dtype.ok()) {
-      tensors_.emplace(entry.name, ConstTensorView(data.data(), *dtype, entry.shape));
+      tensors_.emplace(entry.name, ConstTensorView(data, *dtype, entry.shape));
     } else {
-      others_.emplace(entry.name, SafetensorsOther{entry.dtype_name, data});
+      others_.emplace(entry.name, entry.dtype_name);
     }
   }
   return Status::Ok();

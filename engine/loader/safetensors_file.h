@@ -1,10 +1,8 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <map>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +17,6 @@ namespace comet {
 std::string_view SafetensorsName(DType dtype);
 Result<DType> SafetensorsDType(std::string_view name);
 
-// A tensor of a dtype that no op takes: I64, F8_E4M3 and so on.
-struct SafetensorsOther {
-  std::string dtype;
-  std::span<const std::byte> bytes;
-};
-
 // A mapped safetensors file: 8 bytes of header length, the JSON header, then the data. Open()
 // checks names, dtypes and shapes, that each tensor lies in the file, and that the tensors cover
 // the data without gap or overlap, as the format demands. Immutable, so thread-safe.
@@ -38,7 +30,8 @@ class SafetensorsFile {
   int64_t num_bytes() const { return file_.num_bytes(); }
   // A tensor need not be aligned for its dtype: old writers did not pad the header.
   const std::map<std::string, ConstTensorView, std::less<>>& tensors() const { return tensors_; }
-  const std::map<std::string, SafetensorsOther, std::less<>>& others() const { return others_; }
+  // The dtypes of tensors whose dtype no op takes: I64, F8_E4M3 and so on.
+  const std::map<std::string, std::string, std::less<>>& others() const { return others_; }
 
   // The tensor of that name, dtype and shape, aligned for its dtype. Errors: kDataLoss.
   Result<ConstTensorView> Find(std::string_view name, DType dtype,
@@ -51,7 +44,7 @@ class SafetensorsFile {
 
   MappedFile file_;
   std::map<std::string, ConstTensorView, std::less<>> tensors_;
-  std::map<std::string, SafetensorsOther, std::less<>> others_;
+  std::map<std::string, std::string, std::less<>> others_;
 };
 
 }  // namespace comet

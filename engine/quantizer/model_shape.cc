@@ -5,12 +5,9 @@
 
 #include "engine/loader/float_source.h"
 #include "engine/loader/folder_config.h"
-#include "engine/loader/mapped_file.h"
 
 namespace comet {
 namespace {
-
-constexpr int64_t kConfigBytesMax = 16 << 20;
 
 ModelShape ShapeOf(const FolderConfig& config) {
   return {.config = config.model, .has_qkv_bias = config.has_qkv_bias};
@@ -26,8 +23,7 @@ Result<ModelShape> ReadModelShape(const std::string& path) {
     return ShapeOf(config);
   }
   if (fs::path(path).extension() == ".json") {
-    COMET_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-    COMET_ASSIGN_OR_RETURN(const FolderConfig config, ParseFolderConfig(path, text));
+    COMET_ASSIGN_OR_RETURN(const FolderConfig config, ReadFolderConfigFile(path));
     return ShapeOf(config);
   }
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<FloatSource> source, FloatSource::Open(path));

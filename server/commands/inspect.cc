@@ -71,7 +71,10 @@ Result<ordered_json> DescribeCheckpoint(const std::string& folder) {
                       {"down_hadamard", layer.down_hadamard}});
   }
   ordered_json json = {{"format", "comet"}};
-  json.update(ConfigJson(checkpoint->config(), "llama"));
+  // In GGUF's words, where Mistral's models are "llama" too.
+  const bool has_qkv_bias = checkpoint->layer(0).qkv.bias.is_present();
+  json.update(ConfigJson(checkpoint->config(), has_qkv_bias ? "qwen2" : "llama"));
+  json["has_qkv_bias"] = has_qkv_bias;
   json["weights_bytes"] = checkpoint->num_bytes();
   json["has_chat_template"] = !checkpoint->chat_templates().empty();
   json["layers"] = std::move(layers);

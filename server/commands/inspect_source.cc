@@ -12,16 +12,12 @@
 #include "engine/loader/gguf_config.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/json_reader.h"
-#include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
 
 using nlohmann::ordered_json;
-
-constexpr int64_t kConfigBytesMax = 16 << 20;
-constexpr int kConfigDepth = 32;
 
 // Reasons why a source cannot be used, without repeats.
 class Problems {
@@ -46,8 +42,7 @@ class Problems {
 
 // The numbers of a config.json as they stand, for one whose meaning is not known.
 Status DescribeRawConfig(const std::string& path, ordered_json& json) {
-  COMET_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, kConfigBytesMax));
-  COMET_ASSIGN_OR_RETURN(const nlohmann::json config, ParseJson(path, text, kConfigDepth));
+  COMET_ASSIGN_OR_RETURN(const nlohmann::json config, ReadConfigJson(path));
   COMET_RETURN_IF_ERROR(JsonReader(path, config).CheckObject());
   static constexpr std::pair<const char*, const char*> kKeys[] = {
       {"model_type", "architecture"},
@@ -89,6 +84,7 @@ Status DescribeFolder(const std::string& folder, ordered_json& json, Problems& p
 }
 
 Status DescribeGguf(const std::string& path, ordered_json& json, Problems& problems) {
+  COMET_RETURN_IF_ERROR(FloatSource::CheckFileName(path));
   COMET_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
   json["format"] = "gguf";
   const Result<GgufConfig> config = ReadGgufConfig(file);

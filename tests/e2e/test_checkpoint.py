@@ -225,6 +225,20 @@ def test_a_hugging_face_folder_becomes_a_checkpoint(tmp_path):
     assert json.loads(inspected.stdout)["sliding_window"] == 7
 
 
+def test_inspect_tells_a_qwen2_checkpoint(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abcdefgh" * 100)
+    output = tmp_path / "model"
+    subprocess.run(quantize_command(MODELS / "qwen2_window", output, text), check=True,
+                   capture_output=True)
+
+    done = subprocess.run([binary_path(), "inspect", str(output), "--json"], check=True,
+                          capture_output=True, text=True)
+
+    described = json.loads(done.stdout)
+    assert described["architecture"] == "qwen2" and described["has_qkv_bias"] is True
+
+
 def test_inspect_says_why_a_source_cannot_be_used(tmp_path):
     folder = tmp_path / "source"
     shutil.copytree(MODELS / "llama_1", folder)
@@ -240,3 +254,35 @@ def test_inspect_says_why_a_source_cannot_be_used(tmp_path):
     described = json.loads(done.stdout)
     assert described["hidden_size"] == 32 and described["tensor_types"] == {"F16": 21, "F32": 1}
     assert described["unsupported"] == [done.stderr.removeprefix("comet: ").strip()]
+
+
+def test_inspect_describes_a_gguf_file_with_types_it_cannot_read(tmp_path):
+    model = bytearray((MODELS / "llama_q8_0.gguf").read_bytes())
+    name = b"blk.1.ffn_down.weight"
+    model[model.index(name) + len(name) + 4 + 2 * 8] = 11  # Rank and dimensions, then the type.
+    path = tmp_path / "q3.gguf"
+    path.write_bytes(model)
+
+    done = subprocess.run([binary_path(), "inspect", str(path), "--json"], capture_output=True,
+                          text=True)
+
+    assert done.returncode == 1
+    described = json.loads(done.stdout)
+    assert described["architecture"] == "llama" and described["hidden_size"] == 32
+    assert described["tensor_types"]["Q3_K"] == 1
+    assert described["unsupported"] == [done.stderr.removeprefix("comet: ").strip()]
+    assert "blk.1.ffn_down.weight: is Q3_K" in done.stderr
+
+
+@pytest.mark.parametrize("name, status, reason", [
+    ("pytorch_model.bin", 1, "is a pickle file"),
+    ("model.safetensors", 2, "expected the folder with its config.json"),
+])
+def test_inspect_says_which_file_is_no_model(tmp_path, name, status, reason):
+    (tmp_path / name).write_bytes(b"\0" * 64)
+
+    done = subprocess.run([binary_path(), "inspect", str(tmp_path / name)], capture_output=True,
+                          text=True)
+
+    assert done.returncode == status
+    assert reason in done.stderr and "GGUF)" not in done.stderr

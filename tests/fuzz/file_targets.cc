@@ -84,6 +84,16 @@ class ScratchFolder {
   std::string path_;
 };
 
+// A layer and what stands outside the layers.
+void ReadSource(const std::string& path) {
+  const auto source = FloatSource::Open(path);
+  if (!source.ok()) return;
+  (void)(*source)->ReadLayer(0);
+  (void)(*source)->ReadEmbedding();
+  (void)(*source)->ReadFinalNorm();
+  (void)(*source)->ReadLmHead();
+}
+
 std::string_view TakePart(std::string_view& bytes) {
   const size_t end = bytes.find('\x1e');
   const std::string_view part = bytes.substr(0, end);
@@ -103,6 +113,7 @@ void FuzzGguf(std::string_view bytes) {
   (void)ReadGgufTemplates(*file);
   Result<Vocabulary> vocabulary = ReadVocabulary(*file);
   if (vocabulary.ok()) (void)Tokenizer::Create(std::move(vocabulary).value());
+  ReadSource(memory.path());
 }
 
 void FuzzSafetensors(std::string_view bytes) {
@@ -127,12 +138,7 @@ void FuzzFolder(std::string_view bytes) {
 
   (void)IsCometCheckpoint(folder.path());
   (void)FolderWeights::Open(folder.path());
-  const auto source = FloatSource::Open(folder.path());
-  if (!source.ok()) return;
-  (void)(*source)->ReadLayer(0);
-  (void)(*source)->ReadEmbedding();
-  (void)(*source)->ReadFinalNorm();
-  (void)(*source)->ReadLmHead();
+  ReadSource(folder.path());
 }
 
 void FuzzConfigJson(std::string_view bytes) { (void)ParseCheckpointConfig("f", bytes); }

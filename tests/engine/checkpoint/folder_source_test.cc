@@ -2,6 +2,7 @@
 // are read right is tests/engine/model/source_logits_test.cc.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -119,6 +120,13 @@ TEST(FolderConfig, TakesTransformersDefaultsForWhatIsAbsent) {
   EXPECT_EQ(ConfigOf(qwen2).sliding_window, 0);  // The first 28 layers have none.
   qwen2["max_window_layers"] = 0;
   EXPECT_EQ(ConfigOf(qwen2).sliding_window, 128);
+
+  for (const auto& [type, vocab_size] :
+       {std::pair("llama", 32000), std::pair("mistral", 32000), std::pair("qwen2", 151936)}) {
+    json config = SmallConfig(type);
+    config.erase("vocab_size");
+    EXPECT_EQ(ConfigOf(config).vocab_size, vocab_size) << type;
+  }
 }
 
 TEST(FolderConfig, ReadsRopeInEveryForm) {
@@ -339,7 +347,7 @@ TEST(FolderSource, RefusesPicklesByName) {
   ExpectError(folder.Open(), StatusCode::kUnimplemented,
               {folder.PathOf("pytorch_model.bin"), "is a pickle file"});
 
-  for (const char* name : {"m.pt", "m.pth", "m.bin", "m.ckpt", "m.pkl"}) {
+  for (const char* name : {"m.pt", "m.pth", "m.bin", "m.ckpt", "m.pkl", "m.pickle"}) {
     ExpectError(FloatSource::Open(folder.PathOf(name)).status(), StatusCode::kUnimplemented,
                 {name, "is a pickle file"});
   }

@@ -128,12 +128,29 @@ TEST(GgufFile, RefusesOverlappingTensors) {
       "where a ends");
 }
 
-TEST(GgufFile, NamesATensorTypeItCannotRead) {
-  const Status status =
-      OpenBytes(GgufBuilder().Head(1, 0).Tensor("t", {256}, 11, 0).Data(110).bytes());
+TEST(GgufFile, KeepsTensorTypesItDoesNotKnow) {
+  const TempFolder folder;
+  WriteBytes(folder.PathOf("m"), GgufBuilder()
+                                     .Head(3, 0)
+                                     .Tensor("a", {256}, 11, 0)
+                                     .Tensor("b", {16}, 0, 128)
+                                     .Tensor("c", {7, 1 << 20, 1 << 16}, 4000000000, 192)
+                                     .Data(256)
+                                     .bytes());
 
-  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
-  EXPECT_NE(status.message().find("Q3_K"), std::string::npos) << status;
+  const Result<GgufFile> file = GgufFile::Open(folder.PathOf("m"));
+
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(ToString(file->FindTensor("a")->type), "Q3_K");
+  EXPECT_EQ(ToString(file->FindTensor("c")->type), "type 4000000000");
+  EXPECT_TRUE(file->FindTensor("a")->data.empty());
+  EXPECT_EQ(file->FindTensor("b")->data.size(), 64u);
+  EXPECT_EQ(CheckKnown(file->FindTensor("a")->type).code(), StatusCode::kUnimplemented);
+  // Where it begins is checked.
+  ExpectDataLoss(GgufBuilder().Head(1, 0).Tensor("a", {256}, 11, 512).Data(128), "offset");
+  ExpectDataLoss(
+      GgufBuilder().Head(2, 0).Tensor("a", {16}, 0, 0).Tensor("b", {256}, 11, 32).Data(256),
+      "where a ends");
 }
 
 TEST(GgufFile, RefusesBadAlignment) {

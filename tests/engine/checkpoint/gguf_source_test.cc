@@ -245,8 +245,9 @@ TEST(GgufTensorTypes, PlainFloatsKeepTheirValues) {
   EXPECT_EQ(out, (std::vector<float>{1.0f, -2.0f}));
 }
 
-// A file of one small layer's keys; `change` adds what the test is about.
-Status ConfigStatusOf(const std::function<GgufBuilder&(GgufBuilder&)>& change, int num_changes) {
+// Of a file of one small layer's keys; `change` adds what the test is about.
+Result<GgufConfig> ConfigOf(const std::function<GgufBuilder&(GgufBuilder&)>& change,
+                            int num_changes) {
   GgufBuilder builder;
   builder.Head(1, static_cast<uint64_t>(7 + num_changes))
       .String("general.architecture", "llama")
@@ -260,18 +261,18 @@ Status ConfigStatusOf(const std::function<GgufBuilder&(GgufBuilder&)>& change, i
   const TempFolder folder;
   WriteBytes(folder.PathOf("m"), builder.bytes());
   const Result<GgufFile> file = GgufFile::Open(folder.PathOf("m"));
-  return file.ok() ? ReadGgufConfig(*file).status() : file.status();
+  return file.ok() ? ReadGgufConfig(*file) : file.status();
 }
 
 TEST(GgufConfig, IsHeldToTheLimitsOfEverySource) {
   const auto message_of = [](std::string_view key, float value) {
     const Status status =
-        ConfigStatusOf([&](GgufBuilder& b) -> GgufBuilder& { return b.Float(key, value); }, 1);
+        ConfigOf([&](GgufBuilder& b) -> GgufBuilder& { return b.Float(key, value); }, 1).status();
     EXPECT_EQ(status.code(), StatusCode::kDataLoss) << key;
     return status.message();
   };
 
-  const Status plain = ConfigStatusOf([](GgufBuilder& b) -> GgufBuilder& { return b; }, 0);
+  const Status plain = ConfigOf([](GgufBuilder& b) -> GgufBuilder& { return b; }, 0).status();
   EXPECT_TRUE(plain.ok()) << plain;
   EXPECT_NE(message_of("llama.rope.freq_base", 1e13f).find("rope.theta"), std::string::npos);
   EXPECT_NE(message_of("llama.rope.freq_base", std::nanf("")).find("rope.theta"),
@@ -279,6 +280,39 @@ TEST(GgufConfig, IsHeldToTheLimitsOfEverySource) {
   EXPECT_NE(message_of("llama.rope.scaling.factor", 1e7f).find("rope.factor"), std::string::npos);
   EXPECT_NE(message_of("llama.attention.layer_norm_rms_epsilon", 1.0f).find("rms_norm_epsilon"),
             std::string::npos);
+}
+
+// A YaRN of factor 4 over 16 tokens, and one key more.
+Result<GgufConfig> YarnConfigOf(std::string_view key, float value) {
+  return ConfigOf(
+      [&](GgufBuilder& b) -> GgufBuilder& {
+        return b.String("llama.rope.scaling.type", "yarn")
+            .Float("llama.rope.scaling.factor", 4.0f)
+            .Int("llama.rope.scaling.original_context_length", 16)
+            .Float(key, value);
+      },
+      4);
+}
+
+TEST(GgufConfig, MultipliesYarnsAttentionFactors) {
+  const double scale = 1.0 + 0.1 * std::log(4.0);
+  for (const char* key :
+       {"llama.rope.scaling.attn_factor", "llama.rope.scaling.yarn_attn_factor"}) {
+    const Result<GgufConfig> config = YarnConfigOf(key, 0.5f);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_DOUBLE_EQ(config->model.rope.attention_factor, 0.5 * scale) << key;
+  }
+}
+
+TEST(GgufConfig, RefusesAnotherExtrapolationOfYarn) {
+  constexpr std::string_view kKey = "llama.rope.scaling.yarn_ext_factor";
+  const Result<GgufConfig> plain = YarnConfigOf(kKey, 1.0f);
+  EXPECT_TRUE(plain.ok()) << plain.status();
+
+  const Status status = YarnConfigOf(kKey, 0.5f).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented) << status;
+  EXPECT_NE(status.message().find("yarn_ext_factor: is 0.5"), std::string::npos) << status;
 }
 
 void ExpectVocabularyRoundTrips(const Vocabulary& vocabulary) {
@@ -319,10 +353,27 @@ TEST(GgufVocabulary, AbsentIdsSurviveTheRoundTrip) {
   ExpectVocabularyRoundTrips(vocabulary);
 }
 
+std::string ReadModel(const std::string& name) {
+  return ReadBytes(EnvironmentOr("COMET_SOURCE_DIR", ".") + "/tests/engine/sources/models/" + name);
+}
+
+TEST(GgufSource, NamesATensorTypeItCannotRead) {
+  const TempFolder folder;
+  std::string bytes = ReadModel("llama_q8_0.gguf");
+  const std::string name = "blk.1.ffn_down.weight";
+  // After the name: the rank, two dimensions, the type.
+  bytes.at(bytes.find(name) + name.size() + 4 + 2 * 8) = 11;
+  WriteBytes(folder.PathOf("m"), bytes);
+
+  const Status status = FloatSource::Open(folder.PathOf("m")).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented) << status;
+  EXPECT_NE(status.message().find(name + ": is Q3_K, expected F32"), std::string::npos) << status;
+}
+
 TEST(GgufSource, WantsTheBiasesOfQwen2) {
   const TempFolder folder;
-  std::string bytes = ReadBytes(EnvironmentOr("COMET_SOURCE_DIR", ".") +
-                                "/tests/engine/sources/models/qwen2_yarn_bf16.gguf");
+  std::string bytes = ReadModel("qwen2_yarn_bf16.gguf");
   for (const char layer : {'0', '1'}) {
     const std::string name = std::string("blk.") + layer + ".attn_q.bias";
     bytes.replace(bytes.find(name), name.size(), std::string("blk.") + layer + ".attn_x.bias");
