@@ -62,38 +62,38 @@ Status TimedOps::Time(Status (Ops::*op)(const Args&), const Args& args, const st
   time.num_int8_ops += work.num_int8_ops;
   time.num_f16_ops += work.num_f16_ops;
   const int begin = 2 * num_calls_++;
-  if (begin + 1 >= Device::kTimeMarksMax) return (*ops_.*op)(args);  // Stop() tells.
+  if (begin + 1 >= Device::kTimeMarksMax) return (ops().*op)(args);  // Stop() tells.
   class_of_call_.push_back(entry->second);
   COMET_RETURN_IF_ERROR(device_.MarkTime(begin));
-  COMET_RETURN_IF_ERROR((*ops_.*op)(args));
+  COMET_RETURN_IF_ERROR((ops().*op)(args));
   return device_.MarkTime(begin + 1);
 }
 
 Status TimedOps::Embedding(const EmbeddingArgs& args) {
-  if (!is_timing_) return ops_->Embedding(args);
+  if (!is_timing_) return ForwardingOps::Embedding(args);
   return Time(&Ops::Embedding, args, "embedding", {.num_bytes = 2 * Bytes(args.out)});
 }
 
 Status TimedOps::RmsNorm(const RmsNormArgs& args) {
-  if (!is_timing_) return ops_->RmsNorm(args);
+  if (!is_timing_) return ForwardingOps::RmsNorm(args);
   const double row_bytes = Bytes(args.x) / std::max(NumTokens(args.x), 1.0);
   return Time(&Ops::RmsNorm, args, "rms_norm",
               {.num_bytes = row_bytes * args.out.num_tokens() + Bytes(args.out)});
 }
 
 Status TimedOps::Gather(const GatherArgs& args) {
-  if (!is_timing_) return ops_->Gather(args);
+  if (!is_timing_) return ForwardingOps::Gather(args);
   return Time(&Ops::Gather, args, "gather", {.num_bytes = Bytes(args.x) + Bytes(args.out)});
 }
 
 Status TimedOps::SiluMul(const SiluMulArgs& args) {
-  if (!is_timing_) return ops_->SiluMul(args);
+  if (!is_timing_) return ForwardingOps::SiluMul(args);
   return Time(&Ops::SiluMul, args, "silu_mul",
               {.num_bytes = Bytes(args.gate_up) + Bytes(args.out)});
 }
 
 Status TimedOps::Linear(const LinearArgs& args) {
-  if (!is_timing_) return ops_->Linear(args);
+  if (!is_timing_) return ForwardingOps::Linear(args);
   const PackedLinear& weights = *args.weights;
   const char* kind = weights.kind() == WeightKind::kW4ax   ? "w4ax "
                      : weights.kind() == WeightKind::kInt8 ? "int8 "
@@ -108,7 +108,7 @@ Status TimedOps::Linear(const LinearArgs& args) {
 }
 
 Status TimedOps::RopeAppend(const RopeAppendArgs& args) {
-  if (!is_timing_) return ops_->RopeAppend(args);
+  if (!is_timing_) return ForwardingOps::RopeAppend(args);
   return Time(&Ops::RopeAppend, args, "rope_append",
               {.num_bytes = Bytes(args.qkv) + Bytes(args.q_out) +
                             NumTokens(args.qkv) * CacheTokenBytes(args.cache)});
@@ -116,7 +116,7 @@ Status TimedOps::RopeAppend(const RopeAppendArgs& args) {
 
 // Contexts are taken to be all of the longest one's length, chunks to be at their ends.
 Status TimedOps::Attention(const AttentionArgs& args) {
-  if (!is_timing_) return ops_->Attention(args);
+  if (!is_timing_) return ForwardingOps::Attention(args);
   const double chunk = args.batch.query_length_max;
   const double window = args.window > 0 ? args.window : args.batch.context_length_max;
   const double context = std::min(args.batch.context_length_max + 0.0, window + chunk - 1);
@@ -129,7 +129,7 @@ Status TimedOps::Attention(const AttentionArgs& args) {
 }
 
 Status TimedOps::Sample(const SampleArgs& args) {
-  if (!is_timing_) return ops_->Sample(args);
+  if (!is_timing_) return ForwardingOps::Sample(args);
   return Time(&Ops::Sample, args, "sample", {.num_bytes = Bytes(args.logits)});
 }
 

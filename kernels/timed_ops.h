@@ -4,10 +4,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device.h"
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 
 namespace comet {
 
@@ -25,37 +26,16 @@ struct OpClassTime {
 // Passes every call on and, between Start() and Stop(), times it on the device's stream. The marks
 // keep neighbours from overlapping, and what a graph replays is not seen: for profiles of steps
 // that run op by op. Confined to the step thread.
-class TimedOps final : public Ops {
+class TimedOps final : public ForwardingOps {
  public:
   // `device` outlives this.
-  TimedOps(std::unique_ptr<Ops> ops, Device& device) : ops_(std::move(ops)), device_(device) {}
+  TimedOps(std::unique_ptr<Ops> ops, Device& device)
+      : ForwardingOps(std::move(ops)), device_(device) {}
 
   void Start();
   // In the order of first use, all since Start(). Waits for the device. Errors: those of the
   // device; kResourceExhausted, more calls than marks.
   Result<std::vector<OpClassTime>> Stop();
-
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override {
-    return ops_->PackLinear(weights);
-  }
-  Result<std::unique_ptr<PackedLinear>> PackRandom(const RandomLinear& linear) override {
-    return ops_->PackRandom(linear);
-  }
-  int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
-    return ops_->KvPageBytes(format, num_kv_heads, head_dim);
-  }
-  int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
-    return ops_->AttentionScratchBytes(context_length_max, head_dim);
-  }
-  bool HasInt4Products() const override { return ops_->HasInt4Products(); }
-  bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
-  std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
 
   Status Embedding(const EmbeddingArgs& args) override;
   Status RmsNorm(const RmsNormArgs& args) override;
@@ -77,7 +57,6 @@ class TimedOps final : public Ops {
   Status Time(Status (Ops::*op)(const Args&), const Args& args, const std::string& name,
               const Work& work);
 
-  std::unique_ptr<Ops> ops_;
   Device& device_;
   bool is_timing_ = false;
   int num_calls_ = 0;                  // Since Start(); call i lies between marks 2 i and 2 i + 1.

@@ -9,11 +9,14 @@
 
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/row_launch.h"
 #include "kernels/cuda/sm90_gemm_params.h"
 #include "kernels/cuda/sm90_w4ax_layout.h"
 
 namespace comet::sm90 {
 namespace {
+
+using cuda::IsAligned;
 
 constexpr int kCopyAlignment = 16;  // Of the copy engine's addresses and strides, in bytes.
 
@@ -33,10 +36,6 @@ const GemmInstance* FindInstance(const GemmConfig& config) {
   const auto found = std::find_if(instances.begin(), instances.end(),
                                   [&](const auto& instance) { return instance.config == config; });
   return found == instances.end() ? nullptr : &*found;
-}
-
-bool IsAligned(const void* pointer, int64_t alignment) {
-  return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(alignment) == 0;
 }
 
 // Whether two neighbouring elements from an even column on are one aligned access in every row.

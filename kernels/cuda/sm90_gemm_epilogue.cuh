@@ -203,7 +203,7 @@ __device__ __forceinline__ void StoreBoxes(const GemmParams& params, const Consu
         *reinterpret_cast<__half2*>(box + places[j] + i * 8 * kRowBytes) = __float22half2_rn(value);
       }
     }
-    ptx::FenceAsyncReads();
+    ptx::FenceForAsyncReaders();
     // Once all have come, this box is filled and the other one has been read.
     if (me.warpgroup_thread == 0) ptx::WaitStoresRead();
     ptx::SyncThreads(kFirstGroupBarrier + me.row_group, Traits::kGroupThreads);

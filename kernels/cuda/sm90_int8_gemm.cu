@@ -194,7 +194,7 @@ __device__ __forceinline__ void StoreInt8Boxes(const Int8GemmParams& params, con
                   Int8Value<T>(params, me, weight_scale, box_idx * kBoxChunks + i, j, acc));
       }
     }
-    ptx::FenceAsyncReads();
+    ptx::FenceForAsyncReaders();
     // Once all have come, this box is filled and the other one has been read.
     if (me.thread_idx == 0) ptx::WaitStoresRead();
     ptx::SyncThreads(kFirstGroupBarrier + me.warpgroup_idx, kWarpgroupThreads);

@@ -36,19 +36,13 @@ __device__ __forceinline__ void CopyBox(void* smem, const CUtensorMap* map, int 
 }
 
 // A box from shared memory to the tensor, where it lies inside it. By the thread that commits and
-// waits; FenceAsyncReads() and a barrier come between ordinary stores to the box and this.
+// waits; FenceForAsyncReaders() and a barrier come between ordinary stores to the box and this.
 __device__ __forceinline__ void StoreBox(const CUtensorMap* map, int column, int row,
                                          const void* smem) {
   asm volatile(
       "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
       "r"(column), "r"(row), "r"(SharedAddress(smem))
       : "memory");
-}
-
-// Makes this thread's stores to shared memory visible to the copy engine. PTX ISA:
-// "membar/fence", "fence.proxy.async".
-__device__ __forceinline__ void FenceAsyncReads() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ __forceinline__ void CommitStores() {

@@ -21,8 +21,8 @@
 #include "engine/model/model_source.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/random.h"
+#include "kernels/forwarding_ops.h"
 #include "kernels/make_backend.h"
-#include "tests/engine/forwarding_ops.h"
 #include "tests/engine/test_data.h"
 #include "tests/kernels/test_backends.h"
 

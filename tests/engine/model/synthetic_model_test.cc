@@ -21,8 +21,8 @@
 #include "engine/model/model.h"
 #include "engine/quantizer/model_shape.h"
 #include "kernels/base/random.h"
+#include "kernels/forwarding_ops.h"
 #include "kernels/make_backend.h"
-#include "tests/engine/forwarding_ops.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {

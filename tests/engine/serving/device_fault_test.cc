@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include "tests/engine/forwarding_ops.h"
+#include "kernels/forwarding_ops.h"
 #include "tests/engine/serving/serving_fixture.h"
 
 namespace comet {

@@ -8,7 +8,7 @@
 
 namespace comet {
 
-// Passes every call on; a test overrides the ops it interferes with.
+// Passes every call on; what is derived from it overrides the ops it interferes with.
 class ForwardingOps : public Ops {
  public:
   explicit ForwardingOps(std::unique_ptr<Ops> ops) : ops_(std::move(ops)) {}
@@ -22,12 +22,16 @@ class ForwardingOps : public Ops {
   Result<std::unique_ptr<PackedLinear>> PackLinear(const FloatWeights& weights) override {
     return ops_->PackLinear(weights);
   }
+  Result<std::unique_ptr<PackedLinear>> PackRandom(const RandomLinear& linear) override {
+    return ops_->PackRandom(linear);
+  }
   int64_t KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const override {
     return ops_->KvPageBytes(format, num_kv_heads, head_dim);
   }
   int64_t AttentionScratchBytes(int context_length_max, int head_dim) const override {
     return ops_->AttentionScratchBytes(context_length_max, head_dim);
   }
+  bool HasInt4Products() const override { return ops_->HasInt4Products(); }
   bool UsesSampleScratch() const override { return ops_->UsesSampleScratch(); }
   std::string_view KernelDescription() const override { return ops_->KernelDescription(); }
   Status Embedding(const EmbeddingArgs& args) override { return ops_->Embedding(args); }
@@ -38,6 +42,9 @@ class ForwardingOps : public Ops {
   Status RopeAppend(const RopeAppendArgs& args) override { return ops_->RopeAppend(args); }
   Status Attention(const AttentionArgs& args) override { return ops_->Attention(args); }
   Status Sample(const SampleArgs& args) override { return ops_->Sample(args); }
+
+ protected:
+  Ops& ops() { return *ops_; }
 
  private:
   std::unique_ptr<Ops> ops_;
