@@ -1,5 +1,7 @@
 #include "kernels/cuda/row_launch.h"
 
+#include <algorithm>
+
 namespace comet::cuda {
 
 RowOutputParams MakeRowOutputParams(const LinearInput& out) {
@@ -31,6 +33,18 @@ int RowThreads(int num_rows, int num_sms) {
   constexpr int kThreadsForLatency = 512;
   constexpr int kThreadsForBandwidth = 256;
   return num_rows <= 2 * num_sms ? kThreadsForLatency : kThreadsForBandwidth;
+}
+
+int64_t SpreadSmemBytes(int num_ctas, int64_t smem_bytes, const DeviceLimits& limits) {
+  constexpr int64_t kReservedBytes = 2048;  // Of each CTA: by the system and for what is static.
+  const int64_t share = limits.smem_bytes_max / CeilDiv(num_ctas, limits.num_sms) - kReservedBytes;
+  return std::max(smem_bytes, share);
+}
+
+int WalkRowThreads(int num_channels) {
+  constexpr int kThreadChannels = 32;
+  if (num_channels <= 128 * kThreadChannels) return 128;
+  return num_channels <= 256 * kThreadChannels ? 256 : 0;
 }
 
 }  // namespace comet::cuda

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "kernels/base/math.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet::cuda {
@@ -49,24 +49,13 @@ inline int64_t RowSmemBytes(int num_channels, bool has_gather) {
 // share it; with many, smaller CTAs overlap one row's loads with another's arithmetic.
 int RowThreads(int num_rows, int num_sms);
 
-// Kernels that go from row to row with what does not change in registers.
-inline constexpr int kHeldThreads = 512;
-inline constexpr int kHeldChannels = kHeldThreads * kChunk;  // Of one chunk a thread.
+// Dynamic shared memory for CTAs that need `smem_bytes`, so much that no SM holds more of them than
+// its share of the grid: released grids meet SMs that are free at different times, and the first
+// ones would take CTAs that others have to do without.
+int64_t SpreadSmemBytes(int num_ctas, int64_t smem_bytes, const DeviceLimits& limits);
 
-// Two CTAs share an SM, so that one's arithmetic covers another's barriers; registers for two
-// chunks a thread leave room for one.
-constexpr int HeldCtasPerSm(int num_chunks) { return num_chunks == 1 ? 2 : 1; }
-
-// Whether gathered rows are faster so than a CTA each. With one CTA an SM only while rows are few.
-inline bool TakesHeld(int num_rows, int num_channels, int num_sms) {
-  constexpr int kRowsPerSmMax = 16;
-  if (num_channels <= kHeldChannels) return true;
-  return num_channels <= 2 * kHeldChannels && num_rows <= kRowsPerSmMax * num_sms;
-}
-
-inline unsigned HeldGridSize(int num_rows, int num_channels, int num_sms) {
-  const int ctas_per_sm = HeldCtasPerSm(CeilDiv(num_channels, kHeldChannels));
-  return static_cast<unsigned>(std::min(num_rows, ctas_per_sm * num_sms));
-}
+// Threads of a row for the kernel that walks over rows of vectors, 32 channels each; 0 where a row
+// is too wide for it.
+int WalkRowThreads(int num_channels);
 
 }  // namespace comet::cuda

@@ -4,6 +4,8 @@
 //          14336), so a row is shared among SMs.
 // Limits   Aligned rows of up to 32768 channels; sm_90.
 
+#include <type_traits>
+
 #include "kernels/cuda/device/hadamard.cuh"
 #include "kernels/cuda/device/ptx_cluster.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
@@ -14,17 +16,30 @@
 namespace comet::cuda::sm90 {
 namespace {
 
-constexpr int kClusterCtasMax = 8;
-constexpr int kClusterChannels = 16384;  // Of one chunk of each thread: 8 x 256 or 4 x 512 threads.
-constexpr int kRowsOfEight = 16;         // Eight CTAs a row while all rows' fit the SMs,
-constexpr int kRowsOfFour = 64;          // four while that leaves less for each SM than whole rows.
+constexpr int kCtas = 8;  // Of a cluster.
+constexpr int kThreads = 256;
+constexpr int kClusterChannels = kCtas * kThreads * kChunk;  // Of one chunk a thread.
+constexpr int kRowsMax = 16;  // All rows' clusters run at once; more are faster with a CTA each.
 
-template <typename T, int kCtas, int kThreads, int kChunks>
+template <typename T>
+__device__ __forceinline__ void Multiply(float (&out)[kChunk], const PackedVec<T, kChunk>& gate,
+                                         const PackedVec<T, kChunk>& up, bool keeps_zero_signs) {
+  if constexpr (std::is_same_v<T, __half>) {
+    if (!keeps_zero_signs) return SiluMulOfF16(out, gate, up);
+  }
+  float ups[kChunk];
+  ToFloats(out, gate);
+  ToFloats(ups, up);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) out[i] = SiluMulOf(out[i], ups[i]);
+}
+
+template <typename T, int kChunks>
 __global__ void __launch_bounds__(kThreads)
     ClusterSiluMulKernel(const __grid_constant__ SiluMulParams params) {
   __shared__ RowOutputSmem smem_output;
-  __shared__ int4 smem_maxima[kClusterCtasMax];  // INT4 region, INT8 region of each CTA.
-  __shared__ int4 smem_sums[kClusterCtasMax];    // INT8 region, INT4 region.
+  __shared__ int4 smem_maxima[kCtas];  // INT4 region, INT8 region of each CTA.
+  __shared__ int4 smem_sums[kCtas];    // INT8 region, INT4 region.
   const int size = params.out.num_channels;
   const int64_t row_idx = blockIdx.x / kCtas;
   const int cta_rank = ptx::ClusterRank();
@@ -38,17 +53,17 @@ __global__ void __launch_bounds__(kThreads)
   ReleaseNextGrids();
   WaitForPreviousGrids();
   float x[kChunks][kChunk];
-  float up[kChunks][kChunk];
+  PackedVec<T, kChunk> gate[kChunks];
+  PackedVec<T, kChunk> up[kChunks];
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    LoadFloats<true>(x[c], gate_row, channel_of(c), size);
-    LoadFloats<true>(up[c], gate_row + size, channel_of(c), size);
+    gate[c] = LoadVec<kChunk>(gate_row, channel_of(c), size);
+    up[c] = LoadVec<kChunk>(gate_row + size, channel_of(c), size);
   }
   RowMaxima maxima;
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) x[c][i] = SiluMulOf(x[c][i], up[c][i]);
+    Multiply(x[c], gate[c], up[c], params.out.codes == nullptr);
     if (channel_of(c) < params.num_hadamard) HadamardBlock(x[c], params.hadamard_factor);
     maxima.Add(x[c], channel_of(c) < params.out.num_int4);
   }
@@ -80,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
   RowCodes codes(params.out, maxima, row_idx);
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    if (channel_of(c) < size) codes.Write(x[c], channel_of(c));
+    if (channel_of(c) < size) codes.Write</*kVectors=*/false>(x[c], channel_of(c));
   }
   const int2 sums = codes.SumOfCta<kThreads>(smem_output);
   if (threadIdx.x == 0) {
@@ -100,31 +115,26 @@ __global__ void __launch_bounds__(kThreads)
   codes.WriteScalars(row_sums);
 }
 
-template <typename T, int kCtas, int kThreads>
-Status LaunchCluster(const SiluMulParams& params, int num_rows, const DeviceLimits& limits,
-                     cudaStream_t stream) {
-  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows * kCtas)),
-                          .num_threads = kThreads,
-                          .cluster_ctas = kCtas};
-  return Launch("silu_mul", limits, shape, stream,
-                params.out.num_channels <= kClusterChannels
-                    ? ClusterSiluMulKernel<T, kCtas, kThreads, 1>
-                    : ClusterSiluMulKernel<T, kCtas, kThreads, 2>,
-                params);
-}
-
 template <typename T>
 Status LaunchCluster(const SiluMulParams& params, int num_rows, const DeviceLimits& limits,
                      cudaStream_t stream) {
-  return num_rows <= kRowsOfEight ? LaunchCluster<T, 8, 256>(params, num_rows, limits, stream)
-                                  : LaunchCluster<T, 4, 512>(params, num_rows, limits, stream);
+  const int num_ctas = num_rows * kCtas;
+  // As if there were twice as many: not every cluster finds eight SMs for itself alone.
+  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_ctas)),
+                          .num_threads = kThreads,
+                          .smem_bytes = SpreadSmemBytes(2 * num_ctas, 0, limits),
+                          .cluster_ctas = kCtas};
+  return Launch("silu_mul", limits, shape, stream,
+                params.out.num_channels <= kClusterChannels ? ClusterSiluMulKernel<T, 1>
+                                                            : ClusterSiluMulKernel<T, 2>,
+                params);
 }
 
 }  // namespace
 
 bool TakesCluster(int num_rows, int num_channels) {
   constexpr int kChannelsMin = 4096;  // Below, the exchange costs what it saves.
-  return num_rows <= kRowsOfFour && num_channels >= kChannelsMin &&
+  return num_rows <= kRowsMax && num_channels >= kChannelsMin &&
          num_channels <= 2 * kClusterChannels;
 }
 

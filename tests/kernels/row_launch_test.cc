@@ -15,17 +15,26 @@ TEST(RowLaunch, FewRowsGetMoreThreads) {
   EXPECT_EQ(RowThreads(2 * kNumSms + 1, kNumSms), 256);
 }
 
-TEST(RowLaunch, WalksOverNarrowRowsAlwaysAndOverWideOnesWhileTheyAreFew) {
-  EXPECT_TRUE(TakesHeld(8192, 4096, kNumSms));
-  EXPECT_TRUE(TakesHeld(16 * kNumSms, 4104, kNumSms));
-  EXPECT_FALSE(TakesHeld(16 * kNumSms + 1, 4104, kNumSms));
-  EXPECT_FALSE(TakesHeld(1, 8200, kNumSms));  // More than two chunks a thread.
+TEST(RowLaunch, AThreadOfAWalkHasAtMost32Channels) {
+  EXPECT_EQ(WalkRowThreads(1), 128);
+  EXPECT_EQ(WalkRowThreads(4096), 128);
+  EXPECT_EQ(WalkRowThreads(4104), 256);
+  EXPECT_EQ(WalkRowThreads(8192), 256);
+  EXPECT_EQ(WalkRowThreads(8200), 0);
 }
 
-TEST(RowLaunch, NoWalkHasMoreCtasThanRowsOrThanFit) {
-  EXPECT_EQ(HeldGridSize(5, 4096, kNumSms), 5u);
-  EXPECT_EQ(HeldGridSize(8192, 4096, kNumSms), 2u * kNumSms);
-  EXPECT_EQ(HeldGridSize(8192, 8192, kNumSms), 1u * kNumSms);
+TEST(RowLaunch, SpreadCtasFitAnSmAsOftenAsItsShareOfTheGrid) {
+  const DeviceLimits limits{.num_sms = kNumSms, .smem_bytes_max = 227 << 10};
+
+  const auto ctas_per_sm = [&](int num_ctas, int64_t smem_bytes) {
+    return limits.smem_bytes_max / SpreadSmemBytes(num_ctas, smem_bytes, limits);
+  };
+
+  EXPECT_EQ(ctas_per_sm(1, 1000), 1);
+  EXPECT_EQ(ctas_per_sm(kNumSms, 1000), 1);
+  EXPECT_EQ(ctas_per_sm(kNumSms + 1, 1000), 2);
+  EXPECT_EQ(ctas_per_sm(3 * kNumSms, 1000), 3);
+  EXPECT_EQ(SpreadSmemBytes(8192, 57344, limits), 57344);
 }
 
 TEST(RowLaunch, SharedMemoryHoldsWholeChunks) {

@@ -4,9 +4,8 @@
 
 namespace comet::cuda {
 
-// Exp() of kernels/base/exact_math.h, bit for bit, but that NaN gives Exp(-87): two minima in the
-// place of two comparisons and selections.
-__device__ __forceinline__ float ExpOfNumber(float x) {
+// Exp() of kernels/base/exact_math.h, bit for bit, for x within its bounds.
+__device__ __forceinline__ float ExpInBounds(float x) {
   using namespace exp_constants;
   constexpr float kTaylor2 = kTaylor[2];
   constexpr float kTaylor3 = kTaylor[3];
@@ -14,7 +13,6 @@ __device__ __forceinline__ float ExpOfNumber(float x) {
   constexpr float kTaylor5 = kTaylor[5];
   constexpr float kTaylor6 = kTaylor[6];
   constexpr float kTaylor7 = kTaylor[7];
-  x = fminf(fmaxf(x, kArgumentMin), kArgumentMax);
   const float shifted = x * kLog2E + kRoundMagic;
   const float n = shifted - kRoundMagic;
   const float r = (x - n * kLn2High) - n * kLn2Low;
@@ -28,6 +26,12 @@ __device__ __forceinline__ float ExpOfNumber(float x) {
   sum = sum * r + 1.0f;
   // The low bits of `shifted` are n in two's complement; its other bits leave at the top.
   return sum * __int_as_float((__float_as_int(shifted) << 23) + __float_as_int(1.0f));
+}
+
+// Exp(), bit for bit, but that NaN gives Exp(-87): two minima in the place of two comparisons and
+// selections.
+__device__ __forceinline__ float ExpOfNumber(float x) {
+  return ExpInBounds(fminf(fmaxf(x, exp_constants::kArgumentMin), exp_constants::kArgumentMax));
 }
 
 }  // namespace comet::cuda

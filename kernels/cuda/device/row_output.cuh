@@ -4,6 +4,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_forget.cuh"
+#include "kernels/cuda/device/ptx_maximum.cuh"
+#include "kernels/cuda/device/round_to_byte.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/row_launch.h"
 
@@ -17,8 +20,7 @@ inline constexpr int kWarpsMax = 32;
 struct RowOutputSmem {
   uint32_t max_int4[kWarpsMax];
   uint32_t max_int8[kWarpsMax];
-  int sum_int4[kWarpsMax];
-  int sum_int8[kWarpsMax];
+  int2 sums[kWarpsMax];  // INT8 region, INT4 region.
 };
 
 __device__ __forceinline__ int Slot(int group) { return group ^ ((group >> 3) & 1); }
@@ -55,11 +57,12 @@ struct RowMaxima {
   }
   // One region each: num_int4 is a multiple of the chunk.
   __device__ __forceinline__ void Add(const float (&x)[kChunk], bool is_int4) {
-    uint32_t largest = 0;
+    float maximum = fabsf(x[0]);
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) largest = max(largest, __float_as_uint(x[i]) & 0x7fffffffu);
-    int4 = max(int4, is_int4 ? largest : 0u);
-    int8 = max(int8, is_int4 ? 0u : largest);
+    for (int i = 1; i < kChunk; ++i) maximum = ptx::MaximumOrNan(maximum, fabsf(x[i]));
+    const uint32_t bits = __float_as_uint(maximum) & 0x7fffffffu;
+    int4 = max(int4, is_int4 ? bits : 0u);
+    int8 = max(int8, is_int4 ? 0u : bits);
   }
 };
 
@@ -91,6 +94,7 @@ __device__ __forceinline__ float PowerOfTwo(int exponent) {
   return __int_as_float((exponent + 127) << 23);
 }
 
+// For whole warps that ask for one row.
 __device__ __forceinline__ RowScale ChooseScale(const RowOutputParams& params,
                                                 const RowMaxima& maxima) {
   constexpr uint32_t kInfinityBits = 0x7f800000u;
@@ -105,19 +109,15 @@ __device__ __forceinline__ RowScale ChooseScale(const RowOutputParams& params,
   } else if (max_int8 > 0.0f) {
     row.scale = fmaxf(max_int8 / 127.0f, kScaleMin);
   }
-  const auto spans_int8 = [&] {
-    return max_int8 <= 127.0f * (row.scale * PowerOfTwo(row.exponent));
+  const auto spans_int8 = [&](int exponent) {
+    return max_int8 <= 127.0f * (row.scale * PowerOfTwo(exponent));
   };
-  while (row.exponent < params.exponent_max && !spans_int8()) ++row.exponent;
-  if (!spans_int8()) row.scale = (max_int8 / 127.0f) * PowerOfTwo(-row.exponent);
+  // Each lane tries one exponent.
+  const int lane_idx = static_cast<int>(threadIdx.x) % 32;
+  const bool is_enough = lane_idx >= params.exponent_max || spans_int8(lane_idx);
+  row.exponent = __ffs(static_cast<int>(__ballot_sync(~0u, is_enough))) - 1;
+  if (!spans_int8(row.exponent)) row.scale = (max_int8 / 127.0f) * PowerOfTwo(-row.exponent);
   return row;
-}
-
-// clamp(round_half_even(x * inverse)) in the low byte. The limit is an integer, so clamping first
-// gives the same; adding 1.5 * 2^23 rounds to it and leaves two's complement in the low bits.
-__device__ __forceinline__ uint32_t QuantizeToByte(float x, float inverse, float limit) {
-  constexpr float kRoundMagic = 0x1.8p+23f;
-  return __float_as_uint(fminf(fmaxf(x * inverse, -limit), limit) + kRoundMagic);
 }
 
 // The low bytes of four words.
@@ -130,46 +130,60 @@ class RowCodes {
  public:
   __device__ __forceinline__ RowCodes(const RowOutputParams& params, const RowMaxima& maxima,
                                       int64_t row_idx)
-      : params_(params), row_(ChooseScale(params, maxima)), row_idx_(row_idx) {
+      : params_(params),
+        row_(ChooseScale(params, maxima)),
+        row_idx_(row_idx),
+        codes_(params.codes + row_idx * params.row_stride) {
     inverse_int4_ = 1.0f / row_.scale;
     inverse_int8_ = 1.0f / (row_.scale * PowerOfTwo(row_.exponent));
+    ptx::Forget(inverse_int4_);  // Else each chunk divides anew.
+    ptx::Forget(inverse_int8_);
   }
 
-  // Channels [k, k + kChunk); those past the row's end are zeros.
+  // Channels [k, k + kChunk), of which those past the row's end are zeros. kVectors: the row has
+  // vector stores.
+  template <bool kVectors>
   __device__ __forceinline__ void Write(const float (&x)[kChunk], int k) {
+    Store<kVectors>(Quantize(x, k), k);
+  }
+
+  // Their codes, which count.
+  __device__ __forceinline__ uint2 Quantize(const float (&x)[kChunk], int k) {
     constexpr int kOnes = 0x01010101;
     const bool is_int4 = k < params_.num_int4;
     const float inverse = is_int4 ? inverse_int4_ : inverse_int8_;
-    const float limit = is_int4 ? params_.int4_limit : 127.0f;
+    float scaled[kChunk];
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) scaled[i] = x[i] * inverse;
+    // Without a clip, |x| * inverse passes the limit by some roundings at most. The limit is an
+    // integer, so clamping before rounding gives the same.
+    if (is_int4 && params_.clip < 1.0f) {
+      const float limit = params_.int4_limit;
+#pragma unroll
+      for (float& value : scaled) value = fminf(fmaxf(value, -limit), limit);
+    }
     uint32_t q[kChunk];
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) q[i] = QuantizeToByte(x[i], inverse, limit);
+    for (int i = 0; i < kChunk; ++i) q[i] = RoundToByte(scaled[i]);
     uint2 packed = {PackLowBytes(q[0], q[1], q[2], q[3]), PackLowBytes(q[4], q[5], q[6], q[7])};
     if (!row_.is_finite) packed = {0u, 0u};
-    int8_t* const row = params_.codes + row_idx_ * params_.row_stride;
-    int8_t* const codes = row + k;
-    if (is_int4 && params_.packs_int4) {
-      WritePacked(packed, row + PackedInt4Of(k).byte);
-    } else if (params_.has_vector_stores) {
-      *reinterpret_cast<uint2*>(codes) = packed;
-    } else {
-      for (int i = 0; i < min(kChunk, params_.num_channels - k); ++i) {
-        const uint32_t word = i < 4 ? packed.x : packed.y;
-        codes[i] = static_cast<int8_t>(word >> (8 * (i % 4)));
-      }
-    }
     const int sum =
         __dp4a(static_cast<int>(packed.x), kOnes, __dp4a(static_cast<int>(packed.y), kOnes, 0));
     (is_int4 ? sum_int4_ : sum_int8_) += sum;
+    return packed;
   }
 
-  // Eight codes of four bits, one word (PackedInt4Of()).
-  __device__ __forceinline__ void WritePacked(const uint2& codes, int8_t* place) const {
-    const uint32_t word = (codes.x & 0x0f0f0f0fu) | (codes.y & 0x0f0f0f0fu) << 4;
-    if (params_.has_vector_stores) {
-      *reinterpret_cast<uint32_t*>(place) = word;
+  template <bool kVectors>
+  __device__ __forceinline__ void Store(const uint2& packed, int k) const {
+    if (params_.packs_int4 && k < params_.num_int4) {
+      StorePacked<kVectors>(packed, codes_ + PackedInt4Of(k).byte);
+    } else if (kVectors || params_.has_vector_stores) {
+      *reinterpret_cast<uint2*>(codes_ + k) = packed;
     } else {
-      for (int i = 0; i < 4; ++i) place[i] = static_cast<int8_t>(word >> (8 * i));
+      for (int i = 0; i < min(kChunk, params_.num_channels - k); ++i) {
+        const uint32_t word = i < 4 ? packed.x : packed.y;
+        codes_[k + i] = static_cast<int8_t>(word >> (8 * (i % 4)));
+      }
     }
   }
 
@@ -180,35 +194,55 @@ class RowCodes {
     if (threadIdx.x == 0) WriteScalars(sums);
   }
 
-  // {INT8 region, INT4 region} of the codes that the CTA wrote, for warp 0. Every thread calls it.
+  // {INT8 region, INT4 region} of the codes that the warp wrote, for each of its threads.
+  __device__ __forceinline__ int2 SumOfWarp() const {
+    return make_int2(__reduce_add_sync(~0u, sum_int8_), __reduce_add_sync(~0u, sum_int4_));
+  }
+
+  // The same of the CTA, for warp 0. Every thread calls it.
   template <int kThreads>
-  __device__ __forceinline__ int2 SumOfCta(RowOutputSmem& smem) {
+  __device__ __forceinline__ int2 SumOfCta(RowOutputSmem& smem) const {
     constexpr int kNumWarps = kThreads / 32;
     const int lane_idx = threadIdx.x % 32;
     const int warp_idx = threadIdx.x / 32;
-    sum_int4_ = __reduce_add_sync(~0u, sum_int4_);
-    sum_int8_ = __reduce_add_sync(~0u, sum_int8_);
-    if (lane_idx == 0) {
-      smem.sum_int4[warp_idx] = sum_int4_;
-      smem.sum_int8[warp_idx] = sum_int8_;
-    }
+    const int2 sums = SumOfWarp();
+    if (lane_idx == 0) smem.sums[warp_idx] = sums;
     __syncthreads();
     if (warp_idx != 0) return make_int2(0, 0);
-    return make_int2(__reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int8[lane_idx] : 0),
-                     __reduce_add_sync(~0u, lane_idx < kNumWarps ? smem.sum_int4[lane_idx] : 0));
+    const int2 partial = lane_idx < kNumWarps ? smem.sums[lane_idx] : make_int2(0, 0);
+    return make_int2(__reduce_add_sync(~0u, partial.x), __reduce_add_sync(~0u, partial.y));
   }
 
   __device__ __forceinline__ void WriteScalars(int2 code_sum) const {
+    WriteScale();
+    WriteCodeSum(params_, row_idx_, code_sum);
+  }
+  __device__ __forceinline__ void WriteScale() const {
     params_.scale[row_idx_] = row_.is_finite ? row_.scale : __int_as_float(0x7fc00000);
     params_.exponent[row_idx_] = row_.exponent;
-    params_.code_sum[2 * row_idx_] = code_sum.x;
-    params_.code_sum[2 * row_idx_ + 1] = code_sum.y;
+  }
+  static __device__ __forceinline__ void WriteCodeSum(const RowOutputParams& params,
+                                                      int64_t row_idx, int2 code_sum) {
+    params.code_sum[2 * row_idx] = code_sum.x;
+    params.code_sum[2 * row_idx + 1] = code_sum.y;
   }
 
  private:
+  // Eight codes of four bits, one word (PackedInt4Of()).
+  template <bool kVectors>
+  __device__ __forceinline__ void StorePacked(const uint2& codes, int8_t* place) const {
+    const uint32_t word = (codes.x & 0x0f0f0f0fu) | (codes.y & 0x0f0f0f0fu) << 4;
+    if (kVectors || params_.has_vector_stores) {
+      *reinterpret_cast<uint32_t*>(place) = word;
+    } else {
+      for (int i = 0; i < 4; ++i) place[i] = static_cast<int8_t>(word >> (8 * i));
+    }
+  }
+
   const RowOutputParams& params_;
   const RowScale row_;
   const int64_t row_idx_;
+  int8_t* const codes_;
   float inverse_int4_;
   float inverse_int8_;
   int sum_int4_ = 0;
@@ -225,7 +259,7 @@ __device__ __forceinline__ void WriteCodes(const RowOutputParams& params, const 
   for (int k = kChunk * threadIdx.x; k < params.num_channels; k += kChunk * kThreads) {
     float x[kChunk];
     LoadChunk(x, smem_row, k);
-    codes.Write(x, k);
+    codes.Write</*kVectors=*/false>(x, k);
   }
   codes.Finish<kThreads>(smem);
 }
@@ -288,62 +322,5 @@ __device__ __forceinline__ void WriteGathered(const RowOutputParams& params, con
   }
   WriteCodes<kThreads>(params, smem_row, ReduceMaxima<kThreads>(maxima, smem), row_idx, smem);
 }
-
-// The order of the channels, kept in registers by a CTA that writes one row after another: thread t
-// writes the chunks t, t + kThreads ... kVectors access only. From global memory the indices of a
-// row of 4096 are 16 KB, more than its codes.
-template <int kThreads, int kChunks>
-class HeldGather {
- public:
-  __device__ __forceinline__ HeldGather(const int32_t* gather, int num_channels) {
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      const int k = ChannelOf(c);
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) sources_[c].values[i] = 0;
-      if (k < num_channels) {
-        sources_[c] = *reinterpret_cast<const Vec<int32_t, kChunk>*>(gather + k);
-      }
-    }
-  }
-
-  // Writes a row from smem_x, which holds it in plain order; a barrier lies between the last store
-  // and this. smem_x may be stored to again when it returns.
-  __device__ __forceinline__ void Write(const RowOutputParams& params, const float* smem_x,
-                                        int64_t row_idx, RowOutputSmem& smem) const {
-    float x[kChunks][kChunk];
-    RowMaxima maxima;
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      const bool is_inside = ChannelOf(c) < params.num_channels;
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) x[c][i] = is_inside ? smem_x[sources_[c].values[i]] : 0.0f;
-      maxima.Add(x[c], ChannelOf(c) < params.num_int4);
-    }
-    maxima = ReduceMaxima<kThreads>(maxima, smem);
-    if (params.codes == nullptr) {
-#pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
-        if (ChannelOf(c) < params.num_channels) {
-          WriteChunkValues(params, x[c], ChannelOf(c), row_idx);
-        }
-      }
-      return;
-    }
-    RowCodes codes(params, maxima, row_idx);
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      if (ChannelOf(c) < params.num_channels) codes.Write(x[c], ChannelOf(c));
-    }
-    codes.Finish<kThreads>(smem);
-  }
-
- private:
-  static __device__ __forceinline__ int ChannelOf(int chunk) {
-    return kChunk * (static_cast<int>(threadIdx.x) + chunk * kThreads);
-  }
-
-  Vec<int32_t, kChunk> sources_[kChunks];
-};
 
 }  // namespace comet::cuda
