@@ -92,7 +92,7 @@ TEST(PrecisionBudget, MeetsTheShareOverAllLayers) {
 TEST(ChannelOrder, PermutesColumnsAndRows) {
   const std::vector<float> matrix = {1, 2, 3, 4, 5, 6};
 
-  EXPECT_EQ(PermuteColumns(matrix, std::vector<int32_t>{2, 0, 1}),
+  EXPECT_EQ(PermuteColumns(matrix, std::vector<int32_t>{2, 0, 1}, 2),
             (std::vector<float>{3, 1, 2, 6, 4, 5}));
   EXPECT_EQ(PermuteRows(matrix, std::vector<int32_t>{1, 0}),
             (std::vector<float>{4, 5, 6, 1, 2, 3}));
@@ -122,7 +122,7 @@ TEST(KeySmoothing, KeepsLogitsAndBalancesPairs) {
   for (size_t k = 0; k < 12; ++k) gram[k * 13] = 1.0f;
   FloatLayer smoothed = layer;
 
-  SmoothKeys(config, gram, smoothed);
+  SmoothKeys(config, gram, 2, smoothed);
 
   const auto row = [](const FloatLayer& of, size_t n) { return of.qkv[n * 12 + 5]; };
   for (size_t head = 0; head < 4; ++head) {
@@ -220,7 +220,7 @@ TEST(Int8Rows, ErrorStaysWithinHalfAStep) {
   std::vector<float> weights = NormalValues(8 * 64, 12);
   std::fill(weights.begin(), weights.begin() + 64, 0.0f);
 
-  const Int8Rows rows = QuantizeInt8Rows(weights, 64);
+  const Int8Rows rows = QuantizeInt8Rows(weights, 64, 2);
 
   for (size_t i = 0; i < weights.size(); ++i) {
     const float scale = rows.scale[i / 64];
