@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Loads a running daemon with streams of fixed lengths, each client's next request behind its last, and
-tells the tokens a second that reached the clients. Reads only what it must of a stream, over plain
-sockets and in several processes, so that the clients take little of the machine they share with the
-daemon. Exit code 1 when a stream failed or was short."""
+tells the tokens a second that reached the clients, from the first request to the last token of those
+that began in time: what `comet bench throughput` tells of the engine alone. Reads only what it must of
+a stream, over plain sockets and in several processes, so that the clients take little of the machine
+they share with the daemon. Exit code 1 when a stream failed or was short."""
 
 import argparse
 import asyncio
@@ -18,7 +19,8 @@ LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 class Tally:
     def __init__(self):
-        self.num_whole = self.num_tokens = self.num_events = 0
+        self.num_whole = self.num_tokens = 0
+        self.last_token_time = 0.0
         self.first_token_seconds = []
         self.errors = []
 
@@ -57,8 +59,6 @@ class Client(asyncio.Protocol):
             self.tally.first_token_seconds.append(time.monotonic() - self.start)
             if not data.startswith(b"HTTP/1.1 200"):
                 return self.fail(data[:400].decode(errors="replace"))
-        # What an event may be cut at lies in the tail; a count of its words needs them whole.
-        self.tally.num_events += data.count(b"data: ")
         self.tail = (self.tail + data)[-2048:]
         if self.tail.endswith(LAST_CHUNK):
             self.finish()
@@ -70,10 +70,10 @@ class Client(asyncio.Protocol):
         usage = json.loads(self.tail[at + 8:self.tail.index(b"}", at) + 1])
         if usage["completion_tokens"] != self.arguments.output_tokens:
             return self.fail(f"{usage} where {self.arguments.output_tokens} tokens were asked for")
-        now = time.monotonic()
-        if now < self.end:
-            self.tally.num_whole += 1
-            self.tally.num_tokens += usage["completion_tokens"]
+        self.tally.num_whole += 1
+        self.tally.num_tokens += usage["completion_tokens"]
+        self.tally.last_token_time = time.monotonic()
+        if self.tally.last_token_time < self.end:
             self.send()
         else:
             self.transport.close()
@@ -118,7 +118,8 @@ def main() -> int:
     parser.add_argument("--vocab-size", type=int, default=32000)
     arguments = parser.parse_args()
     tallies = multiprocessing.Queue()
-    end = time.monotonic() + arguments.seconds
+    start = time.monotonic()
+    end = start + arguments.seconds
     processes = []
     for i in range(arguments.processes):
         num_clients = (arguments.clients + i) // arguments.processes
@@ -128,12 +129,16 @@ def main() -> int:
     total = Tally()
     for _ in processes:
         tally = tallies.get()
-        for name, value in vars(tally).items():
-            setattr(total, name, getattr(total, name) + value)
+        total.num_whole += tally.num_whole
+        total.num_tokens += tally.num_tokens
+        total.last_token_time = max(total.last_token_time, tally.last_token_time)
+        total.first_token_seconds += tally.first_token_seconds
+        total.errors += tally.errors
     first = sorted(total.first_token_seconds)
+    seconds = total.last_token_time - start
     print(f"{total.num_whole} whole streams of {arguments.input_tokens} in, {arguments.output_tokens} out, "
-          f"{arguments.clients} at once: {total.num_tokens / arguments.seconds:.1f} tokens/s over "
-          f"{arguments.seconds:.0f} s, first token after {first[len(first) // 2]:.3f} s at the median, "
+          f"{arguments.clients} at once: {total.num_tokens / seconds:.1f} tokens/s over "
+          f"{seconds:.1f} s, first token after {first[len(first) // 2]:.3f} s at the median, "
           f"{first[len(first) * 99 // 100]:.3f} at p99, {len(total.errors)} errors")
     for error in total.errors[:10]:
         print("error:", error)
