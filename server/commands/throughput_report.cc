@@ -104,6 +104,16 @@ double PanelHeight(const StepProfile& profile) {
 
 }  // namespace
 
+std::optional<double> OwnUsMax(const ThroughputResult& result) {
+  double idle_issue_us = 0;
+  for (const StepProfile& profile : result.profiles) {
+    idle_issue_us = std::max(idle_issue_us, profile.issue_us);
+  }
+  // Without working ahead the host's part leaves issuing out.
+  if (idle_issue_us == 0 || result.host_us < result.issue_us) return std::nullopt;
+  return result.host_us - result.issue_us + std::min(result.issue_us, idle_issue_us);
+}
+
 double BoundUs(const OpClassTime& time, const DeviceRates& rates) {
   return std::max(MemoryUs(time, rates), ComputeUs(time, rates));
 }
@@ -150,6 +160,11 @@ std::string ThroughputText(const ThroughputResult& result) {
       static_cast<long long>(result.num_steps), result.step_us, result.host_us,
       Percent(result.host_us, result.step_us), result.issue_us, result.issue_cpu_us,
       static_cast<long long>(result.num_preemptions));
+  if (const std::optional<double> own_us = OwnUsMax(result)) {
+    text +=
+        FormatText("the host's own work is at most %.0f us (%.1f %%) of a step: the rest waits\n",
+                   *own_us, Percent(*own_us, result.step_us));
+  }
   if (result.rates.bytes_per_second > 0 && !result.profiles.empty()) {
     text += FormatText(
         "bounds: %.2f TB/s (copy, measured), %.0f INT8 TOPS, %.0f f16 TFLOPS (cuBLASLt's best)\n",
@@ -178,6 +193,7 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                        {"host_us", result.host_us},
                        {"issue_us", result.issue_us},
                        {"issue_cpu_us", result.issue_cpu_us},
+                       {"own_us_max", OwnUsMax(result) ? ordered_json(*OwnUsMax(result)) : nullptr},
                        {"num_preemptions", result.num_preemptions}};
   json["memory"] = {{"free_bytes", result.memory.free_bytes},
                     {"weights_bytes", result.memory.weights_bytes},

@@ -72,6 +72,11 @@ struct ThroughputResult {
   }
 };
 
+// What of the host's part of a step is its own work, at most: issuing counts with no more than what
+// the profile's longer step took on an idle device, for the rest waits for a place in the device's
+// queue, in which a driver spins. Empty: not known.
+std::optional<double> OwnUsMax(const ThroughputResult& result);
+
 // The least time of a class: its bytes or its arithmetic at the device's rates, whichever is
 // longer.
 double BoundUs(const OpClassTime& time, const DeviceRates& rates);
