@@ -34,6 +34,8 @@ struct ActivationStatistics {
 
 // Rows of some tokens at a linear layer.
 struct CalibrationRows {
+  int num_channels = 0;                 // K
+  int sample_stride = 1;                // See below.
   std::span<const float> inputs;        // [num_tokens, K]: x
   std::span<const float> float_inputs;  // x'; empty: x
   std::span<const float> weighting;     // [num_tokens, any]: see below
@@ -45,7 +47,7 @@ struct CalibrationRows {
 // reads the layer's result divides by: the residual stream after o and down; the input itself,
 // which a norm has made, for qkv and gate_up. So errors count as the layers behind see them, and
 // the few tokens of huge activations do not outvote all others. Errors: those of the back end.
-Status AddRows(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+Status AddRows(Backend& backend, const CalibrationRows& rows, int num_threads,
                ActivationStatistics& statistics);
 
 }  // namespace comet

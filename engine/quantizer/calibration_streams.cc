@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "engine/quantizer/parallel_rows.h"
+
 namespace comet {
 namespace {
 
@@ -35,11 +37,14 @@ void Append(const std::vector<float>& values, std::vector<float>& rows) {
   rows.insert(rows.end(), values.begin(), values.end());
 }
 
-WindowRows Difference(const WindowRows& a, const WindowRows& b) {
-  WindowRows difference = a;
-  for (size_t i = 0; i < a.size(); ++i) {
-    std::ranges::transform(a[i], b[i], difference[i].begin(), std::minus<>());
-  }
+WindowRows Difference(const WindowRows& a, const WindowRows& b, int num_threads) {
+  WindowRows difference(a.size());
+  ParallelRows(num_threads, static_cast<int>(a.size()), [&](int first, int last) {
+    for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      difference[i].resize(a[i].size());
+      std::ranges::transform(a[i], b[i], difference[i].begin(), std::minus<>());
+    }
+  });
   return difference;
 }
 
@@ -55,7 +60,7 @@ Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const Floa
   const WindowRows float_inputs = float_model_.inputs();
   WindowRows gap;
   if (quantized_ && AddsToResidual(kind)) {
-    gap = Difference(float_model_.hidden(), quantized_->hidden());
+    gap = Difference(float_model_.hidden(), quantized_->hidden(), num_threads_);
   }
   COMET_RETURN_IF_ERROR(float_model_.Pass(kind, layer, WeightsOf(layer, kind)));
 
@@ -70,13 +75,15 @@ Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const Floa
     if (AddsToResidual(kind)) Append(float_model_.hidden()[i], rows.residual);
     rows.num_tokens += float_model_.hidden()[i].size() / hidden_size;
     if (rows.num_tokens < kRowsMin && i + 1 < float_inputs.size()) continue;
-    COMET_RETURN_IF_ERROR(AddRows(backend_,
-                                  {.inputs = rows.inputs,
-                                   .float_inputs = rows.float_inputs,
-                                   .weighting = AddsToResidual(kind) ? rows.residual : rows.inputs,
-                                   .gap = rows.gap},
-                                  static_cast<int>(rows.inputs.size() / rows.num_tokens),
-                                  sample_stride, statistics));
+    COMET_RETURN_IF_ERROR(
+        AddRows(backend_,
+                {.num_channels = static_cast<int>(rows.inputs.size() / rows.num_tokens),
+                 .sample_stride = sample_stride,
+                 .inputs = rows.inputs,
+                 .float_inputs = rows.float_inputs,
+                 .weighting = AddsToResidual(kind) ? rows.residual : rows.inputs,
+                 .gap = rows.gap},
+                num_threads_, statistics));
     rows = {};
   }
   return statistics;

@@ -17,13 +17,16 @@ namespace comet {
 Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
                                                  int num_rows, int num_columns);
 
-// a b^T: a [m, k], b [n, k]; the result is [m, n].
+// a b^T: a [m, k], b [n, k]; the result is [m, n]. `product` is resized: one that has the size is
+// only written over, which spares the system clearing its pages.
+Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                            std::vector<float>& product);
 Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
                                                 const PackedLinear& b);
 Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
                                                 std::span<const float> b, int k);
 
 // [num_rows, num_columns] to [num_columns, num_rows].
-std::vector<float> Transposed(std::span<const float> matrix, int num_columns);
+std::vector<float> Transposed(std::span<const float> matrix, int num_columns, int num_threads);
 
 }  // namespace comet

@@ -6,6 +6,7 @@
 #include "engine/model/device_tensor.h"
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/error_feedback.h"
+#include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "engine/quantizer/weight_refinement.h"
@@ -170,25 +171,34 @@ W4axWeights ViewOf(const QuantizedLinear& linear) {
           .num_int4_channels = linear.precision.num_int4_channels};
 }
 
-void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels) {
-  for (size_t first = 0; first < rows.size(); first += static_cast<size_t>(num_inputs)) {
-    for (int k = 0; k < num_channels; k += kBlockChannels) {
-      HadamardRow(rows.subspan(first + static_cast<size_t>(k), kBlockChannels));
+void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int num_threads) {
+  const size_t width = static_cast<size_t>(num_inputs);
+  ParallelRows(num_threads, static_cast<int>(rows.size() / width), [&](int begin, int end) {
+    for (size_t row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
+      for (int k = 0; k < num_channels; k += kBlockChannels) {
+        HadamardRow(rows.subspan(row * width + static_cast<size_t>(k), kBlockChannels));
+      }
     }
-  }
+  });
 }
 
-std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard) {
+std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard,
+                                     int num_threads) {
   std::vector<float> permuted = Dequantize(ViewOf(linear));
-  if (hadamard) HadamardBlocks(permuted, linear.num_inputs, linear.precision.num_int4_channels);
+  if (hadamard) {
+    HadamardBlocks(permuted, linear.num_inputs, linear.precision.num_int4_channels, num_threads);
+  }
   if (linear.gather.empty()) return permuted;
   const size_t width = linear.gather.size();
   std::vector<float> weights(permuted.size());
-  for (size_t first = 0; first < permuted.size(); first += width) {
-    for (size_t j = 0; j < width; ++j) {
-      weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
+  ParallelRows(num_threads, linear.num_outputs, [&](int begin, int end) {
+    for (size_t first = static_cast<size_t>(begin) * width;
+         first < static_cast<size_t>(end) * width; first += width) {
+      for (size_t j = 0; j < width; ++j) {
+        weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
+      }
     }
-  }
+  });
   return weights;
 }
 

@@ -159,7 +159,7 @@ Status ModelQuantizer::Rotate(const std::vector<std::vector<int>>& windows) {
   COMET_ASSIGN_OR_RETURN(ModelRotation rotation,
                          ChooseRotation(backend_, *source_, std::move(embedded),
                                         options_.int4_share, options_.num_threads));
-  rotated_ = MakeRotatedSource(*source_, backend_, std::move(rotation));
+  rotated_ = MakeRotatedSource(*source_, backend_, std::move(rotation), options_.num_threads);
   source_ = rotated_.get();
   Report("rotation");
   return Status::Ok();
@@ -197,7 +197,7 @@ Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& wi
 }
 
 Result<Int8Rows> ModelQuantizer::WriteLmHead(std::span<const float> table) {
-  Int8Rows rows = QuantizeInt8Rows(table, source_->config().hidden_size);
+  Int8Rows rows = QuantizeInt8Rows(table, source_->config().hidden_size, options_.num_threads);
   report_.lm_head_error = rows.relative_error;
   COMET_RETURN_IF_ERROR(writer_->WriteLmHead(rows.codes, rows.scale));
   return rows;
@@ -234,7 +234,7 @@ Status ModelQuantizer::MakeStreams() {
   } else {
     quantized_.clear();
   }
-  streams_.emplace(backend_, std::move(float_model), std::move(quantized));
+  streams_.emplace(backend_, std::move(float_model), std::move(quantized), options_.num_threads);
   return Status::Ok();
 }
 
@@ -287,7 +287,7 @@ Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
                                        options_.key_error_max));
   if (!options_.smooths_keys) return plain;
   FloatLayer smoothed = layer;
-  SmoothKeys(config, gram, smoothed);
+  SmoothKeys(config, gram, options_.num_threads, smoothed);
   COMET_ASSIGN_OR_RETURN(KeyBitsChoice choice,
                          ChooseKeyBits(backend_, config, smoothed, hidden.view(),
                                        options_.kv.k_bits, options_.key_error_max));
@@ -306,14 +306,11 @@ Status ModelQuantizer::Tune() {
   streams_.reset();
   COMET_ASSIGN_OR_RETURN(const std::vector<float> head,
                          config.tied_embeddings ? source_->ReadEmbedding() : source_->ReadLmHead());
-  const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size);
-  const std::vector<float> quantized_head = Dequantize(
-      Int8Weights{.codes = {rows.codes.data(), DType::kI8, {config.vocab_size, config.hidden_size}},
-                  .scale = {rows.scale.data(), DType::kF32, {config.vocab_size}}});
+  const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size, options_.num_threads);
   const std::vector<float> float_norm = final_norm_;
   tuning_.float_norm = float_norm;
   tuning_.float_head = head;
-  tuning_.quantized_head = quantized_head;
+  tuning_.quantized_head = &rows;
   TuningOptions tuning = options_.tuning;
   tuning.num_threads = options_.num_threads;
   COMET_ASSIGN_OR_RETURN(report_.tuning, TuneScales(backend_, config, tuning_, tuning, layers_,

@@ -33,13 +33,13 @@ Status ResidualStream::Pass(LinearKind kind, const FloatLayer& layer,
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<PackedLinear> packed,
       PackMatrix(*backend_, weights, static_cast<int>(weights.size()) / num_inputs, num_inputs));
+  std::vector<float> product;
   for (size_t i = 0; i < inputs_.size(); ++i) {
-    COMET_ASSIGN_OR_RETURN(std::vector<float> product,
-                           MultiplyByTransposed(*backend_, inputs_[i], *packed));
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, inputs_[i], *packed, product));
     switch (kind) {
       case LinearKind::kQkv: {
         AddToRows(layer.qkv_bias, product);
-        COMET_ASSIGN_OR_RETURN(inputs_[i], Attend(product));
+        inputs_[i] = Attend(product);
         break;
       }
       case LinearKind::kGateUp:
@@ -47,7 +47,7 @@ Status ResidualStream::Pass(LinearKind kind, const FloatLayer& layer,
         break;
       case LinearKind::kO:
       case LinearKind::kDown:
-        std::ranges::transform(hidden_[i], product, hidden_[i].begin(), std::plus<>());
+        AddTo(product, num_threads_, hidden_[i]);
         inputs_[i].clear();
         break;
     }
@@ -56,18 +56,18 @@ Status ResidualStream::Pass(LinearKind kind, const FloatLayer& layer,
   return Status::Ok();
 }
 
-Result<std::vector<float>> ResidualStream::Attend(std::span<const float> qkv) const {
+std::vector<float> ResidualStream::Attend(std::span<const float> qkv) const {
   const size_t num_tokens = qkv.size() / static_cast<size_t>(config_.qkv_size());
-  AttentionRows rows = SplitHeads(config_, qkv);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, rows.q);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, rows.k);
-  return CausalAttention(*backend_, AttentionShapeOf(config_, num_tokens), rows, num_threads_);
+  AttentionRows rows = SplitHeads(config_, qkv, num_threads_);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, rows.q);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, rows.k);
+  return CausalAttention(AttentionShapeOf(config_, num_tokens), rows, num_threads_);
 }
 
 std::vector<float> ResidualStream::Norm(std::span<const float> rows,
                                         std::span<const float> weight) const {
   const std::vector<float> ones(weight.size(), 1.0f);
-  return NormRows(rows, weight, ones, config_.rms_norm_epsilon);
+  return NormRows(rows, weight, ones, config_.rms_norm_epsilon, num_threads_);
 }
 
 }  // namespace comet

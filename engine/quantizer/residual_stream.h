@@ -42,7 +42,7 @@ class ResidualStream {
         num_threads_(num_threads),
         hidden_(std::move(hidden)) {}
 
-  Result<std::vector<float>> Attend(std::span<const float> qkv) const;
+  std::vector<float> Attend(std::span<const float> qkv) const;
   std::vector<float> Norm(std::span<const float> rows, std::span<const float> weight) const;
 
   Backend* backend_;

@@ -11,14 +11,17 @@ namespace comet {
 namespace {
 
 void MultiplyColumns(std::span<float> matrix, std::span<const float> factors) {
-  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] *= factors[i % factors.size()];
+  for (size_t first = 0; first < matrix.size(); first += factors.size()) {
+    for (size_t k = 0; k < factors.size(); ++k) matrix[first + k] *= factors[k];
+  }
 }
 
 class RotatedSource final : public FloatSource {
  public:
-  RotatedSource(FloatSource& source, Backend& backend, ModelRotation rotation)
+  RotatedSource(FloatSource& source, Backend& backend, ModelRotation rotation, int num_threads)
       : source_(source),
         backend_(backend),
+        num_threads_(num_threads),
         rotation_(std::move(rotation)),
         config_(source.config()) {
     config_.tied_embeddings = false;
@@ -47,14 +50,15 @@ class RotatedSource final : public FloatSource {
   // The rows of `matrix` [hidden, K], which are added to it.
   Result<std::vector<float>> ToStream(std::span<const float> matrix) {
     const int num_columns = static_cast<int>(matrix.size()) / config_.hidden_size;
-    return MultiplyByTransposed(backend_, rotation_.residual, Transposed(matrix, num_columns),
-                                config_.hidden_size);
+    return MultiplyByTransposed(backend_, rotation_.residual,
+                                Transposed(matrix, num_columns, num_threads_), config_.hidden_size);
   }
   void RotateValues(std::span<const float> bases, std::span<const float> scales,
                     FloatLayer& layer) const;
 
   FloatSource& source_;
   Backend& backend_;
+  int num_threads_;
   ModelRotation rotation_;
   ModelConfig config_;
 };
@@ -121,8 +125,8 @@ void RotatedSource::RotateValues(std::span<const float> bases, std::span<const f
 }  // namespace
 
 std::unique_ptr<FloatSource> MakeRotatedSource(FloatSource& source, Backend& backend,
-                                               ModelRotation rotation) {
-  return std::make_unique<RotatedSource>(source, backend, std::move(rotation));
+                                               ModelRotation rotation, int num_threads) {
+  return std::make_unique<RotatedSource>(source, backend, std::move(rotation), num_threads);
 }
 
 }  // namespace comet

@@ -92,12 +92,14 @@ std::vector<float> ColumnSizes(const ModelConfig& config, std::span<const float>
 
 class RotationChooser {
  public:
-  RotationChooser(Backend& backend, FloatSource& source, ResidualStream stream, double int4_share)
+  RotationChooser(Backend& backend, FloatSource& source, ResidualStream stream, double int4_share,
+                  int num_threads)
       : backend_(backend),
         source_(source),
         config_(source.config()),
         stream_(std::move(stream)),
-        int4_share_(int4_share) {}
+        int4_share_(int4_share),
+        num_threads_(num_threads) {}
 
   Result<ModelRotation> Run();
 
@@ -111,6 +113,7 @@ class RotationChooser {
   const ModelConfig& config_;
   ResidualStream stream_;
   double int4_share_;
+  int num_threads_;
   ActivationStatistics residual_;
 };
 
@@ -141,8 +144,12 @@ Result<ModelRotation> RotationChooser::Run() {
 // What the next norm divides by its root mean square.
 Status RotationChooser::SeeResidual() {
   for (const std::vector<float>& rows : stream_.hidden()) {
-    COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = rows},
-                                  config_.hidden_size, static_cast<int>(rows.size()), residual_));
+    COMET_RETURN_IF_ERROR(AddRows(backend_,
+                                  {.num_channels = config_.hidden_size,
+                                   .sample_stride = static_cast<int>(rows.size()),
+                                   .inputs = rows,
+                                   .weighting = rows},
+                                  num_threads_, residual_));
   }
   return Status::Ok();
 }
@@ -157,8 +164,12 @@ Result<std::vector<float>> RotationChooser::SeeValues(int kv_head) {
           RowsOfHead(attended, static_cast<size_t>(config_.q_size()), static_cast<size_t>(head),
                      static_cast<size_t>(config_.head_dim));
       const std::vector<float> ones(rows.size(), 1.0f);
-      COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = ones}, config_.head_dim,
-                                    static_cast<int>(rows.size()), seen));
+      COMET_RETURN_IF_ERROR(AddRows(backend_,
+                                    {.num_channels = config_.head_dim,
+                                     .sample_stride = static_cast<int>(rows.size()),
+                                     .inputs = rows,
+                                     .weighting = ones},
+                                    num_threads_, seen));
     }
   }
   return std::move(seen.gram);
@@ -234,7 +245,7 @@ Result<ModelRotation> ChooseRotation(Backend& backend, FloatSource& source, Wind
   COMET_ASSIGN_OR_RETURN(
       ResidualStream stream,
       ResidualStream::Create(backend, source.config(), std::move(embedded), num_threads));
-  return RotationChooser(backend, source, std::move(stream), int4_share).Run();
+  return RotationChooser(backend, source, std::move(stream), int4_share, num_threads).Run();
 }
 
 }  // namespace comet

@@ -7,6 +7,7 @@
 
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/model/model_config.h"
+#include "engine/quantizer/int8_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -34,7 +35,7 @@ struct TuningTask {
   std::vector<std::vector<float>> float_outputs;  // The float model's, ahead of its last norm
   std::span<const float> float_norm;              // [hidden]
   std::span<const float> float_head;              // [vocab, hidden]
-  std::span<const float> quantized_head;          // [vocab, hidden], dequantised
+  const Int8Rows* quantized_head = nullptr;       // [vocab, hidden]
 };
 
 // Bytes of host and device memory that tuning holds at once, about.

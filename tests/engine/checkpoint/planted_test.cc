@@ -129,7 +129,7 @@ TEST_F(PlantedTest, PermutationFindsEveryOutlier) {
     const FloatLayer layer = source->ReadLayer(0).value();
     auto stream = ResidualStream::Create(backend_, source->config(), {HiddenRows(*source)}, 2);
     ASSERT_TRUE(stream.ok()) << stream.status();
-    CalibrationStreams streams(backend_, std::move(stream).value(), std::nullopt);
+    CalibrationStreams streams(backend_, std::move(stream).value(), std::nullopt, 2);
     streams.BeginLayer(layer);
 
     for (const LinearKind kind :

@@ -73,7 +73,7 @@ TEST_F(RotationTest, LeavesTheFloatModelsOutputAsItIs) {
     const auto source = MakePlantedSource({.k_bias_norm = bias, .bias_pairs = 3});
     auto rotation = ChooseRotation(backend_, *source, Embedded(*source), 0.84, 2);
     ASSERT_TRUE(rotation.ok()) << rotation.status();
-    const auto rotated = MakeRotatedSource(*source, backend_, std::move(rotation).value());
+    const auto rotated = MakeRotatedSource(*source, backend_, std::move(rotation).value(), 2);
 
     EXPECT_LT(RelativeError(Logits(*rotated), Logits(*source)), 1e-5);
     EXPECT_GT(RelativeError(rotated->ReadLayer(0)->down, source->ReadLayer(0)->down), 0.5);
@@ -116,10 +116,12 @@ TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
     inputs.insert(inputs.end(), {0.25f * a, b, a, 0.5f});
   }
   ActivationStatistics seen;
-  ASSERT_TRUE(AddRows(backend_,
-                      {.inputs = inputs, .float_inputs = float_inputs, .weighting = inputs}, 4, 1,
-                      seen)
-                  .ok());
+  ASSERT_TRUE(
+      AddRows(
+          backend_,
+          {.num_channels = 4, .inputs = inputs, .float_inputs = float_inputs, .weighting = inputs},
+          2, seen)
+          .ok());
   const std::vector<float> weights = {1.0f, 2.0f, 0.0f, 0.0f, -1.0f, 0.0f, 3.0f, 1.0f};
 
   const auto target = WeightTarget(backend_, weights, seen, {.damping = 1e-4f});
