@@ -57,8 +57,8 @@ class ModelQuantizer {
                    const std::function<float(size_t)>& value_at) const;
   Status MakeStreams();
   Status QuantizeOneLayer(int layer_idx);
-  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram,
-                                  const std::vector<float>& first_window, FloatLayer& layer);
+  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, std::span<const float> first_window,
+                                  FloatLayer& layer);
   Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
@@ -118,9 +118,10 @@ Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
                          writer_->Seal(source_->vocabulary(), source_->chat_templates()));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
-  COMET_ASSIGN_OR_RETURN(report_.held_out,
-                         MeasureHeldOut(backend_, *source_, *checkpoint, held_out,
-                                        [this](std::string_view what) { Report(what); }));
+  COMET_ASSIGN_OR_RETURN(
+      report_.held_out,
+      MeasureHeldOut(backend_, *source_, *checkpoint, held_out, options_.num_threads,
+                     [this](std::string_view what) { Report(what); }));
   return writer_->Publish(report_.ToJson());
 }
 
@@ -208,7 +209,7 @@ WindowRows ModelQuantizer::Embed(const std::vector<std::vector<int>>& windows,
   const size_t width = static_cast<size_t>(source_->config().hidden_size);
   WindowRows embedded;
   for (const std::vector<int>& window : windows) {
-    std::vector<float> rows;
+    HostRows rows;
     rows.reserve(window.size() * width);
     for (const int token_id : window) {
       const size_t first = static_cast<size_t>(token_id) * width;
@@ -242,7 +243,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   const ModelConfig& config = source_->config();
   COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_->ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  const std::vector<float> first_window = streams_->float_hidden().front();
+  const HostRows first_window = streams_->float_hidden().front();
   streams_->BeginLayer(layer);
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
                          streams_->See(LinearKind::kQkv, layer, sample_stride_));
@@ -274,7 +275,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
 // Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
 // attention's error less.
 Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
-                                                const std::vector<float>& first_window,
+                                                std::span<const float> first_window,
                                                 FloatLayer& layer) {
   const ModelConfig& config = source_->config();
   const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;
