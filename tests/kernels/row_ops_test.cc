@@ -43,7 +43,7 @@ std::vector<Case> Cases() {
         cases.push_back({mode, 3, num_channels, num_int4, has_gather});
       }
     }
-    // Where cuda changes the way it shares rows: few and many rows, one and two chunks a thread.
+    // Where cuda changes the way it shares rows, in each dtype: few and many rows, narrow and wide.
     for (const auto& [num_tokens, num_channels] : {std::pair{16, 4096},
                                                    {17, 4104},
                                                    {64, 5120},
@@ -55,6 +55,20 @@ std::vector<Case> Cases() {
                                                    {3, 18432},
                                                    {20, 16392}}) {
       cases.push_back({mode, num_tokens, num_channels, num_channels / 256 * 128, true});
+    }
+    for (const auto& [num_tokens, num_channels] : {std::pair{16, 4096},
+                                                   {17, 4104},
+                                                   {65, 4096},
+                                                   {2, 8192},
+                                                   {1200, 136},
+                                                   {290, 4104},
+                                                   {3, 18432},
+                                                   {20, 16392}}) {
+      const int num_int4 = num_channels / 256 * 128;
+      cases.push_back({mode, num_tokens, num_channels, num_int4, true, DType::kF16});
+      if (num_tokens == 17) {
+        cases.push_back({mode, num_tokens, num_channels, num_int4, false, DType::kF16});
+      }
     }
     for (const int num_tokens : {0, 1, 7, 8, 9, 40}) cases.push_back({mode, num_tokens, 172, 128});
     for (const DType dtype : {DType::kF32, DType::kF16}) {
@@ -154,6 +168,9 @@ TEST_P(RowOpsTest, SiluMulHasTheReferencesBits) {
     Random random(23);
     HostTensor gate_up(c.dtype, {c.num_tokens, 2 * c.num_channels}, c.row_padding);
     gate_up.FillNormal(random, 5.0f);
+    for (int t = 1; t < c.num_tokens; t += 3) {
+      gate_up.Set(t, random.NextInt(c.num_channels), t % 2 == 0 ? -87.5 : 30000.0);
+    }
 
     Compare(c, [&](Ops& ops, const LinearInput& out) {
       return ops.SiluMul({.out = out, .gate_up = gate_up.view()});
@@ -226,18 +243,39 @@ TEST_P(RowOpsTest, MassiveActivationKeepsItsValue) {
 }
 
 TEST_P(RowOpsTest, RowsThatCannotBeQuantizedAreMarked) {
-  const Case c{.num_tokens = 6, .num_channels = 172, .num_int4 = 128};
-  HostTensor x(DType::kF32, {c.num_tokens, c.num_channels});
-  Random random(29);
-  x.FillNormal(random, 1.0f);
-  x.Set(0, 3, std::numeric_limits<double>::quiet_NaN());
-  x.Set(1, 171, std::numeric_limits<double>::infinity());
-  x.Set(2, 130, -std::numeric_limits<double>::infinity());
-  for (int k = 0; k < 128; ++k) x.Set(3, k, 1e-38);  // 1 / s would overflow without its bound.
-  for (int k = 0; k < 172; ++k) x.Set(4, k, 3e38 * (k % 3 - 1));
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const Case& c :
+       {Case{.num_tokens = 6, .num_channels = 172, .num_int4 = 128}, Case{.num_tokens = 6,
+                                                                     .num_channels = 256,
+                                                                     .num_int4 = 128,
+                                                                     .has_gather = true,
+                                                                     .dtype = DType::kF16}}) {
+    Random random(29);
+    HostTensor gate_up(c.dtype, {c.num_tokens, 2 * c.num_channels});
+    gate_up.FillNormal(random, 1.0f);
+    HostTensor x(c.dtype, {c.num_tokens, c.num_channels});
+    x.FillNormal(random, 1.0f);
+    for (HostTensor* tensor : {&x, &gate_up}) {
+      tensor->Set(0, 3, kNan);
+      tensor->Set(1, 171, kInfinity);
+      tensor->Set(2, 130, -kInfinity);
+      for (int k = 0; k < 128; ++k) tensor->Set(3, k, 1e-38);  // 1 / s would overflow unbounded.
+      for (int k = 0; k < 172; ++k) tensor->Set(4, k, 3e38 * (k % 3 - 1));
+    }
+    gate_up.Set(5, c.num_channels + 7, kNan);
+    const HostTensor gather = Permutation(c.num_channels, random);
 
-  Compare(
-      c, [&](Ops& ops, const LinearInput& out) { return ops.Gather({.out = out, .x = x.view()}); });
+    Compare(c, [&](Ops& ops, const LinearInput& out) {
+      return ops.Gather(
+          {.out = out,
+           .x = x.view(),
+           .gather = c.has_gather ? std::as_const(gather).view() : ConstTensorView()});
+    });
+    Compare(c, [&](Ops& ops, const LinearInput& out) {
+      return ops.SiluMul({.out = out, .gate_up = gate_up.view()});
+    });
+  }
 }
 
 TEST_P(RowOpsTest, EmbeddingHasTheReferencesBits) {
