@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
     const T* const x = RowOf<T>(params, of_row) + first_h;
 #pragma unroll
     for (int i = 0; i < kRounds; ++i) {
-      loaded[i] = LoadVec<kLanes>(x, i * kSumLanes, size - first_h);
+      loaded[i] = LoadPacked<kLanes>(x, i * kSumLanes, size - first_h);
     }
   };
 

@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       loaded[i].half[h] =
-          LoadVec<kQuad>(qkv_row + slot_idx * kHeadDim, lanes.ChannelOf(h), kHeadDim);
+          LoadPacked<kQuad>(qkv_row + slot_idx * kHeadDim, lanes.ChannelOf(h), kHeadDim);
     }
   };
 

@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(kThreads)
   PackedVec<T, kChunk> up[kChunks];
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    gate[c] = LoadVec<kChunk>(gate_row, channel_of(c), size);
-    up[c] = LoadVec<kChunk>(gate_row + size, channel_of(c), size);
+    gate[c] = LoadPacked<kChunk>(gate_row, channel_of(c), size);
+    up[c] = LoadPacked<kChunk>(gate_row + size, channel_of(c), size);
   }
   RowMaxima maxima;
 #pragma unroll

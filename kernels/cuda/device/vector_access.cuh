@@ -59,7 +59,7 @@ struct alignas(sizeof(Vec<T, kCount>) < 16 ? sizeof(Vec<T, kCount>) : 16) Packed
 // Elements [offset, offset + kCount) as they are, zeros past the row's end; the conditions of
 // kVectors hold. Unlike LoadFloats() nothing waits for the load before the values are used.
 template <int kCount, typename T>
-__device__ __forceinline__ PackedVec<T, kCount> LoadVec(const T* row, int offset, int size) {
+__device__ __forceinline__ PackedVec<T, kCount> LoadPacked(const T* row, int offset, int size) {
   PackedVec<T, kCount> vec = {};
   if (offset < size) vec = *reinterpret_cast<const PackedVec<T, kCount>*>(row + offset);
   return vec;
