@@ -72,7 +72,6 @@ class BeastConnection final : public Connection,
 
   Task<void> Run();
 
-  void BeginDrain() override;
   void Close() override;
   void Abort() override;
   asio::any_io_executor executor() { return socket_.get_executor(); }
@@ -122,7 +121,6 @@ class BeastConnection final : public Connection,
 
   // A request has been read, or refused, and its answer isn't out yet.
   bool is_answering_ = false;
-  bool is_draining_ = false;
   bool is_closing_ = false;
   bool is_client_gone_ = false;
   bool is_watching_ = false;
@@ -142,7 +140,7 @@ Task<void> BeastConnection::Run() {
     } else {
       co_await Answer();
     }
-    // Not is_draining_: an answer that was sent before the drain promised a next one.
+    // Not context_.is_draining: an answer that was sent before the drain promised a next one.
     if (keeps_alive_ && !is_closing_) continue;
     co_await Linger();
     break;
@@ -153,13 +151,8 @@ Task<void> BeastConnection::Run() {
   on_closed_();
 }
 
-void BeastConnection::BeginDrain() {
-  asio::post(executor(), [self = shared_from_this()] { self->is_draining_ = true; });
-}
-
 void BeastConnection::Close() {
   asio::post(executor(), [self = shared_from_this()] {
-    self->is_draining_ = true;
     self->is_closing_ = true;
     if (self->is_answering_) return;
     // The read under way ends, and should it just have, the next one finds the end of the stream.
@@ -300,7 +293,7 @@ HttpHead BeastConnection::HeadOf(int status, std::string_view content_type) cons
   return {.status = status,
           .content_type = content_type,
           .request_id = request_.request_id,
-          .keeps_alive = keeps_alive_ && !is_draining_,
+          .keeps_alive = keeps_alive_ && !is_closing_ && !context_.is_draining,
           .is_http10 = is_http10_};
 }
 

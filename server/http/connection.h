@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 
@@ -20,6 +21,7 @@ struct ConnectionContext {
   const HttpConfig& config;
   const Router& router;
   RequestIds& request_ids;
+  const std::atomic<bool>& is_draining;  // From then on every answer is its connection's last.
 };
 
 // One client's connection, from its first byte to its close. Confined to its I/O thread, except
@@ -38,8 +40,6 @@ class Connection {
                                                    const ConnectionContext& context,
                                                    std::function<void()> on_closed);
 
-  // Closes after the present or next request. Callable from any thread.
-  virtual void BeginDrain() = 0;
   // Closes after the request that is being answered, else at once: what has not come whole by then
   // is dropped. Callable from any thread.
   virtual void Close() = 0;

@@ -67,7 +67,7 @@ class AsioHttpServer final : public HttpServer {
   Status Start() override;
   int port() const override;
   int num_connections() const override;
-  void BeginDrain() override;
+  void BeginDrain() override { is_draining_ = true; }
   void Close() override;
   bool WaitDrained(std::chrono::milliseconds timeout) override;
 
@@ -85,12 +85,12 @@ class AsioHttpServer final : public HttpServer {
   size_t next_thread_idx_ = 0;  // Of the connection that is accepted next.
 
   RequestIds request_ids_;
+  std::atomic<bool> is_draining_ = false;
 
   mutable std::mutex mutex_;
   std::condition_variable connection_closed_;
   std::map<uint64_t, std::weak_ptr<Connection>> connections_ COMET_GUARDED_BY(mutex_);
   uint64_t next_connection_id_ COMET_GUARDED_BY(mutex_) = 0;
-  bool is_draining_ COMET_GUARDED_BY(mutex_) = false;
   bool is_closing_ COMET_GUARDED_BY(mutex_) = false;
 };
 
@@ -187,7 +187,7 @@ void AsioHttpServer::Serve(tcp::socket socket, IoThread& thread) {
   const int num_open = static_cast<int>(connections_.size());
   if (is_closing_ || num_open >= config_.connections_max + kRefusingConnectionsMax) return;
   const uint64_t connection_id = next_connection_id_++;
-  const ConnectionContext context{thread.wakes, config_, router_, request_ids_};
+  const ConnectionContext context{thread.wakes, config_, router_, request_ids_, is_draining_};
   const auto on_closed = [this, connection_id] {
     const std::lock_guard closing_lock(mutex_);
     connections_.erase(connection_id);
@@ -197,16 +197,6 @@ void AsioHttpServer::Serve(tcp::socket socket, IoThread& thread) {
       num_open < config_.connections_max
           ? Connection::Start(std::move(socket), context, on_closed)
           : Connection::StartRefusing(std::move(socket), context, on_closed);
-  if (!is_draining_) return;
-  if (const auto connection = connections_[connection_id].lock()) connection->BeginDrain();
-}
-
-void AsioHttpServer::BeginDrain() {
-  const std::lock_guard lock(mutex_);
-  is_draining_ = true;
-  for (const auto& [id, weak_connection] : connections_) {
-    if (const auto connection = weak_connection.lock()) connection->BeginDrain();
-  }
 }
 
 void AsioHttpServer::Close() {
@@ -216,7 +206,6 @@ void AsioHttpServer::Close() {
     accept_timer_.cancel();
   });
   const std::lock_guard lock(mutex_);
-  is_draining_ = true;
   is_closing_ = true;
   for (const auto& [id, weak_connection] : connections_) {
     if (const auto connection = weak_connection.lock()) connection->Close();
