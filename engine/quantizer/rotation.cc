@@ -8,6 +8,7 @@
 
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/channel_order.h"
+#include "engine/quantizer/down_smoothing.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/source_check.h"
 #include "kernels/base/random.h"
@@ -131,7 +132,9 @@ Result<ModelRotation> RotationChooser::Run() {
     COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kO, layer, layer.o));
     COMET_RETURN_IF_ERROR(SeeResidual());
     COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kGateUp, layer, layer.gate_up));
+    const WindowRows down_inputs = stream_.inputs();
     COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kDown, layer, layer.down));
+    rotation.down_factors.push_back(DownFactors(layer, down_inputs, stream_.hidden()));
   }
   const int hidden = config_.hidden_size;
   COMET_ASSIGN_OR_RETURN(
