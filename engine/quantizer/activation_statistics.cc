@@ -6,6 +6,7 @@
 
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
@@ -18,14 +19,31 @@ float InverseRootMeanSquare(std::span<const float> row) {
                    : 0.0f;
 }
 
-// Windows' rows as AddRows() multiplies them.
+// Rows of one width, wherever they are.
+struct RowList {
+  RowList(std::span<const HostRows> windows, std::span<const int> window_tokens) {
+    if (windows.empty()) return;
+    width = windows[0].size() / static_cast<size_t>(window_tokens[0]);
+    for (size_t i = 0; i < windows.size(); ++i) {
+      for (size_t first = 0; first < windows[i].size(); first += width) {
+        rows.push_back(windows[i].data() + first);
+      }
+    }
+  }
+  std::span<const float> operator[](size_t t) const { return {rows[t], width}; }
+
+  size_t width = 0;
+  std::vector<const float*> rows;
+};
+
+// The products that AddRows() sums up.
 class RowSums {
  public:
   RowSums(Backend& backend, std::span<const float> factors, int num_threads)
       : backend_(backend), factors_(factors), num_threads_(num_threads) {}
 
-  // rows - minus (empty: 0), each row times its factor, transposed: [any, num_tokens].
-  std::vector<float> Weigh(std::span<const float> rows, std::span<const float> minus) const;
+  // rows - minus (empty: 0), each row times its factor, transposed: [width, num_tokens].
+  HostRows Weigh(const RowList& rows, const RowList& minus) const;
 
   // Adds x x^T of x [K, num_tokens]: what lies above the diagonal's blocks is taken from below.
   Status AddSquare(std::span<const float> x, std::vector<float>& sum);
@@ -42,23 +60,29 @@ class RowSums {
   std::vector<std::unique_ptr<PackedLinear>> blocks_;  // Of x.
 };
 
-std::vector<float> RowSums::Weigh(std::span<const float> rows, std::span<const float> minus) const {
-  const size_t width = rows.size() / factors_.size();
-  std::vector<float> weighed(rows.size());
-  ParallelRows(num_threads_, static_cast<int>(factors_.size()), [&](int first, int last) {
-    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      for (size_t i = t * width; i < (t + 1) * width; ++i) {
-        weighed[i] = rows[i] * factors_[t];
-        if (!minus.empty()) weighed[i] -= minus[i] * factors_[t];
+HostRows RowSums::Weigh(const RowList& rows, const RowList& minus) const {
+  constexpr size_t kTile = 32;  // A tile of 4 KB stays in the first-level cache.
+  const size_t num_tokens = factors_.size();
+  HostRows weighed(rows.width * num_tokens);
+  ParallelRows(num_threads_, static_cast<int>(CeilDiv(num_tokens, kTile)), [&](int begin, int end) {
+    const size_t last = std::min(static_cast<size_t>(end) * kTile, num_tokens);
+    for (size_t tile = static_cast<size_t>(begin) * kTile; tile < last; tile += kTile) {
+      for (size_t column = 0; column < rows.width; column += kTile) {
+        for (size_t t = tile; t < std::min(tile + kTile, last); ++t) {
+          for (size_t k = column; k < std::min(column + kTile, rows.width); ++k) {
+            float value = rows.rows[t][k] * factors_[t];
+            if (minus.width > 0) value -= minus.rows[t][k] * factors_[t];
+            weighed[k * num_tokens + t] = value;
+          }
+        }
       }
     }
   });
-  return Transposed(weighed, static_cast<int>(width), num_threads_);
+  return weighed;
 }
 
 // Adds [rows, columns] to a part of `sum`, whose rows have `width` values.
-void AddPart(const std::vector<float>& part, size_t columns, size_t width, int num_threads,
-             float* sum) {
+void AddPart(const HostRows& part, size_t columns, size_t width, int num_threads, float* sum) {
   ParallelRows(num_threads, static_cast<int>(part.size() / columns), [&](int first, int last) {
     for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
       for (size_t j = 0; j < columns; ++j) sum[i * width + j] += part[i * columns + j];
@@ -70,7 +94,7 @@ Status RowSums::AddSquare(std::span<const float> x, std::vector<float>& sum) {
   const size_t num_tokens = factors_.size();
   const size_t width = x.size() / num_tokens;
   sum.resize(width * width);
-  std::vector<float> part;
+  HostRows part;
   for (size_t begin = 0; begin < width; begin += kBlock) {
     const size_t columns = std::min(kBlock, width - begin);
     const std::span<const float> below = x.subspan(begin * num_tokens);
@@ -98,7 +122,7 @@ Status RowSums::AddProduct(std::span<const float> y, std::vector<float>& sum) {
   size_t width = 0;
   for (const auto& block : blocks_) width += static_cast<size_t>(block->num_outputs());
   sum.resize(y.size() / factors_.size() * width);
-  std::vector<float> part;
+  HostRows part;
   size_t begin = 0;
   for (const auto& block : blocks_) {
     COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend_, y, *block, part));
@@ -109,20 +133,19 @@ Status RowSums::AddProduct(std::span<const float> y, std::vector<float>& sum) {
   return Status::Ok();
 }
 
-void AddRange(std::span<const float> rows, size_t width, int sample_stride, int num_threads,
+void AddRange(const RowList& rows, int sample_stride, int num_threads,
               ActivationStatistics& statistics) {
-  statistics.abs_max.resize(width);
-  ParallelRows(num_threads, static_cast<int>(width), [&](int begin, int end) {
-    for (size_t first = 0; first < rows.size(); first += width) {
+  statistics.abs_max.resize(rows.width);
+  ParallelRows(num_threads, static_cast<int>(rows.width), [&](int begin, int end) {
+    for (const float* row : rows.rows) {
       for (size_t k = static_cast<size_t>(begin); k < static_cast<size_t>(end); ++k) {
-        statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(rows[first + k]));
+        statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
       }
     }
   });
-  for (size_t first = 0; first < rows.size(); first += width) {
+  for (const float* row : rows.rows) {
     if (statistics.num_tokens % sample_stride == 0) {
-      const std::span<const float> row = rows.subspan(first, width);
-      statistics.sample.insert(statistics.sample.end(), row.begin(), row.end());
+      statistics.sample.insert(statistics.sample.end(), row, row + rows.width);
       ++statistics.num_sample_tokens;
     }
     ++statistics.num_tokens;
@@ -158,27 +181,31 @@ std::vector<float> ActivationStatistics::Activity() const {
 
 Status AddRows(Backend& backend, const CalibrationRows& rows, int num_threads,
                ActivationStatistics& statistics) {
-  const size_t width = static_cast<size_t>(rows.num_channels);
-  const size_t num_tokens = rows.inputs.size() / width;
   statistics.num_channels = rows.num_channels;
-  AddRange(rows.inputs, width, rows.sample_stride, num_threads, statistics);
+  std::vector<int> window_tokens;
+  for (const HostRows& window : rows.inputs) {
+    window_tokens.push_back(static_cast<int>(window.size()) / rows.num_channels);
+  }
+  const RowList inputs(rows.inputs, window_tokens);
+  AddRange(inputs, rows.sample_stride, num_threads, statistics);
 
-  std::vector<float> factors(num_tokens);
-  const size_t weighting_width = rows.weighting.size() / num_tokens;
-  ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
+  const RowList weighting(rows.weighting, window_tokens);
+  std::vector<float> factors(inputs.rows.size());
+  ParallelRows(num_threads, static_cast<int>(factors.size()), [&](int first, int last) {
     for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      factors[t] =
-          InverseRootMeanSquare(rows.weighting.subspan(t * weighting_width, weighting_width));
+      factors[t] = InverseRootMeanSquare(weighting[t]);
     }
   });
   RowSums sums(backend, factors, num_threads);
-  COMET_RETURN_IF_ERROR(sums.AddSquare(sums.Weigh(rows.inputs, {}), statistics.gram));
+  const RowList nothing({}, {});
+  COMET_RETURN_IF_ERROR(sums.AddSquare(sums.Weigh(inputs, nothing), statistics.gram));
   if (!rows.float_inputs.empty()) {
-    COMET_RETURN_IF_ERROR(
-        sums.AddProduct(sums.Weigh(rows.float_inputs, rows.inputs), statistics.drift));
+    const RowList float_inputs(rows.float_inputs, window_tokens);
+    COMET_RETURN_IF_ERROR(sums.AddProduct(sums.Weigh(float_inputs, inputs), statistics.drift));
   }
   if (!rows.gap.empty()) {
-    COMET_RETURN_IF_ERROR(sums.AddProduct(sums.Weigh(rows.gap, {}), statistics.gap));
+    const RowList gap(rows.gap, window_tokens);
+    COMET_RETURN_IF_ERROR(sums.AddProduct(sums.Weigh(gap, nothing), statistics.gap));
   }
   return Status::Ok();
 }

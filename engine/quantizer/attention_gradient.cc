@@ -40,8 +40,8 @@ struct Sizes {
 };
 
 // [dim, num_tokens] of one KV head.
-std::vector<float> TransposedHead(const Sizes& sizes, const std::vector<float>& rows, size_t head) {
-  std::vector<float> transposed(sizes.dim * sizes.tokens);
+HostRows TransposedHead(const Sizes& sizes, const HostRows& rows, size_t head) {
+  HostRows transposed(sizes.dim * sizes.tokens);
   for (size_t t = 0; t < sizes.tokens; ++t) {
     const float* row = rows.data() + t * sizes.kv_width + head * sizes.dim;
     for (size_t d = 0; d < sizes.dim; ++d) transposed[d * sizes.tokens + t] = row[d];
@@ -49,9 +49,8 @@ std::vector<float> TransposedHead(const Sizes& sizes, const std::vector<float>& 
   return transposed;
 }
 
-std::vector<std::vector<float>> TransposedHeads(const Sizes& sizes, const std::vector<float>& rows,
-                                                int num_threads) {
-  std::vector<std::vector<float>> heads(sizes.kv_heads);
+std::vector<HostRows> TransposedHeads(const Sizes& sizes, const HostRows& rows, int num_threads) {
+  std::vector<HostRows> heads(sizes.kv_heads);
   ParallelRows(num_threads, static_cast<int>(sizes.kv_heads), [&](int first, int last) {
     for (size_t head = static_cast<size_t>(first); head < static_cast<size_t>(last); ++head) {
       heads[head] = TransposedHead(sizes, rows, head);
@@ -75,7 +74,7 @@ void ForTiles(size_t num_heads, size_t num_tiles, bool last_is_longest, int num_
 // Rows [tile * kTile, TileEnd(tile)) of left right', their columns from the first that a row of the
 // tile sees to the tile's end; `rows` is [kTile, num_tokens].
 void TileProducts(const Sizes& sizes, size_t tile, const float* left, size_t left_stride,
-                  const std::vector<float>& right_transposed, float* rows) {
+                  const HostRows& right_transposed, float* rows) {
   const size_t first = tile * kTile;
   const size_t end = sizes.TileEnd(tile);
   const size_t begin = sizes.FirstVisible(first);
@@ -120,12 +119,18 @@ void SoftmaxGradientTile(const Sizes& sizes, size_t tile, const float* probabili
   }
 }
 
-// Adds the tile's rows times `values`, of one KV head, to the same rows of `out`, of one head.
-void AddTileByRows(const Sizes& sizes, size_t tile, const float* rows, const float* values,
-                   float* out) {
+// Clears rows of `dim` values, `stride` apart.
+void ClearRows(size_t num_rows, size_t dim, size_t stride, float* rows) {
+  for (size_t r = 0; r < num_rows; ++r) std::fill_n(rows + r * stride, dim, 0.0f);
+}
+
+// The same rows of `out`, of one head, become the tile's rows times `values`, of one KV head.
+void MultiplyTile(const Sizes& sizes, size_t tile, const float* rows, const float* values,
+                  float* out) {
   const size_t first = tile * kTile;
   const size_t end = sizes.TileEnd(tile);
   const size_t begin = sizes.FirstVisible(first);
+  ClearRows(end - first, sizes.dim, sizes.q_width, out + first * sizes.q_width);
   AddProduct({.data = rows + begin, .row_stride = sizes.tokens}, values + begin * sizes.kv_width,
              sizes.kv_width, {.rows = end - first, .inner = end - begin, .columns = sizes.dim},
              out + first * sizes.q_width, sizes.q_width);
@@ -152,19 +157,18 @@ void AddTransposedTile(const Sizes& sizes, size_t tile, const float* rows, const
 
 }  // namespace
 
-std::vector<float> CausalAttention(const AttentionShape& shape, const AttentionRows& rows,
-                                   int num_threads) {
+HostRows CausalAttention(const AttentionShape& shape, const AttentionRows& rows, int num_threads) {
   const Sizes sizes(shape);
-  const std::vector<std::vector<float>> keys = TransposedHeads(sizes, rows.k, num_threads);
-  std::vector<float> out(rows.q.size());
+  const std::vector<HostRows> keys = TransposedHeads(sizes, rows.k, num_threads);
+  HostRows out(rows.q.size());
   ForTiles(sizes.heads, sizes.num_tiles, true, num_threads, [&](size_t head, size_t tile) {
     const size_t kv_head = head / sizes.group;
-    std::vector<float> scores(kTile * sizes.tokens);
+    HostRows scores(kTile * sizes.tokens);
     TileProducts(sizes, tile, rows.q.data() + head * sizes.dim, sizes.q_width, keys[kv_head],
                  scores.data());
     SoftmaxTile(sizes, tile, scores.data());
-    AddTileByRows(sizes, tile, scores.data(), rows.v.data() + kv_head * sizes.dim,
-                  out.data() + head * sizes.dim);
+    MultiplyTile(sizes, tile, scores.data(), rows.v.data() + kv_head * sizes.dim,
+                 out.data() + head * sizes.dim);
   });
   return out;
 }
@@ -172,15 +176,14 @@ std::vector<float> CausalAttention(const AttentionShape& shape, const AttentionR
 AttentionRows CausalAttentionGradient(const AttentionShape& shape, const AttentionRows& rows,
                                       std::span<const float> out_gradient, int num_threads) {
   const Sizes sizes(shape);
-  const std::vector<std::vector<float>> keys = TransposedHeads(sizes, rows.k, num_threads);
-  const std::vector<std::vector<float>> values = TransposedHeads(sizes, rows.v, num_threads);
-  AttentionRows gradient{.q = std::vector<float>(rows.q.size()),
-                         .k = std::vector<float>(rows.k.size()),
-                         .v = std::vector<float>(rows.v.size())};
+  const std::vector<HostRows> keys = TransposedHeads(sizes, rows.k, num_threads);
+  const std::vector<HostRows> values = TransposedHeads(sizes, rows.v, num_threads);
+  AttentionRows gradient{
+      .q = HostRows(rows.q.size()), .k = HostRows(rows.k.size()), .v = HostRows(rows.v.size())};
   // Of one KV head's query heads: [group, num_tokens, num_tokens].
   const size_t square = sizes.tokens * sizes.tokens;
-  std::vector<float> probabilities(sizes.group * square);
-  std::vector<float> d_scores(sizes.group * square);
+  HostRows probabilities(sizes.group * square);
+  HostRows d_scores(sizes.group * square);
   for (size_t kv_head = 0; kv_head < sizes.kv_heads; ++kv_head) {
     const size_t kv_offset = kv_head * sizes.dim;
     ForTiles(sizes.group, sizes.num_tiles, true, num_threads, [&](size_t member, size_t tile) {
@@ -192,9 +195,14 @@ AttentionRows CausalAttentionGradient(const AttentionShape& shape, const Attenti
       SoftmaxTile(sizes, tile, p);
       TileProducts(sizes, tile, out_gradient.data() + offset, sizes.q_width, values[kv_head], d);
       SoftmaxGradientTile(sizes, tile, p, d);
-      AddTileByRows(sizes, tile, d, rows.k.data() + kv_offset, gradient.q.data() + offset);
+      MultiplyTile(sizes, tile, d, rows.k.data() + kv_offset, gradient.q.data() + offset);
     });
     ForTiles(1, sizes.num_tiles, false, num_threads, [&](size_t, size_t tile) {
+      const size_t first = tile * kTile;
+      for (HostRows* rows_of_tile : {&gradient.k, &gradient.v}) {
+        ClearRows(sizes.TileEnd(tile) - first, sizes.dim, sizes.kv_width,
+                  rows_of_tile->data() + first * sizes.kv_width + kv_offset);
+      }
       for (size_t member = 0; member < sizes.group; ++member) {
         const size_t offset = (kv_head * sizes.group + member) * sizes.dim;
         AddTransposedTile(sizes, tile, d_scores.data() + member * square, rows.q.data() + offset,

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <span>
-#include <vector>
+
+#include "engine/quantizer/host_rows.h"
 
 namespace comet {
 
@@ -15,9 +16,9 @@ struct AttentionShape {
 
 // Queries, keys and values of one window, or the gradients of them: [num_tokens, heads * head_dim].
 struct AttentionRows {
-  std::vector<float> q;
-  std::vector<float> k;
-  std::vector<float> v;
+  HostRows q;
+  HostRows k;
+  HostRows v;
 };
 
 // On the host: heads and tiles of tokens are shared out to `num_threads` threads, what the mask
@@ -25,8 +26,7 @@ struct AttentionRows {
 
 // Causal softmax(q k' / sqrt(head_dim)) v over one window that starts at position 0, fp32:
 // [num_tokens, num_heads * head_dim].
-std::vector<float> CausalAttention(const AttentionShape& shape, const AttentionRows& rows,
-                                   int num_threads);
+HostRows CausalAttention(const AttentionShape& shape, const AttentionRows& rows, int num_threads);
 
 // What `out_gradient`, of the above's result, is in its arguments. Probabilities are computed
 // again.

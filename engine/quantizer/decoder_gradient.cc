@@ -79,32 +79,31 @@ LayerFactors DifferentiableLayer::UnitFactors() const {
 }
 
 Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode mode,
-                                    std::vector<float>& hidden, LayerTape& tape) const {
-  tape.hidden = hidden;
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> qkv,
-                         Apply(LinearKind::kQkv, factors, mode,
-                               NormRows(hidden, input_norm_, factors.input_norm,
-                                        config_.rms_norm_epsilon, num_threads_),
-                               tape.qkv));
+                                    std::span<float> hidden, LayerTape& tape) const {
+  tape.hidden.assign(hidden.begin(), hidden.end());
+  COMET_ASSIGN_OR_RETURN(const HostRows qkv, Apply(LinearKind::kQkv, factors, mode,
+                                                   NormRows(hidden, input_norm_, factors.input_norm,
+                                                            config_.rms_norm_epsilon, num_threads_),
+                                                   tape.qkv));
   const size_t num_tokens = hidden.size() / input_norm_.size();
   tape.attention = SplitHeads(config_, qkv, num_threads_);
   RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, tape.attention.q);
   RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, tape.attention.k);
   RoundKeysAndValues(tape.attention);
   const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> o,
+  COMET_ASSIGN_OR_RETURN(const HostRows o,
                          Apply(LinearKind::kO, factors, mode,
                                CausalAttention(shape, tape.attention, num_threads_), tape.o));
   AddTo(o, num_threads_, hidden);
 
-  tape.mid_hidden = hidden;
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> gate_up,
+  tape.mid_hidden.assign(hidden.begin(), hidden.end());
+  COMET_ASSIGN_OR_RETURN(const HostRows gate_up,
                          Apply(LinearKind::kGateUp, factors, mode,
                                NormRows(hidden, post_attention_norm_, factors.post_attention_norm,
                                         config_.rms_norm_epsilon, num_threads_),
                                tape.gate_up));
   COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> down,
+      const HostRows down,
       Apply(LinearKind::kDown, factors, mode,
             SiluMulRows(gate_up, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down));
   AddTo(down, num_threads_, hidden);
@@ -112,11 +111,11 @@ Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode 
 }
 
 Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTape& tape,
-                                     std::vector<float>& d_hidden, LayerFactors& gradient) const {
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_activated,
+                                     std::span<float> d_hidden, LayerFactors& gradient) const {
+  COMET_ASSIGN_OR_RETURN(const HostRows d_activated,
                          ApplyBackward(LinearKind::kDown, factors, tape.down, d_hidden, gradient));
   COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> d_gate_up_input,
+      const HostRows d_gate_up_input,
       ApplyBackward(
           LinearKind::kGateUp, factors, tape.gate_up,
           SiluMulRowsGradient(Finish(LinearKind::kGateUp, factors, tape.gate_up),
@@ -128,14 +127,14 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
                        .epsilon = config_.rms_norm_epsilon},
                       d_gate_up_input, num_threads_, d_hidden, gradient.post_attention_norm);
 
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_attended,
+  COMET_ASSIGN_OR_RETURN(const HostRows d_attended,
                          ApplyBackward(LinearKind::kO, factors, tape.o, d_hidden, gradient));
   const size_t num_tokens = tape.hidden.size() / input_norm_.size();
   AttentionRows d_rows = CausalAttentionGradient(AttentionShapeOf(config_, num_tokens),
                                                  tape.attention, d_attended, num_threads_);
   RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.q);
   RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.k);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_qkv_input,
+  COMET_ASSIGN_OR_RETURN(const HostRows d_qkv_input,
                          ApplyBackward(LinearKind::kQkv, factors, tape.qkv,
                                        JoinHeads(config_, d_rows, num_threads_), gradient));
   AddNormRowsGradient({.hidden = tape.hidden,
@@ -146,9 +145,9 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
   return Status::Ok();
 }
 
-Result<std::vector<float>> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
-                                                      ActivationMode mode, std::vector<float> input,
-                                                      std::vector<float>& product) const {
+Result<HostRows> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
+                                            ActivationMode mode, HostRows input,
+                                            HostRows& product) const {
   const Matrix& matrix = of(kind);
   COMET_CHECK((mode == ActivationMode::kFloat) == (matrix.exact != nullptr));
   if (matrix.served) {
@@ -160,11 +159,11 @@ Result<std::vector<float>> DifferentiableLayer::Apply(LinearKind kind, const Lay
 }
 
 // A product with scale factors and bias on it.
-std::vector<float> DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factors,
-                                               std::span<const float> product) const {
+HostRows DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factors,
+                                     std::span<const float> product) const {
   const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
   const size_t width = scale.size();
-  std::vector<float> output(product.size());
+  HostRows output(product.size());
   ParallelRows(num_threads_, static_cast<int>(product.size() / width), [&](int first, int last) {
     for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
       ScaleRow(product.data() + t * width, scale.data(), width, output.data() + t * width);
@@ -174,15 +173,14 @@ std::vector<float> DifferentiableLayer::Finish(LinearKind kind, const LayerFacto
   return output;
 }
 
-Result<std::vector<float>> DifferentiableLayer::ApplyBackward(LinearKind kind,
-                                                              const LayerFactors& factors,
-                                                              std::span<const float> product,
-                                                              std::span<const float> d_output,
-                                                              LayerFactors& gradient) const {
+Result<HostRows> DifferentiableLayer::ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                                    std::span<const float> product,
+                                                    std::span<const float> d_output,
+                                                    LayerFactors& gradient) const {
   const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
   std::vector<float>& d_scale = gradient.scale[static_cast<size_t>(kind)];
   const size_t width = scale.size();
-  std::vector<float> d_product(d_output.size());
+  HostRows d_product(d_output.size());
   // Each thread adds all tokens of some outputs.
   ParallelRows(num_threads_, static_cast<int>(width), [&](int begin, int end) {
     const size_t n = static_cast<size_t>(begin);

@@ -27,13 +27,13 @@ struct LayerFactors {
 
 // What the forward pass of one window leaves for the backward pass; rows of num_tokens each.
 struct LayerTape {
-  std::vector<float> hidden;  // The layer's input.
-  std::vector<float> qkv;     // Products without scale factors and bias, as for the next four.
-  AttentionRows attention;    // Rotated; keys and values as the cache holds them.
-  std::vector<float> o;
-  std::vector<float> mid_hidden;  // The residual stream after attention.
-  std::vector<float> gate_up;
-  std::vector<float> down;
+  HostRows hidden;          // The layer's input.
+  HostRows qkv;             // Products without scale factors and bias, as for the next four.
+  AttentionRows attention;  // Rotated; keys and values as the cache holds them.
+  HostRows o;
+  HostRows mid_hidden;  // The residual stream after attention.
+  HostRows gate_up;
+  HostRows down;
 };
 
 struct DifferentiableLayerOptions {
@@ -59,11 +59,11 @@ class DifferentiableLayer {
 
   // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced. The mode
   // is kFloat exactly if the layer rounds no activations.
-  Status Forward(const LayerFactors& factors, ActivationMode mode, std::vector<float>& hidden,
+  Status Forward(const LayerFactors& factors, ActivationMode mode, std::span<float> hidden,
                  LayerTape& tape) const;
 
   // Replaces the gradient of the layer's output by that of its input, and adds to `gradient`.
-  Status Backward(const LayerFactors& factors, const LayerTape& tape, std::vector<float>& d_hidden,
+  Status Backward(const LayerFactors& factors, const LayerTape& tape, std::span<float> d_hidden,
                   LayerFactors& gradient) const;
 
  private:
@@ -76,15 +76,13 @@ class DifferentiableLayer {
   };
 
   const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
-  Result<std::vector<float>> Apply(LinearKind kind, const LayerFactors& factors,
-                                   ActivationMode mode, std::vector<float> input,
-                                   std::vector<float>& product) const;
-  std::vector<float> Finish(LinearKind kind, const LayerFactors& factors,
-                            std::span<const float> product) const;
-  Result<std::vector<float>> ApplyBackward(LinearKind kind, const LayerFactors& factors,
-                                           std::span<const float> product,
-                                           std::span<const float> d_output,
-                                           LayerFactors& gradient) const;
+  Result<HostRows> Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
+                         HostRows input, HostRows& product) const;
+  HostRows Finish(LinearKind kind, const LayerFactors& factors,
+                  std::span<const float> product) const;
+  Result<HostRows> ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                 std::span<const float> product, std::span<const float> d_output,
+                                 LayerFactors& gradient) const;
   void RoundKeysAndValues(AttentionRows& rows) const;
 
   Backend* backend_ = nullptr;

@@ -15,7 +15,7 @@ Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<con
 }
 
 Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
-                            std::vector<float>& product) {
+                            HostRows& product) {
   Device& device = *backend.device;
   const int k = b.num_inputs();
   const int num_rows = static_cast<int>(a.size() / static_cast<size_t>(k));
@@ -36,26 +36,26 @@ Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const Pa
                            static_cast<int64_t>(product.size() * sizeof(float)));
 }
 
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                const PackedLinear& b) {
-  std::vector<float> product;
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      const PackedLinear& b) {
+  HostRows product;
   COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend, a, b, product));
   return product;
 }
 
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                std::span<const float> b, int k) {
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      std::span<const float> b, int k) {
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<PackedLinear> packed,
       PackMatrix(backend, b, static_cast<int>(b.size() / static_cast<size_t>(k)), k));
   return MultiplyByTransposed(backend, a, *packed);
 }
 
-std::vector<float> Transposed(std::span<const float> matrix, int num_columns, int num_threads) {
+HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads) {
   constexpr size_t kTile = 32;  // Two tiles of 4 KB stay in the first-level cache.
   const size_t width = static_cast<size_t>(num_columns);
   const size_t height = matrix.size() / width;
-  std::vector<float> result(matrix.size());
+  HostRows result(matrix.size());
   ParallelRows(num_threads, static_cast<int>(CeilDiv(width, kTile)), [&](int first, int last) {
     for (size_t column = static_cast<size_t>(first) * kTile;
          column < std::min(static_cast<size_t>(last) * kTile, width); column += kTile) {

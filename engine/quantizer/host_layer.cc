@@ -55,10 +55,10 @@ COMET_WIDE_VECTORS void RotateHead(const float* __restrict cos, const float* __r
 
 }  // namespace
 
-std::vector<float> NormRows(std::span<const float> hidden, std::span<const float> weight,
-                            std::span<const float> factor, float epsilon, int num_threads) {
+HostRows NormRows(std::span<const float> hidden, std::span<const float> weight,
+                  std::span<const float> factor, float epsilon, int num_threads) {
   const size_t width = weight.size();
-  std::vector<float> normed(hidden.size());
+  HostRows normed(hidden.size());
   ParallelRows(num_threads, static_cast<int>(hidden.size() / width), [&](int begin, int end) {
     for (size_t first = Index(begin) * width; first < Index(end) * width; first += width) {
       const float* x = hidden.data() + first;
@@ -70,10 +70,10 @@ std::vector<float> NormRows(std::span<const float> hidden, std::span<const float
 }
 
 void AddNormRowsGradient(const NormedRows& rows, std::span<const float> d_normed, int num_threads,
-                         std::vector<float>& d_hidden, std::vector<float>& d_factor) {
+                         std::span<float> d_hidden, std::span<float> d_factor) {
   const size_t width = rows.weight.size();
   const size_t num_tokens = rows.hidden.size() / width;
-  std::vector<float> inverse(num_tokens);
+  HostRows inverse(num_tokens);
   ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int begin, int end) {
     for (size_t t = Index(begin); t < Index(end); ++t) {
       const float* x = rows.hidden.data() + t * width;
@@ -103,9 +103,9 @@ void AddNormRowsGradient(const NormedRows& rows, std::span<const float> d_normed
   });
 }
 
-std::vector<float> SiluMulRows(std::span<const float> gate_up, size_t ffn, int num_threads) {
+HostRows SiluMulRows(std::span<const float> gate_up, size_t ffn, int num_threads) {
   const size_t num_tokens = gate_up.size() / (2 * ffn);
-  std::vector<float> out(num_tokens * ffn);
+  HostRows out(num_tokens * ffn);
   ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
     for (size_t t = Index(first); t < Index(last); ++t) {
       const float* gate = gate_up.data() + t * 2 * ffn;
@@ -115,10 +115,10 @@ std::vector<float> SiluMulRows(std::span<const float> gate_up, size_t ffn, int n
   return out;
 }
 
-std::vector<float> SiluMulRowsGradient(std::span<const float> gate_up, size_t ffn,
-                                       std::span<const float> d_out, int num_threads) {
+HostRows SiluMulRowsGradient(std::span<const float> gate_up, size_t ffn,
+                             std::span<const float> d_out, int num_threads) {
   const size_t num_tokens = gate_up.size() / (2 * ffn);
-  std::vector<float> gradient(gate_up.size());
+  HostRows gradient(gate_up.size());
   ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
     for (size_t t = Index(first); t < Index(last); ++t) {
       const float* gate = gate_up.data() + t * 2 * ffn;
@@ -134,9 +134,9 @@ AttentionRows SplitHeads(const ModelConfig& config, std::span<const float> qkv, 
   const size_t kv_size = Index(config.kv_size());
   const size_t width = q_size + 2 * kv_size;
   const size_t num_tokens = qkv.size() / width;
-  AttentionRows rows{.q = std::vector<float>(num_tokens * q_size),
-                     .k = std::vector<float>(num_tokens * kv_size),
-                     .v = std::vector<float>(num_tokens * kv_size)};
+  AttentionRows rows{.q = HostRows(num_tokens * q_size),
+                     .k = HostRows(num_tokens * kv_size),
+                     .v = HostRows(num_tokens * kv_size)};
   ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int first, int last) {
     for (size_t t = Index(first); t < Index(last); ++t) {
       const float* row = qkv.data() + t * width;
@@ -148,12 +148,11 @@ AttentionRows SplitHeads(const ModelConfig& config, std::span<const float> qkv, 
   return rows;
 }
 
-std::vector<float> JoinHeads(const ModelConfig& config, const AttentionRows& rows,
-                             int num_threads) {
+HostRows JoinHeads(const ModelConfig& config, const AttentionRows& rows, int num_threads) {
   const size_t q_size = Index(config.q_size());
   const size_t kv_size = Index(config.kv_size());
   const size_t width = q_size + 2 * kv_size;
-  std::vector<float> qkv(rows.q.size() + rows.k.size() + rows.v.size());
+  HostRows qkv(rows.q.size() + rows.k.size() + rows.v.size());
   ParallelRows(num_threads, static_cast<int>(qkv.size() / width), [&](int first, int last) {
     for (size_t t = Index(first); t < Index(last); ++t) {
       float* row = qkv.data() + t * width;
@@ -166,7 +165,7 @@ std::vector<float> JoinHeads(const ModelConfig& config, const AttentionRows& row
 }
 
 void RotateHeads(const ModelConfig& config, const RopeTables& rope, size_t num_tokens,
-                 float direction, int num_threads, std::vector<float>& rows) {
+                 float direction, int num_threads, std::span<float> rows) {
   const size_t dim = Index(config.head_dim);
   const size_t half = Index(config.rotary_dim) / 2;
   const size_t width = rows.size() / num_tokens;
@@ -180,14 +179,14 @@ void RotateHeads(const ModelConfig& config, const RopeTables& rope, size_t num_t
   });
 }
 
-void AddToRows(std::span<const float> vector, std::vector<float>& rows) {
+void AddToRows(std::span<const float> vector, std::span<float> rows) {
   if (vector.empty()) return;
   for (size_t first = 0; first < rows.size(); first += vector.size()) {
     for (size_t n = 0; n < vector.size(); ++n) rows[first + n] += vector[n];
   }
 }
 
-void AddTo(std::span<const float> values, int num_threads, std::vector<float>& sum) {
+void AddTo(std::span<const float> values, int num_threads, std::span<float> sum) {
   ParallelRows(num_threads, static_cast<int>(sum.size()), [&](int first, int last) {
     for (size_t i = Index(first); i < Index(last); ++i) sum[i] += values[i];
   });

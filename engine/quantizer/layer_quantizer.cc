@@ -94,7 +94,8 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
     rotate(ordered);
     rotate(sample);
     rotate(gram);
-    gram = Transposed(gram, seen.num_channels, num_threads);
+    const HostRows transposed = Transposed(gram, seen.num_channels, num_threads);
+    gram.assign(transposed.begin(), transposed.end());
     rotate(gram);
   }
   COMET_ASSIGN_OR_RETURN(

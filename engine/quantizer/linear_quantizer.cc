@@ -1,5 +1,6 @@
 #include "engine/quantizer/linear_quantizer.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "engine/model/decoder_layer.h"
@@ -152,7 +153,8 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
   linear.steps = std::move(weights.steps);
   linear.scale = std::move(weights.scale);
 
-  result.accuracy.weight_error = RelativeError(Dequantize(ViewOf(linear)), task.weights);
+  result.accuracy.weight_error =
+      RelativeError(DequantizeInOrder(linear, false, search.num_threads), task.weights);
   result.accuracy.int4_share =
       static_cast<double>(task.num_int4_channels) / static_cast<double>(linear.num_inputs);
   result.accuracy.num_weights =
@@ -184,18 +186,24 @@ void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int
 
 std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard,
                                      int num_threads) {
-  std::vector<float> permuted = Dequantize(ViewOf(linear));
-  if (hadamard) {
-    HadamardBlocks(permuted, linear.num_inputs, linear.precision.num_int4_channels, num_threads);
-  }
-  if (linear.gather.empty()) return permuted;
-  const size_t width = linear.gather.size();
-  std::vector<float> weights(permuted.size());
+  const size_t width = static_cast<size_t>(linear.num_inputs);
+  std::vector<float> weights(static_cast<size_t>(linear.num_outputs) * width);
+  const W4axWeights view = ViewOf(linear);
   ParallelRows(num_threads, linear.num_outputs, [&](int begin, int end) {
-    for (size_t first = static_cast<size_t>(begin) * width;
-         first < static_cast<size_t>(end) * width; first += width) {
+    std::vector<float> rows = Dequantize({.codes = view.codes.Rows(begin, end - begin),
+                                          .steps = view.steps.Rows(begin, end - begin),
+                                          .scale = view.scale.Rows(begin, end - begin)});
+    if (hadamard) {
+      HadamardBlocks(rows, linear.num_inputs, linear.precision.num_int4_channels, 1);
+    }
+    float* out = weights.data() + static_cast<size_t>(begin) * width;
+    if (linear.gather.empty()) {
+      std::ranges::copy(rows, out);
+      return;
+    }
+    for (size_t first = 0; first < rows.size(); first += width) {
       for (size_t j = 0; j < width; ++j) {
-        weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
+        out[first + static_cast<size_t>(linear.gather[j])] = rows[first + j];
       }
     }
   });

@@ -64,8 +64,8 @@ class ModelQuantizer {
   Status MakeStreams(std::ptrdiff_t num_calibrated);
   Status PassTuningWindows(const FloatLayer& layer);
   Status QuantizeOneLayer(int layer_idx);
-  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram,
-                                  const std::vector<float>& first_window, FloatLayer& layer);
+  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, std::span<const float> first_window,
+                                  FloatLayer& layer);
   Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
@@ -126,9 +126,10 @@ Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
                          writer_->Seal(source_->vocabulary(), source_->chat_templates()));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
-  COMET_ASSIGN_OR_RETURN(report_.held_out,
-                         MeasureHeldOut(backend_, *source_, *checkpoint, held_out,
-                                        [this](std::string_view what) { Report(what); }));
+  COMET_ASSIGN_OR_RETURN(
+      report_.held_out,
+      MeasureHeldOut(backend_, *source_, *checkpoint, held_out, options_.num_threads,
+                     [this](std::string_view what) { Report(what); }));
   return writer_->Publish(report_.ToJson());
 }
 
@@ -223,7 +224,7 @@ WindowRows ModelQuantizer::Embed(const std::vector<std::vector<int>>& windows,
   const size_t width = static_cast<size_t>(source_->config().hidden_size);
   WindowRows embedded;
   for (const std::vector<int>& window : windows) {
-    std::vector<float> rows;
+    HostRows rows;
     rows.reserve(window.size() * width);
     for (const int token_id : window) {
       const size_t first = static_cast<size_t>(token_id) * width;
@@ -268,7 +269,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   const ModelConfig& config = source_->config();
   COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_->ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  const std::vector<float> first_window = streams_->float_hidden().front();
+  const HostRows first_window = streams_->float_hidden().front();
   COMET_RETURN_IF_ERROR(PassTuningWindows(layer));
   streams_->BeginLayer(layer);
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
@@ -301,16 +302,16 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
 Status ModelQuantizer::PassTuningWindows(const FloatLayer& layer) {
   if (!tuning_stream_) return Status::Ok();
   tuning_stream_->BeginLayer(layer);
-  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kQkv, layer, layer.qkv));
-  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kO, layer, layer.o));
-  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kGateUp, layer, layer.gate_up));
-  return tuning_stream_->Pass(LinearKind::kDown, layer, layer.down);
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kQkv, layer, layer.qkv).status());
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kO, layer, layer.o).status());
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kGateUp, layer, layer.gate_up).status());
+  return tuning_stream_->Pass(LinearKind::kDown, layer, layer.down).status();
 }
 
 // Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
 // attention's error less.
 Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
-                                                const std::vector<float>& first_window,
+                                                std::span<const float> first_window,
                                                 FloatLayer& layer) {
   const ModelConfig& config = source_->config();
   const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;

@@ -143,15 +143,15 @@ class Tuner {
   ModelFactors factors_;
   ModelFactors gradient_;
   std::vector<LayerTape> tapes_;
-  std::vector<float> target_;  // [window's tokens, vocab]
-  std::vector<float> logits_;
+  HostRows target_;  // [window's tokens, vocab]
+  HostRows logits_;
 };
 
 Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
                             const TuningOptions& options, std::span<const QuantizedLayer> layers) {
   Tuner tuner(backend, config, task, options);
   size_t values_max = 0;
-  for (const std::vector<float>& rows : task.inputs) values_max = std::max(values_max, rows.size());
+  for (const HostRows& rows : task.inputs) values_max = std::max(values_max, rows.size());
   const int window_tokens_max = static_cast<int>(values_max) / config.hidden_size;
   for (const QuantizedLayer& layer : layers) {
     COMET_ASSIGN_OR_RETURN(
@@ -228,7 +228,7 @@ ActivationMode Tuner::ModeOf(size_t turn) const {
 }
 
 Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
-  std::vector<float> hidden = task_.inputs[window];
+  HostRows hidden = task_.inputs[window];
   for (size_t i = 0; i < layers_.size(); ++i) {
     COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], mode, hidden, tapes_[i]));
   }
@@ -243,9 +243,9 @@ Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
                     NormRows(hidden, task_.float_norm, factors_.final_norm, epsilon, num_threads),
                     *head_, logits_));
   loss += Divergence();
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_normed,
+  COMET_ASSIGN_OR_RETURN(const HostRows d_normed,
                          MultiplyByTransposed(backend_, logits_, *head_backward_));
-  std::vector<float> d_hidden(hidden.size());
+  HostRows d_hidden(hidden.size(), 0.0f);
   AddNormRowsGradient({.hidden = hidden,
                        .weight = task_.float_norm,
                        .factor = factors_.final_norm,

@@ -9,13 +9,16 @@
 namespace comet {
 
 Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span<const float> rows,
-                     const PackedLinear& weights, std::vector<float>& product) {
+                     const PackedLinear& weights, HostRows& product) {
   Device& device = *backend.device;
   const int num_channels = weights.num_inputs();
   const int num_tokens = static_cast<int>(rows.size()) / num_channels;
-  COMET_ASSIGN_OR_RETURN(
-      const DeviceTensor input,
-      DeviceTensor::Upload(device, {rows.data(), DType::kF32, {num_tokens, num_channels}}));
+  ConstTensorView input(rows.data(), DType::kF32, {num_tokens, num_channels});
+  DeviceTensor uploaded;
+  if (!device.is_host()) {
+    COMET_ASSIGN_OR_RETURN(uploaded, DeviceTensor::Upload(device, input));
+    input = uploaded.view();
+  }
   COMET_ASSIGN_OR_RETURN(const DeviceTensor codes,
                          DeviceTensor::Allocate(device, DType::kI8, {num_tokens, num_channels}));
   COMET_ASSIGN_OR_RETURN(const DeviceTensor scale,
@@ -29,7 +32,7 @@ Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span
                       .scale = scale.view(),
                       .exponent = exponent.view(),
                       .code_sum = code_sum.view()};
-  COMET_RETURN_IF_ERROR(backend.ops->Gather({.out = x, .x = input.view()}));
+  COMET_RETURN_IF_ERROR(backend.ops->Gather({.out = x, .x = input}));
   const TensorShape shape{num_tokens, weights.num_outputs()};
   product.resize(static_cast<size_t>(shape.num_elements()));
   if (device.is_host()) {
@@ -54,7 +57,7 @@ Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinea
 }
 
 Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads,
-                          std::vector<float>& rows, std::vector<float>& product) const {
+                          std::span<float> rows, HostRows& product) const {
   ToLayer(num_threads, rows);
   const int num_int4 = weights_->num_int4_channels();
   const ActivationFormat format{
@@ -65,13 +68,13 @@ Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads
   return MultiplyCodes(backend, format, rows, *weights_, product);
 }
 
-void ServedProduct::ToLayer(int num_threads, std::vector<float>& rows) const {
+void ServedProduct::ToLayer(int num_threads, std::span<float> rows) const {
   if (gather_.empty() && !hadamard_) return;
   const size_t width = static_cast<size_t>(weights_->num_inputs());
   ParallelRows(num_threads, static_cast<int>(rows.size() / width), [&](int first, int last) {
     std::vector<float> plain(width);
     for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      const std::span<float> row = std::span(rows).subspan(t * width, width);
+      const std::span<float> row = rows.subspan(t * width, width);
       if (!gather_.empty()) {
         std::ranges::copy(row, plain.begin());
         for (size_t j = 0; j < width; ++j) row[j] = plain[static_cast<size_t>(gather_[j])];

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/loader/checkpoint_writer.h"
+#include "engine/quantizer/host_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 #include "kernels/ops/linear_input.h"
@@ -16,7 +17,7 @@ namespace comet {
 // `format`, times weights [N, K] of integers: [num_tokens, N], by the ops that serve. Errors: those
 // of the back end.
 Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span<const float> rows,
-                     const PackedLinear& weights, std::vector<float>& product);
+                     const PackedLinear& weights, HostRows& product);
 
 // A quantised linear layer's product as serving computes it, without its bias. Immutable.
 class ServedProduct {
@@ -26,11 +27,11 @@ class ServedProduct {
 
   // rows [num_tokens, K] come in the producer's order and leave in the layer's order and basis.
   // Errors: those of the back end.
-  Status Run(Backend& backend, ActivationMode mode, int num_threads, std::vector<float>& rows,
-             std::vector<float>& product) const;
+  Status Run(Backend& backend, ActivationMode mode, int num_threads, std::span<float> rows,
+             HostRows& product) const;
 
  private:
-  void ToLayer(int num_threads, std::vector<float>& rows) const;
+  void ToLayer(int num_threads, std::span<float> rows) const;
 
   std::unique_ptr<PackedLinear> weights_;
   float clip_ = 1.0f;

@@ -196,8 +196,8 @@ class RowRefiner {
   // The row is number `row` of `quantized` and number `i` of the products: codes_by_gram
   // [blocks][any, K], each block's codes times the gram matrix.
   void Refine(std::span<const float> weights, const float* weights_by_gram,
-              const std::vector<std::vector<float>>& codes_by_gram, size_t i, int num_sweeps,
-              size_t row, TwoLevelWeights& quantized);
+              const std::vector<HostRows>& codes_by_gram, size_t i, int num_sweeps, size_t row,
+              TwoLevelWeights& quantized);
 
  private:
   size_t FirstOf(size_t block) const { return block * kBlockChannels; }
@@ -206,9 +206,9 @@ class RowRefiner {
   }
   void Load(const TwoLevelWeights& quantized, size_t row);
   void Store(TwoLevelWeights& quantized, size_t row) const;
-  void FillSystem(std::span<const float> weights,
-                  const std::vector<std::vector<float>>& codes_by_gram, size_t i);
-  void FillSlope(const float* weights_by_gram, const std::vector<std::vector<float>>& codes_by_gram,
+  void FillSystem(std::span<const float> weights, const std::vector<HostRows>& codes_by_gram,
+                  size_t i);
+  void FillSlope(const float* weights_by_gram, const std::vector<HostRows>& codes_by_gram,
                  size_t i);
   bool SweepCodes();
 
@@ -221,8 +221,8 @@ class RowRefiner {
 };
 
 void RowRefiner::Refine(std::span<const float> weights, const float* weights_by_gram,
-                        const std::vector<std::vector<float>>& codes_by_gram, size_t i,
-                        int num_sweeps, size_t row, TwoLevelWeights& quantized) {
+                        const std::vector<HostRows>& codes_by_gram, size_t i, int num_sweeps,
+                        size_t row, TwoLevelWeights& quantized) {
   Load(quantized, row);
   FillSystem(weights, codes_by_gram, i);
   steps_ = RefitSteps(system_, steps_);
@@ -260,7 +260,7 @@ void RowRefiner::Store(TwoLevelWeights& quantized, size_t row) const {
 }
 
 void RowRefiner::FillSystem(std::span<const float> weights,
-                            const std::vector<std::vector<float>>& codes_by_gram, size_t i) {
+                            const std::vector<HostRows>& codes_by_gram, size_t i) {
   const size_t n = system_.num_blocks;
   for (size_t b = 0; b < n; ++b) {
     const float* product = codes_by_gram[b].data() + i * num_channels_;
@@ -271,8 +271,8 @@ void RowRefiner::FillSystem(std::span<const float> weights,
   }
 }
 
-void RowRefiner::FillSlope(const float* weights_by_gram,
-                           const std::vector<std::vector<float>>& codes_by_gram, size_t i) {
+void RowRefiner::FillSlope(const float* weights_by_gram, const std::vector<HostRows>& codes_by_gram,
+                           size_t i) {
   for (size_t k = 0; k < num_channels_; ++k) slope_[k] = -weights_by_gram[k];
   for (size_t b = 0; b < system_.num_blocks; ++b) {
     const float step = static_cast<float>(steps_.scale * steps_.gamma[b]);
@@ -316,7 +316,7 @@ class RoundRunner {
   size_t num_channels_;
   std::unique_ptr<PackedLinear> whole_;
   std::vector<std::unique_ptr<PackedLinear>> columns_;  // Of one block each.
-  std::vector<std::vector<float>> products_;
+  std::vector<HostRows> products_;
 };
 
 Result<RoundRunner> RoundRunner::Create(Backend& backend, std::span<const float> gram,
@@ -364,7 +364,7 @@ Status RoundRunner::MultiplyCodesByGram(const TwoLevelWeights& quantized, size_t
 Status RoundRunner::Run(std::span<const float> weights, const RefinementOptions& options,
                         size_t first, size_t count, TwoLevelWeights& quantized) {
   const std::span<const float> rows = weights.subspan(first * num_channels_, count * num_channels_);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> weights_by_gram,
+  COMET_ASSIGN_OR_RETURN(const HostRows weights_by_gram,
                          MultiplyByTransposed(backend_, rows, *whole_));
   for (int round = 0; round < options.num_rounds; ++round) {
     COMET_RETURN_IF_ERROR(MultiplyCodesByGram(quantized, first, count, options.num_threads));

@@ -12,36 +12,34 @@
 namespace comet {
 namespace {
 
-std::vector<float> NormalValues(Random& random, int count) {
-  std::vector<float> values(static_cast<size_t>(count));
+HostRows NormalValues(Random& random, int count) {
+  HostRows values(static_cast<size_t>(count));
   for (float& value : values) value = random.NextNormal();
   return values;
 }
 
 // The definition, one query at a time in fp64; `gradient` gets what `d_out` is in the arguments.
-std::vector<float> PlainAttention(const AttentionShape& shape, const AttentionRows& rows,
-                                  const std::vector<float>& d_out, AttentionRows& gradient) {
+HostRows PlainAttention(const AttentionShape& shape, const AttentionRows& rows,
+                        const HostRows& d_out, AttentionRows& gradient) {
   const auto at = [&](int token, int head, int num_heads) {
     return static_cast<size_t>((token * num_heads + head) * shape.head_dim);
   };
-  const auto dot = [&](const std::vector<float>& a, size_t i, const std::vector<float>& b,
-                       size_t j) {
+  const auto dot = [&](const HostRows& a, size_t i, const HostRows& b, size_t j) {
     double sum = 0.0;
     for (size_t d = 0; d < static_cast<size_t>(shape.head_dim); ++d) {
       sum += double{a[i + d]} * double{b[j + d]};
     }
     return sum;
   };
-  const auto add = [&](double factor, const std::vector<float>& a, size_t i, std::vector<float>& b,
-                       size_t j) {
+  const auto add = [&](double factor, const HostRows& a, size_t i, HostRows& b, size_t j) {
     for (size_t d = 0; d < static_cast<size_t>(shape.head_dim); ++d) {
       b[j + d] += static_cast<float>(factor * double{a[i + d]});
     }
   };
-  std::vector<float> out(rows.q.size());
-  gradient = {.q = std::vector<float>(rows.q.size()),
-              .k = std::vector<float>(rows.k.size()),
-              .v = std::vector<float>(rows.v.size())};
+  HostRows out(rows.q.size(), 0.0f);
+  gradient = {.q = HostRows(rows.q.size(), 0.0f),
+              .k = HostRows(rows.k.size(), 0.0f),
+              .v = HostRows(rows.v.size(), 0.0f)};
   const double scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
   for (int head = 0; head < shape.num_heads; ++head) {
     const int kv_head = head / (shape.num_heads / shape.num_kv_heads);
@@ -85,11 +83,11 @@ TEST_P(AttentionGradient, IsThatOfTheDefinition) {
   const AttentionRows rows{.q = NormalValues(random, q_size),
                            .k = NormalValues(random, kv_size),
                            .v = NormalValues(random, kv_size)};
-  const std::vector<float> d_out = NormalValues(random, q_size);
+  const HostRows d_out = NormalValues(random, q_size);
   AttentionRows expected;
-  const std::vector<float> expected_out = PlainAttention(shape, rows, d_out, expected);
+  const HostRows expected_out = PlainAttention(shape, rows, d_out, expected);
 
-  const std::vector<float> out = CausalAttention(shape, rows, 1);
+  const HostRows out = CausalAttention(shape, rows, 1);
   const AttentionRows gradient = CausalAttentionGradient(shape, rows, d_out, 1);
 
   EXPECT_LT(RelativeError(out, expected_out), 2e-6);
@@ -119,12 +117,12 @@ TEST(SmallProduct, AddsInOrder) {
   Random random(4);
   for (const auto& [rows, inner, columns] :
        {ProductShape{1, 1, 1}, ProductShape{4, 4, 16}, ProductShape{7, 9, 21}}) {
-    const std::vector<float> a = NormalValues(random, static_cast<int>(rows * inner));
-    const std::vector<float> b = NormalValues(random, static_cast<int>(inner * columns));
-    std::vector<float> expected = NormalValues(random, static_cast<int>(rows * columns));
-    std::vector<float> by_rows = expected;
-    std::vector<float> by_columns = expected;
-    std::vector<float> transposed(a.size());
+    const HostRows a = NormalValues(random, static_cast<int>(rows * inner));
+    const HostRows b = NormalValues(random, static_cast<int>(inner * columns));
+    HostRows expected = NormalValues(random, static_cast<int>(rows * columns));
+    HostRows by_rows = expected;
+    HostRows by_columns = expected;
+    HostRows transposed(a.size());
     for (size_t r = 0; r < rows; ++r) {
       for (size_t i = 0; i < inner; ++i) {
         transposed[i * rows + r] = a[r * inner + i];

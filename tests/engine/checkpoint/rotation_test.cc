@@ -90,7 +90,7 @@ TEST_F(RotationTest, SmoothingMakesTheErrorOfDownLeast) {
   const size_t ffn = layer.down.size() / width;
   Random random(5);
   WindowRows inputs(1);
-  const WindowRows hidden(1, std::vector<float>(kNumTokens * width, 1.0f));
+  const WindowRows hidden(1, HostRows(kNumTokens * width, 1.0f));
   std::vector<float> sizes;
   for (size_t k = 0; k < ffn; ++k) sizes.push_back(std::exp(random.NextNormal()));
   for (size_t i = 0; i < kNumTokens * ffn; ++i) {
@@ -151,13 +151,13 @@ TEST_F(RotationTest, PrincipalDirectionsComeFirstAndAllAreOrthonormal) {
 TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
   constexpr int kTokens = 200;
   Random random(3);
-  std::vector<float> inputs;
-  std::vector<float> float_inputs;
+  WindowRows inputs(1);
+  WindowRows float_inputs(1);
   for (int t = 0; t < kTokens; ++t) {
     const float a = random.NextNormal();
     const float b = random.NextNormal();
-    float_inputs.insert(float_inputs.end(), {a, b, a, 0.5f});
-    inputs.insert(inputs.end(), {0.25f * a, b, a, 0.5f});
+    float_inputs[0].insert(float_inputs[0].end(), {a, b, a, 0.5f});
+    inputs[0].insert(inputs[0].end(), {0.25f * a, b, a, 0.5f});
   }
   ActivationStatistics seen;
   ASSERT_TRUE(
@@ -177,8 +177,8 @@ TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
       for (size_t n = 0; n < 2; ++n) {
         double difference = 0.0;
         for (size_t k = 0; k < 4; ++k) {
-          difference += double{w[4 * n + k]} * double{inputs[4 * t + k]} -
-                        double{weights[4 * n + k]} * double{float_inputs[4 * t + k]};
+          difference += double{w[4 * n + k]} * double{inputs[0][4 * t + k]} -
+                        double{weights[4 * n + k]} * double{float_inputs[0][4 * t + k]};
         }
         error += difference * difference;
       }

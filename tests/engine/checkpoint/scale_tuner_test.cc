@@ -172,13 +172,13 @@ TEST_F(ScaleTuner, ServedProductsReadTheProducersOrder) {
   linear.precision = {.num_int4_channels = 128, .clip = 1.0f};
   const std::vector<float> rows = NormalValues(random_, 4 * kChannels, 1.0f);
   for (const bool hadamard : {false, true}) {
-    const std::vector<float> exact =
+    const HostRows exact =
         MultiplyByTransposed(backend_, rows, DequantizeInOrder(linear, hadamard, 1), kChannels)
             .value();
     const ServedProduct served = ServedProduct::Make(backend_, linear, hadamard).value();
     const auto error_of = [&](ActivationMode mode) {
       std::vector<float> inputs = rows;
-      std::vector<float> product;
+      HostRows product;
       EXPECT_TRUE(served.Run(backend_, mode, 2, inputs, product).ok());
       return RelativeError(product, exact);
     };
@@ -202,7 +202,7 @@ TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
   TuningTask task{.float_norm = final_norm, .float_head = head, .quantized_head = &quantized_head};
   for (int window = 0; window < 3; ++window) {
     std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
-    task.inputs.push_back(hidden);
+    task.inputs.emplace_back(hidden.begin(), hidden.end());
     for (const QuantizedLayer& layer : layers) {
       const DifferentiableLayer exact =
           DifferentiableLayer::Make(backend_, config, layer,
@@ -211,7 +211,7 @@ TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
       LayerTape tape;
       ASSERT_TRUE(exact.Forward(exact.UnitFactors(), ActivationMode::kFloat, hidden, tape).ok());
     }
-    task.float_outputs.push_back(hidden);
+    task.float_outputs.emplace_back(hidden.begin(), hidden.end());
   }
   for (QuantizedLayer& layer : layers) {
     for (float& scale : layer.o.scale) scale *= random_.NextFloat(0.7f, 1.4f);
