@@ -224,7 +224,7 @@ bool StepGate::AdvanceOneStep() {
   return changed_.wait_for(lock, kPatience, [this] { return is_held_; });
 }
 
-void StepGate::OnStep(double /*step_seconds*/, double /*host_seconds*/) {
+void StepGate::OnStep(const StepTimes& /*times*/) {
   std::unique_lock lock(mutex_);
   if (!is_shut_) return;
   is_held_ = true;

@@ -62,7 +62,7 @@ class StepGate : public EngineObserver {
   // as WaitUntilHeld().
   [[nodiscard]] bool AdvanceOneStep();
 
-  void OnStep(double step_seconds, double host_seconds) override;
+  void OnStep(const StepTimes& times) override;
 
  private:
   std::mutex mutex_;
