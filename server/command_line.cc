@@ -269,6 +269,8 @@ void AddBenchOps(CLI::App& bench, BenchOpsOptions& options) {
       .add_option("--baseline", options.baseline,
                   "cublaslt (fp16, INT8, FP8), policy (our own other one) or none")
       ->capture_default_str();
+  command.add_flag("--residual", options.has_residual,
+                   "Our products add to their result in place, as o and down do");
   command.add_option("--dtype", options.dtype, "Floats of a row op: f16 or f32")
       ->capture_default_str();
   command.add_option("--repeats", options.num_repeats, "Replays of each kernel; medians count")

@@ -17,6 +17,7 @@ struct BenchOpsOptions {
   std::string num_tokens;             // "1,16,256"; empty: the files' own.
   std::string policy = "int8";        // int8, mixed
   std::string baseline = "cublaslt";  // cublaslt, policy, none
+  bool has_residual = false;          // Products add to their result in place.
   std::string dtype = "f16";          // f16, f32: of a row op's floats.
   double int4_share = 0.75;
   std::string heads = "32x8x128";  // Of attention: query heads x KV heads x head_dim.
