@@ -53,6 +53,17 @@ struct EngineStats {
   std::chrono::steady_clock::duration last_step_age{};  // Since the last step ended; 0 while idle.
 };
 
+// Where the time of one step went, as the step thread saw it.
+struct StepTimes {
+  double step_seconds = 0;
+  // Of it, all but waiting for results: planning, issuing and taking tokens.
+  double host_seconds = 0;
+  // In the calls that issue the step's ops. They also wait, where a device's queue is full; the
+  // thread's CPU time tells whether it slept in them.
+  double issue_seconds = 0;
+  double issue_cpu_seconds = 0;
+};
+
 // What happened to one request or step, for histograms. Called on the step thread, before the
 // readers see the step's tokens: it must be quick and must not call the engine. A request of
 // several choices is queued, gets its first token and finishes once, with the gravest of their
@@ -65,7 +76,7 @@ class EngineObserver {
   virtual void OnFirstToken(double /*ttft_seconds*/) {}
   virtual void OnNextToken(double /*inter_token_seconds*/) {}
   virtual void OnFinished(FinishReason /*reason*/, double /*e2e_seconds*/) {}
-  virtual void OnStep(double /*step_seconds*/, double /*host_seconds*/) {}
+  virtual void OnStep(const StepTimes& /*times*/) {}
 };
 
 // A model being served: requests in, token streams out. One step thread owns scheduler, KV cache

@@ -20,3 +20,12 @@ run comet_ops_test '*/cuda'
 run comet_engine_test '*OnCuda'
 # One of them skips where the default model is not there (scripts/fetch_model.sh, comet quantize).
 run comet_model_test 'Cuda*'
+
+# The daemon when its device fails.
+model=models/SmolLM2-135M-Instruct-comet
+if [ -d "$model" ]; then
+  python3 tests/e2e/device_fault.py build/release/lib/libcomet_device_fault.so build/release/bin/comet serve \
+    --model "$model" --device cuda --port 18099 --grpc-port -1
+else
+  echo "test_gpu: the daemon's end by a device fault is not tested, there is no $model"
+fi

@@ -11,7 +11,7 @@ struct SchedulerConfig {
   // once; 0: by the kind of device, see ForDevice().
   int step_tokens_max = 0;
   int running_sequences_max = 0;
-  int waiting_sequences_max = 256;   // Beyond it Submit() answers kResourceExhausted (HTTP 429).
+  int waiting_sequences_max = 512;   // Beyond it Submit() answers kResourceExhausted (HTTP 429).
   int waiting_tokens_max = 1 << 20;  // The same, in prompt tokens.
   int choices_max = 16;              // Largest n of one request.
   int request_deadline_ms = 600000;  // From Submit() to the last token.

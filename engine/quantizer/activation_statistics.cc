@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/parallel_rows.h"
+#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
@@ -17,29 +19,133 @@ float InverseRootMeanSquare(std::span<const float> row) {
                    : 0.0f;
 }
 
-// Multiplies each row by its factor.
-void ScaleRows(std::span<const float> factors, std::vector<float>& rows) {
-  const size_t width = rows.size() / factors.size();
-  for (size_t t = 0; t < factors.size(); ++t) {
-    for (size_t k = 0; k < width; ++k) rows[t * width + k] *= factors[t];
-  }
-}
-
-void AddTo(std::span<const float> values, std::vector<float>& sum) {
-  sum.resize(values.size());
-  for (size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
-}
-
-void AddRange(std::span<const float> rows, size_t width, int sample_stride,
-              ActivationStatistics& statistics) {
-  statistics.abs_max.resize(width);
-  for (size_t first = 0; first < rows.size(); first += width) {
-    const std::span<const float> row = rows.subspan(first, width);
-    for (size_t k = 0; k < width; ++k) {
-      statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
+// Rows of one width, wherever they are.
+struct RowList {
+  RowList(std::span<const HostRows> windows, std::span<const int> window_tokens) {
+    if (windows.empty()) return;
+    width = windows[0].size() / static_cast<size_t>(window_tokens[0]);
+    for (size_t i = 0; i < windows.size(); ++i) {
+      for (size_t first = 0; first < windows[i].size(); first += width) {
+        rows.push_back(windows[i].data() + first);
+      }
     }
+  }
+  std::span<const float> operator[](size_t t) const { return {rows[t], width}; }
+
+  size_t width = 0;
+  std::vector<const float*> rows;
+};
+
+// The products that AddRows() sums up.
+class RowSums {
+ public:
+  RowSums(Backend& backend, std::span<const float> factors, int num_threads)
+      : backend_(backend), factors_(factors), num_threads_(num_threads) {}
+
+  // rows - minus (empty: 0), each row times its factor, transposed: [width, num_tokens].
+  HostRows Weigh(const RowList& rows, const RowList& minus) const;
+
+  // Adds x x^T of x [K, num_tokens]: what lies above the diagonal's blocks is taken from below.
+  Status AddSquare(std::span<const float> x, std::vector<float>& sum);
+  // Adds y x^T of y [any, num_tokens].
+  Status AddProduct(std::span<const float> y, std::vector<float>& sum);
+
+ private:
+  // Channels of one block of the symmetric product. Fewer would share fewer loads.
+  static constexpr size_t kBlock = 192;
+
+  Backend& backend_;
+  std::span<const float> factors_;
+  int num_threads_;
+  std::vector<std::unique_ptr<PackedLinear>> blocks_;  // Of x.
+};
+
+HostRows RowSums::Weigh(const RowList& rows, const RowList& minus) const {
+  constexpr size_t kTile = 32;  // A tile of 4 KB stays in the first-level cache.
+  const size_t num_tokens = factors_.size();
+  HostRows weighed(rows.width * num_tokens);
+  ParallelRows(num_threads_, static_cast<int>(CeilDiv(num_tokens, kTile)), [&](int begin, int end) {
+    const size_t last = std::min(static_cast<size_t>(end) * kTile, num_tokens);
+    for (size_t tile = static_cast<size_t>(begin) * kTile; tile < last; tile += kTile) {
+      for (size_t column = 0; column < rows.width; column += kTile) {
+        for (size_t t = tile; t < std::min(tile + kTile, last); ++t) {
+          for (size_t k = column; k < std::min(column + kTile, rows.width); ++k) {
+            float value = rows.rows[t][k] * factors_[t];
+            if (minus.width > 0) value -= minus.rows[t][k] * factors_[t];
+            weighed[k * num_tokens + t] = value;
+          }
+        }
+      }
+    }
+  });
+  return weighed;
+}
+
+// Adds [rows, columns] to a part of `sum`, whose rows have `width` values.
+void AddPart(const HostRows& part, size_t columns, size_t width, int num_threads, float* sum) {
+  ParallelRows(num_threads, static_cast<int>(part.size() / columns), [&](int first, int last) {
+    for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      for (size_t j = 0; j < columns; ++j) sum[i * width + j] += part[i * columns + j];
+    }
+  });
+}
+
+Status RowSums::AddSquare(std::span<const float> x, std::vector<float>& sum) {
+  const size_t num_tokens = factors_.size();
+  const size_t width = x.size() / num_tokens;
+  sum.resize(width * width);
+  HostRows part;
+  for (size_t begin = 0; begin < width; begin += kBlock) {
+    const size_t columns = std::min(kBlock, width - begin);
+    const std::span<const float> below = x.subspan(begin * num_tokens);
+    COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
+                           PackMatrix(backend_, below.first(columns * num_tokens),
+                                      static_cast<int>(columns), static_cast<int>(num_tokens)));
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend_, below, *packed, part));
+    AddPart(part, columns, width, num_threads_, sum.data() + begin * width + begin);
+    blocks_.push_back(std::move(packed));
+  }
+  constexpr size_t kLine = 16;  // Floats of a cache line: as many rows are read side by side.
+  ParallelRows(num_threads_, static_cast<int>(width), [&](int first, int last) {
+    for (size_t line = 0; line < width; line += kLine) {
+      for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+        for (size_t j = std::max(line, i + 1); j < std::min(line + kLine, width); ++j) {
+          sum[i * width + j] = sum[j * width + i];
+        }
+      }
+    }
+  });
+  return Status::Ok();
+}
+
+Status RowSums::AddProduct(std::span<const float> y, std::vector<float>& sum) {
+  size_t width = 0;
+  for (const auto& block : blocks_) width += static_cast<size_t>(block->num_outputs());
+  sum.resize(y.size() / factors_.size() * width);
+  HostRows part;
+  size_t begin = 0;
+  for (const auto& block : blocks_) {
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend_, y, *block, part));
+    const size_t columns = static_cast<size_t>(block->num_outputs());
+    AddPart(part, columns, width, num_threads_, sum.data() + begin);
+    begin += columns;
+  }
+  return Status::Ok();
+}
+
+void AddRange(const RowList& rows, int sample_stride, int num_threads,
+              ActivationStatistics& statistics) {
+  statistics.abs_max.resize(rows.width);
+  ParallelRows(num_threads, static_cast<int>(rows.width), [&](int begin, int end) {
+    for (const float* row : rows.rows) {
+      for (size_t k = static_cast<size_t>(begin); k < static_cast<size_t>(end); ++k) {
+        statistics.abs_max[k] = std::max(statistics.abs_max[k], std::abs(row[k]));
+      }
+    }
+  });
+  for (const float* row : rows.rows) {
     if (statistics.num_tokens % sample_stride == 0) {
-      statistics.sample.insert(statistics.sample.end(), row.begin(), row.end());
+      statistics.sample.insert(statistics.sample.end(), row, row + rows.width);
       ++statistics.num_sample_tokens;
     }
     ++statistics.num_tokens;
@@ -73,43 +179,33 @@ std::vector<float> ActivationStatistics::Activity() const {
   return activity;
 }
 
-Status AddRows(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+Status AddRows(Backend& backend, const CalibrationRows& rows, int num_threads,
                ActivationStatistics& statistics) {
-  const size_t width = static_cast<size_t>(num_channels);
-  const size_t num_tokens = rows.inputs.size() / width;
-  statistics.num_channels = num_channels;
-  AddRange(rows.inputs, width, sample_stride, statistics);
-
-  std::vector<float> factors;
-  const size_t weighting_width = rows.weighting.size() / num_tokens;
-  for (size_t t = 0; t < num_tokens; ++t) {
-    factors.push_back(
-        InverseRootMeanSquare(rows.weighting.subspan(t * weighting_width, weighting_width)));
+  statistics.num_channels = rows.num_channels;
+  std::vector<int> window_tokens;
+  for (const HostRows& window : rows.inputs) {
+    window_tokens.push_back(static_cast<int>(window.size()) / rows.num_channels);
   }
-  std::vector<float> inputs(rows.inputs.begin(), rows.inputs.end());
-  ScaleRows(factors, inputs);
-  const std::vector<float> transposed = Transposed(inputs, num_channels);
-  COMET_ASSIGN_OR_RETURN(
-      const std::unique_ptr<PackedLinear> packed,
-      PackMatrix(backend, transposed, num_channels, static_cast<int>(num_tokens)));
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> gram,
-                         MultiplyByTransposed(backend, transposed, *packed));
-  AddTo(gram, statistics.gram);
+  const RowList inputs(rows.inputs, window_tokens);
+  AddRange(inputs, rows.sample_stride, num_threads, statistics);
+
+  const RowList weighting(rows.weighting, window_tokens);
+  std::vector<float> factors(inputs.rows.size());
+  ParallelRows(num_threads, static_cast<int>(factors.size()), [&](int first, int last) {
+    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
+      factors[t] = InverseRootMeanSquare(weighting[t]);
+    }
+  });
+  RowSums sums(backend, factors, num_threads);
+  const RowList nothing({}, {});
+  COMET_RETURN_IF_ERROR(sums.AddSquare(sums.Weigh(inputs, nothing), statistics.gram));
   if (!rows.float_inputs.empty()) {
-    std::vector<float> drift(rows.float_inputs.begin(), rows.float_inputs.end());
-    ScaleRows(factors, drift);
-    for (size_t i = 0; i < drift.size(); ++i) drift[i] -= inputs[i];
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> product,
-                           MultiplyByTransposed(backend, Transposed(drift, num_channels), *packed));
-    AddTo(product, statistics.drift);
+    const RowList float_inputs(rows.float_inputs, window_tokens);
+    COMET_RETURN_IF_ERROR(sums.AddProduct(sums.Weigh(float_inputs, inputs), statistics.drift));
   }
   if (!rows.gap.empty()) {
-    std::vector<float> gap(rows.gap.begin(), rows.gap.end());
-    ScaleRows(factors, gap);
-    const int gap_width = static_cast<int>(gap.size() / num_tokens);
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> product,
-                           MultiplyByTransposed(backend, Transposed(gap, gap_width), *packed));
-    AddTo(product, statistics.gap);
+    const RowList gap(rows.gap, window_tokens);
+    COMET_RETURN_IF_ERROR(sums.AddProduct(sums.Weigh(gap, nothing), statistics.gap));
   }
   return Status::Ok();
 }

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/quantizer/host_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -32,12 +33,14 @@ struct ActivationStatistics {
   std::vector<float> Activity() const;  // [K]: the gram matrix's diagonal
 };
 
-// Rows of some tokens at a linear layer.
+// Rows of the tokens of some windows at a linear layer.
 struct CalibrationRows {
-  std::span<const float> inputs;        // [num_tokens, K]: x
-  std::span<const float> float_inputs;  // x'; empty: x
-  std::span<const float> weighting;     // [num_tokens, any]: see below
-  std::span<const float> gap;           // [num_tokens, hidden]: h' - h; empty: 0
+  int num_channels = 0;                    // K
+  int sample_stride = 1;                   // See below.
+  std::span<const HostRows> inputs;        // [window][num_tokens, K]: x
+  std::span<const HostRows> float_inputs;  // x'; empty: x
+  std::span<const HostRows> weighting;     // [window][num_tokens, any]: see below
+  std::span<const HostRows> gap;           // [window][num_tokens, hidden]: h' - h; empty: 0
 };
 
 // Adds them. A token is sampled where its index is a multiple of `sample_stride`. A token's
@@ -45,7 +48,7 @@ struct CalibrationRows {
 // reads the layer's result divides by: the residual stream after o and down; the input itself,
 // which a norm has made, for qkv and gate_up. So errors count as the layers behind see them, and
 // the few tokens of huge activations do not outvote all others. Errors: those of the back end.
-Status AddRows(Backend& backend, const CalibrationRows& rows, int num_channels, int sample_stride,
+Status AddRows(Backend& backend, const CalibrationRows& rows, int num_threads,
                ActivationStatistics& statistics);
 
 }  // namespace comet

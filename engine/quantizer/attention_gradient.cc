@@ -2,137 +2,215 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 
-#include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "kernels/base/exact_math.h"
+#include "engine/quantizer/row_functions.h"
+#include "engine/quantizer/small_product.h"
+#include "engine/quantizer/wide_vectors.h"
+#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
 
-// [num_tokens, head_dim] of one head.
-std::vector<float> HeadOf(std::span<const float> rows, const AttentionShape& shape, int head) {
-  const size_t width = rows.size() / static_cast<size_t>(shape.num_tokens);
-  const size_t dim = static_cast<size_t>(shape.head_dim);
-  std::vector<float> values;
-  values.reserve(static_cast<size_t>(shape.num_tokens) * dim);
-  for (size_t first = static_cast<size_t>(head) * dim; first < rows.size(); first += width) {
-    const std::span<const float> row = rows.subspan(first, dim);
-    values.insert(values.end(), row.begin(), row.end());
+// Tokens of one piece of work: with the keys and values of a head, what it reads stays in the
+// second-level cache.
+constexpr size_t kTile = 32;
+
+struct Sizes {
+  explicit Sizes(const AttentionShape& shape)
+      : tokens(static_cast<size_t>(shape.num_tokens)),
+        dim(static_cast<size_t>(shape.head_dim)),
+        heads(static_cast<size_t>(shape.num_heads)),
+        kv_heads(static_cast<size_t>(shape.num_kv_heads)),
+        group(heads / kv_heads),
+        window(static_cast<size_t>(shape.window)),
+        num_tiles(CeilDiv(tokens, kTile)),
+        q_width(heads * dim),
+        kv_width(kv_heads * dim),
+        scale(1.0f / std::sqrt(static_cast<float>(shape.head_dim))) {}
+
+  size_t FirstVisible(size_t position) const {
+    return window == 0 || position < window ? 0 : position - window + 1;
   }
-  return values;
-}
+  size_t TileEnd(size_t tile) const { return std::min((tile + 1) * kTile, tokens); }
 
-void AddToHead(std::span<const float> values, const AttentionShape& shape, int head,
-               std::vector<float>& rows) {
-  const size_t width = rows.size() / static_cast<size_t>(shape.num_tokens);
-  const size_t dim = static_cast<size_t>(shape.head_dim);
-  for (size_t i = 0; i < values.size(); ++i) {
-    rows[i / dim * width + static_cast<size_t>(head) * dim + i % dim] += values[i];
+  size_t tokens, dim, heads, kv_heads, group, window, num_tiles, q_width, kv_width;
+  float scale;
+};
+
+// [dim, num_tokens] of one KV head.
+HostRows TransposedHead(const Sizes& sizes, const HostRows& rows, size_t head) {
+  HostRows transposed(sizes.dim * sizes.tokens);
+  for (size_t t = 0; t < sizes.tokens; ++t) {
+    const float* row = rows.data() + t * sizes.kv_width + head * sizes.dim;
+    for (size_t d = 0; d < sizes.dim; ++d) transposed[d * sizes.tokens + t] = row[d];
   }
+  return transposed;
 }
 
-size_t FirstVisible(const AttentionShape& shape, size_t position) {
-  const size_t window = static_cast<size_t>(shape.window);
-  return window == 0 || position < window ? 0 : position - window + 1;
+std::vector<HostRows> TransposedHeads(const Sizes& sizes, const HostRows& rows, int num_threads) {
+  std::vector<HostRows> heads(sizes.kv_heads);
+  ParallelRows(num_threads, static_cast<int>(sizes.kv_heads), [&](int first, int last) {
+    for (size_t head = static_cast<size_t>(first); head < static_cast<size_t>(last); ++head) {
+      heads[head] = TransposedHead(sizes, rows, head);
+    }
+  });
+  return heads;
 }
 
-// Row t of `scores` becomes the softmax of the values up to t that its window has, and zeros.
-void CausalSoftmax(std::vector<float>& scores, const AttentionShape& shape, int num_threads) {
-  const size_t width = static_cast<size_t>(shape.num_tokens);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  ParallelRows(num_threads, shape.num_tokens, [&](int first, int last) {
-    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      float* row = scores.data() + t * width;
-      const size_t begin = FirstVisible(shape, t);
-      const float highest = *std::max_element(row + begin, row + t + 1);
-      float sum = 0.0f;
-      for (size_t j = begin; j <= t; ++j) row[j] = Exp(scale * (row[j] - highest));
-      for (size_t j = begin; j <= t; ++j) sum += row[j];
-      for (size_t j = begin; j <= t; ++j) row[j] /= sum;
-      std::fill(row, row + begin, 0.0f);
-      std::fill(row + t + 1, row + width, 0.0f);
+// Calls body(head, tile) for `num_heads` heads times all tiles, those with most to do first.
+template <typename Body>
+void ForTiles(size_t num_heads, size_t num_tiles, bool last_is_longest, int num_threads,
+              const Body& body) {
+  ParallelRows(num_threads, static_cast<int>(num_heads * num_tiles), [&](int first, int last) {
+    for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      const size_t tile = i / num_heads;
+      body(i % num_heads, last_is_longest ? num_tiles - 1 - tile : tile);
     }
   });
 }
 
-// The gradient of the scores, over that of the probabilities.
-void SoftmaxGradient(const std::vector<float>& probabilities, const AttentionShape& shape,
-                     int num_threads, std::vector<float>& gradient) {
-  const size_t width = static_cast<size_t>(shape.num_tokens);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  ParallelRows(num_threads, shape.num_tokens, [&](int first, int last) {
-    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
-      const float* p = probabilities.data() + t * width;
-      float* row = gradient.data() + t * width;
-      float mean = 0.0f;
-      for (size_t j = 0; j <= t; ++j) mean += p[j] * row[j];
-      for (size_t j = 0; j < width; ++j) row[j] = scale * p[j] * (row[j] - mean);
-    }
-  });
+// Rows [tile * kTile, TileEnd(tile)) of left right', their columns from the first that a row of the
+// tile sees to the tile's end; `rows` is [kTile, num_tokens].
+void TileProducts(const Sizes& sizes, size_t tile, const float* left, size_t left_stride,
+                  const HostRows& right_transposed, float* rows) {
+  const size_t first = tile * kTile;
+  const size_t end = sizes.TileEnd(tile);
+  const size_t begin = sizes.FirstVisible(first);
+  for (size_t r = 0; r < end - first; ++r) {
+    std::fill(rows + r * sizes.tokens + begin, rows + r * sizes.tokens + end, 0.0f);
+  }
+  AddProduct({.data = left + first * left_stride, .row_stride = left_stride},
+             right_transposed.data() + begin, sizes.tokens,
+             {.rows = end - first, .inner = sizes.dim, .columns = end - begin}, rows + begin,
+             sizes.tokens);
 }
 
-Result<std::vector<float>> Probabilities(Backend& backend, const AttentionShape& shape,
-                                         std::span<const float> q, std::span<const float> k,
-                                         int num_threads) {
-  COMET_ASSIGN_OR_RETURN(std::vector<float> scores,
-                         MultiplyByTransposed(backend, q, k, shape.head_dim));
-  CausalSoftmax(scores, shape, num_threads);
-  return scores;
+// The tile's scores become probabilities, what a row does not see 0.
+void SoftmaxTile(const Sizes& sizes, size_t tile, float* rows) {
+  const size_t end = sizes.TileEnd(tile);
+  const size_t tile_begin = sizes.FirstVisible(tile * kTile);
+  for (size_t t = tile * kTile; t < end; ++t) {
+    float* row = rows + (t - tile * kTile) * sizes.tokens;
+    const size_t begin = sizes.FirstVisible(t);
+    const std::span<float> visible(row + begin, t + 1 - begin);
+    const float sum = ExpOfRow(sizes.scale, MaxOf(visible), visible);
+    for (float& value : visible) value /= sum;
+    std::fill(row + tile_begin, row + begin, 0.0f);
+    std::fill(row + t + 1, row + end, 0.0f);
+  }
+}
+
+COMET_WIDE_VECTORS void ScoreGradientOfRow(float scale, float mean, const float* __restrict p,
+                                           size_t count, float* __restrict gradient) {
+  for (size_t j = 0; j < count; ++j) gradient[j] = scale * p[j] * (gradient[j] - mean);
+}
+
+// The gradient of the probabilities becomes that of the scores.
+void SoftmaxGradientTile(const Sizes& sizes, size_t tile, const float* probabilities,
+                         float* gradient) {
+  const size_t end = sizes.TileEnd(tile);
+  const size_t begin = sizes.FirstVisible(tile * kTile);
+  for (size_t r = 0; r < end - tile * kTile; ++r) {
+    const std::span<const float> p(probabilities + r * sizes.tokens + begin, end - begin);
+    const std::span<float> d(gradient + r * sizes.tokens + begin, end - begin);
+    ScoreGradientOfRow(sizes.scale, DotOf(p, d), p.data(), p.size(), d.data());
+  }
+}
+
+// Clears rows of `dim` values, `stride` apart.
+void ClearRows(size_t num_rows, size_t dim, size_t stride, float* rows) {
+  for (size_t r = 0; r < num_rows; ++r) std::fill_n(rows + r * stride, dim, 0.0f);
+}
+
+// The same rows of `out`, of one head, become the tile's rows times `values`, of one KV head.
+void MultiplyTile(const Sizes& sizes, size_t tile, const float* rows, const float* values,
+                  float* out) {
+  const size_t first = tile * kTile;
+  const size_t end = sizes.TileEnd(tile);
+  const size_t begin = sizes.FirstVisible(first);
+  ClearRows(end - first, sizes.dim, sizes.q_width, out + first * sizes.q_width);
+  AddProduct({.data = rows + begin, .row_stride = sizes.tokens}, values + begin * sizes.kv_width,
+             sizes.kv_width, {.rows = end - first, .inner = end - begin, .columns = sizes.dim},
+             out + first * sizes.q_width, sizes.q_width);
+}
+
+// Adds `rows`' [num_tokens, num_tokens] transpose times `values`, of one head, to the tile's rows
+// of `out`, of one KV head: from every later tile of rows that sees it.
+void AddTransposedTile(const Sizes& sizes, size_t tile, const float* rows, const float* values,
+                       float* out) {
+  const size_t first = tile * kTile;
+  const size_t count = sizes.TileEnd(tile) - first;
+  for (size_t other = tile; other < sizes.num_tiles; ++other) {
+    const size_t row = other * kTile;
+    if (sizes.FirstVisible(row) >= first + count) break;
+    // A later row of the tile may see less than its first: what lies ahead of that is not written.
+    const size_t begin = std::max(first, sizes.FirstVisible(row));
+    AddProduct(
+        {.data = rows + row * sizes.tokens + begin, .row_stride = 1, .column_stride = sizes.tokens},
+        values + row * sizes.q_width, sizes.q_width,
+        {.rows = first + count - begin, .inner = sizes.TileEnd(other) - row, .columns = sizes.dim},
+        out + begin * sizes.kv_width, sizes.kv_width);
+  }
 }
 
 }  // namespace
 
-Result<std::vector<float>> CausalAttention(Backend& backend, const AttentionShape& shape,
-                                           const AttentionRows& rows, int num_threads) {
-  std::vector<float> out(rows.q.size());
-  const int group = shape.num_heads / shape.num_kv_heads;
-  for (int head = 0; head < shape.num_heads; ++head) {
-    const std::vector<float> q = HeadOf(rows.q, shape, head);
-    const std::vector<float> k = HeadOf(rows.k, shape, head / group);
-    const std::vector<float> v = HeadOf(rows.v, shape, head / group);
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> p,
-                           Probabilities(backend, shape, q, k, num_threads));
-    COMET_ASSIGN_OR_RETURN(
-        const std::vector<float> o,
-        MultiplyByTransposed(backend, p, Transposed(v, shape.head_dim), shape.num_tokens));
-    AddToHead(o, shape, head, out);
-  }
+HostRows CausalAttention(const AttentionShape& shape, const AttentionRows& rows, int num_threads) {
+  const Sizes sizes(shape);
+  const std::vector<HostRows> keys = TransposedHeads(sizes, rows.k, num_threads);
+  HostRows out(rows.q.size());
+  ForTiles(sizes.heads, sizes.num_tiles, true, num_threads, [&](size_t head, size_t tile) {
+    const size_t kv_head = head / sizes.group;
+    HostRows scores(kTile * sizes.tokens);
+    TileProducts(sizes, tile, rows.q.data() + head * sizes.dim, sizes.q_width, keys[kv_head],
+                 scores.data());
+    SoftmaxTile(sizes, tile, scores.data());
+    MultiplyTile(sizes, tile, scores.data(), rows.v.data() + kv_head * sizes.dim,
+                 out.data() + head * sizes.dim);
+  });
   return out;
 }
 
-Result<AttentionRows> CausalAttentionGradient(Backend& backend, const AttentionShape& shape,
-                                              const AttentionRows& rows,
-                                              std::span<const float> out_gradient,
-                                              int num_threads) {
-  AttentionRows gradient{.q = std::vector<float>(rows.q.size()),
-                         .k = std::vector<float>(rows.k.size()),
-                         .v = std::vector<float>(rows.v.size())};
-  const int group = shape.num_heads / shape.num_kv_heads;
-  const int dim = shape.head_dim;
-  const int num_tokens = shape.num_tokens;
-  for (int head = 0; head < shape.num_heads; ++head) {
-    const int kv_head = head / group;
-    const std::vector<float> q = HeadOf(rows.q, shape, head);
-    const std::vector<float> k = HeadOf(rows.k, shape, kv_head);
-    const std::vector<float> v = HeadOf(rows.v, shape, kv_head);
-    const std::vector<float> d_out = HeadOf(out_gradient, shape, head);
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> p,
-                           Probabilities(backend, shape, q, k, num_threads));
-    COMET_ASSIGN_OR_RETURN(std::vector<float> d_scores,
-                           MultiplyByTransposed(backend, d_out, v, dim));
-    SoftmaxGradient(p, shape, num_threads, d_scores);
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> d_q,
-                           MultiplyByTransposed(backend, d_scores, Transposed(k, dim), num_tokens));
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> d_k,
-                           MultiplyByTransposed(backend, Transposed(d_scores, num_tokens),
-                                                Transposed(q, dim), num_tokens));
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> d_v,
-                           MultiplyByTransposed(backend, Transposed(p, num_tokens),
-                                                Transposed(d_out, dim), num_tokens));
-    AddToHead(d_q, shape, head, gradient.q);
-    AddToHead(d_k, shape, kv_head, gradient.k);
-    AddToHead(d_v, shape, kv_head, gradient.v);
+AttentionRows CausalAttentionGradient(const AttentionShape& shape, const AttentionRows& rows,
+                                      std::span<const float> out_gradient, int num_threads) {
+  const Sizes sizes(shape);
+  const std::vector<HostRows> keys = TransposedHeads(sizes, rows.k, num_threads);
+  const std::vector<HostRows> values = TransposedHeads(sizes, rows.v, num_threads);
+  AttentionRows gradient{
+      .q = HostRows(rows.q.size()), .k = HostRows(rows.k.size()), .v = HostRows(rows.v.size())};
+  // Of one KV head's query heads: [group, num_tokens, num_tokens].
+  const size_t square = sizes.tokens * sizes.tokens;
+  HostRows probabilities(sizes.group * square);
+  HostRows d_scores(sizes.group * square);
+  for (size_t kv_head = 0; kv_head < sizes.kv_heads; ++kv_head) {
+    const size_t kv_offset = kv_head * sizes.dim;
+    ForTiles(sizes.group, sizes.num_tiles, true, num_threads, [&](size_t member, size_t tile) {
+      const size_t offset = (kv_head * sizes.group + member) * sizes.dim;
+      const size_t first = member * square + tile * kTile * sizes.tokens;
+      float* p = probabilities.data() + first;
+      float* d = d_scores.data() + first;
+      TileProducts(sizes, tile, rows.q.data() + offset, sizes.q_width, keys[kv_head], p);
+      SoftmaxTile(sizes, tile, p);
+      TileProducts(sizes, tile, out_gradient.data() + offset, sizes.q_width, values[kv_head], d);
+      SoftmaxGradientTile(sizes, tile, p, d);
+      MultiplyTile(sizes, tile, d, rows.k.data() + kv_offset, gradient.q.data() + offset);
+    });
+    ForTiles(1, sizes.num_tiles, false, num_threads, [&](size_t, size_t tile) {
+      const size_t first = tile * kTile;
+      for (HostRows* rows_of_tile : {&gradient.k, &gradient.v}) {
+        ClearRows(sizes.TileEnd(tile) - first, sizes.dim, sizes.kv_width,
+                  rows_of_tile->data() + first * sizes.kv_width + kv_offset);
+      }
+      for (size_t member = 0; member < sizes.group; ++member) {
+        const size_t offset = (kv_head * sizes.group + member) * sizes.dim;
+        AddTransposedTile(sizes, tile, d_scores.data() + member * square, rows.q.data() + offset,
+                          gradient.k.data() + kv_offset);
+        AddTransposedTile(sizes, tile, probabilities.data() + member * square,
+                          out_gradient.data() + offset, gradient.v.data() + kv_offset);
+      }
+    });
   }
   return gradient;
 }

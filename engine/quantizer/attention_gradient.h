@@ -1,10 +1,8 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
-#include "kernels/base/status.h"
-#include "kernels/make_backend.h"
+#include "engine/quantizer/host_rows.h"
 
 namespace comet {
 
@@ -18,20 +16,21 @@ struct AttentionShape {
 
 // Queries, keys and values of one window, or the gradients of them: [num_tokens, heads * head_dim].
 struct AttentionRows {
-  std::vector<float> q;
-  std::vector<float> k;
-  std::vector<float> v;
+  HostRows q;
+  HostRows k;
+  HostRows v;
 };
+
+// On the host: heads and tiles of tokens are shared out to `num_threads` threads, what the mask
+// hides is not computed, and every sum has one order.
 
 // Causal softmax(q k' / sqrt(head_dim)) v over one window that starts at position 0, fp32:
 // [num_tokens, num_heads * head_dim].
-Result<std::vector<float>> CausalAttention(Backend& backend, const AttentionShape& shape,
-                                           const AttentionRows& rows, int num_threads);
+HostRows CausalAttention(const AttentionShape& shape, const AttentionRows& rows, int num_threads);
 
 // What `out_gradient`, of the above's result, is in its arguments. Probabilities are computed
 // again.
-Result<AttentionRows> CausalAttentionGradient(Backend& backend, const AttentionShape& shape,
-                                              const AttentionRows& rows,
-                                              std::span<const float> out_gradient, int num_threads);
+AttentionRows CausalAttentionGradient(const AttentionShape& shape, const AttentionRows& rows,
+                                      std::span<const float> out_gradient, int num_threads);
 
 }  // namespace comet

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "engine/quantizer/parallel_rows.h"
+
 namespace comet {
 namespace {
 
@@ -23,23 +25,14 @@ std::span<const float> WeightsOf(const FloatLayer& layer, LinearKind kind) {
 // as some hundred tokens to add.
 constexpr size_t kRowsMin = 2048;
 
-struct Rows {
-  size_t num_tokens = 0;
-  std::vector<float> inputs;
-  std::vector<float> float_inputs;
-  std::vector<float> gap;
-  std::vector<float> residual;
-};
-
-void Append(const std::vector<float>& values, std::vector<float>& rows) {
-  rows.insert(rows.end(), values.begin(), values.end());
-}
-
-WindowRows Difference(const WindowRows& a, const WindowRows& b) {
-  WindowRows difference = a;
-  for (size_t i = 0; i < a.size(); ++i) {
-    std::ranges::transform(a[i], b[i], difference[i].begin(), std::minus<>());
-  }
+WindowRows Difference(const WindowRows& a, const WindowRows& b, int num_threads) {
+  WindowRows difference(a.size());
+  ParallelRows(num_threads, static_cast<int>(a.size()), [&](int first, int last) {
+    for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+      difference[i].resize(a[i].size());
+      std::ranges::transform(a[i], b[i], difference[i].begin(), std::minus<>());
+    }
+  });
   return difference;
 }
 
@@ -52,32 +45,39 @@ void CalibrationStreams::BeginLayer(const FloatLayer& layer) {
 
 Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const FloatLayer& layer,
                                                      int sample_stride) {
-  const WindowRows float_inputs = float_model_.inputs();
   WindowRows gap;
   if (quantized_ && AddsToResidual(kind)) {
-    gap = Difference(float_model_.hidden(), quantized_->hidden());
+    gap = Difference(float_model_.hidden(), quantized_->hidden(), num_threads_);
   }
-  COMET_RETURN_IF_ERROR(float_model_.Pass(kind, layer, WeightsOf(layer, kind)));
+  COMET_ASSIGN_OR_RETURN(const WindowRows float_inputs,
+                         float_model_.Pass(kind, layer, WeightsOf(layer, kind)));
+  const WindowRows& inputs = quantized_ ? quantized_->inputs() : float_inputs;
+  const WindowRows& weighting = AddsToResidual(kind) ? float_model_.hidden() : inputs;
 
   ActivationStatistics statistics;
   const size_t hidden_size = layer.input_norm.size();
-  Rows rows;
-  for (size_t i = 0; i < float_inputs.size(); ++i) {
-    const std::vector<float>& inputs = quantized_ ? quantized_->inputs()[i] : float_inputs[i];
-    Append(inputs, rows.inputs);
-    if (quantized_) Append(float_inputs[i], rows.float_inputs);
-    if (!gap.empty()) Append(gap[i], rows.gap);
-    if (AddsToResidual(kind)) Append(float_model_.hidden()[i], rows.residual);
-    rows.num_tokens += float_model_.hidden()[i].size() / hidden_size;
-    if (rows.num_tokens < kRowsMin && i + 1 < float_inputs.size()) continue;
-    COMET_RETURN_IF_ERROR(AddRows(backend_,
-                                  {.inputs = rows.inputs,
-                                   .float_inputs = rows.float_inputs,
-                                   .weighting = AddsToResidual(kind) ? rows.residual : rows.inputs,
-                                   .gap = rows.gap},
-                                  static_cast<int>(rows.inputs.size() / rows.num_tokens),
-                                  sample_stride, statistics));
-    rows = {};
+  for (size_t first = 0; first < inputs.size();) {
+    size_t count = 0;
+    size_t num_tokens = 0;
+    while (first + count < inputs.size() && num_tokens < kRowsMin) {
+      num_tokens += float_model_.hidden()[first + count++].size() / hidden_size;
+    }
+    const auto part = [&](const WindowRows& windows) {
+      return windows.empty() ? std::span<const HostRows>()
+                             : std::span<const HostRows>(windows).subspan(first, count);
+    };
+    size_t num_values = 0;
+    for (const HostRows& window : part(inputs)) num_values += window.size();
+    COMET_RETURN_IF_ERROR(
+        AddRows(backend_,
+                {.num_channels = static_cast<int>(num_values / num_tokens),
+                 .sample_stride = sample_stride,
+                 .inputs = part(inputs),
+                 .float_inputs = quantized_ ? part(float_inputs) : std::span<const HostRows>(),
+                 .weighting = part(weighting),
+                 .gap = part(gap)},
+                num_threads_, statistics));
+    first += count;
   }
   return statistics;
 }
@@ -85,7 +85,7 @@ Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const Floa
 Status CalibrationStreams::Follow(LinearKind kind, const FloatLayer& layer,
                                   std::span<const float> weights) {
   if (!quantized_) return Status::Ok();
-  return quantized_->Pass(kind, layer, weights);
+  return quantized_->Pass(kind, layer, weights).status();
 }
 
 }  // namespace comet

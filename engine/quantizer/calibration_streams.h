@@ -17,8 +17,11 @@ class CalibrationStreams {
  public:
   // `quantized`: none to calibrate on the float model alone.
   CalibrationStreams(Backend& backend, ResidualStream float_model,
-                     std::optional<ResidualStream> quantized)
-      : backend_(backend), float_model_(std::move(float_model)), quantized_(std::move(quantized)) {}
+                     std::optional<ResidualStream> quantized, int num_threads)
+      : backend_(backend),
+        num_threads_(num_threads),
+        float_model_(std::move(float_model)),
+        quantized_(std::move(quantized)) {}
 
   void BeginLayer(const FloatLayer& layer);
 
@@ -34,6 +37,7 @@ class CalibrationStreams {
 
  private:
   Backend& backend_;
+  int num_threads_;
   ResidualStream float_model_;
   std::optional<ResidualStream> quantized_;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/quantizer/parallel_rows.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet {
@@ -35,14 +36,18 @@ ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float
   return order;
 }
 
-std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather) {
+std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather,
+                                  int num_threads) {
   const size_t width = gather.size();
   std::vector<float> permuted(matrix.size());
-  for (size_t first = 0; first < matrix.size(); first += width) {
-    for (size_t j = 0; j < width; ++j) {
-      permuted[first + j] = matrix[first + static_cast<size_t>(gather[j])];
+  ParallelRows(num_threads, static_cast<int>(matrix.size() / width), [&](int begin, int end) {
+    for (size_t first = static_cast<size_t>(begin) * width;
+         first < static_cast<size_t>(end) * width; first += width) {
+      for (size_t j = 0; j < width; ++j) {
+        permuted[first + j] = matrix[first + static_cast<size_t>(gather[j])];
+      }
     }
-  }
+  });
   return permuted;
 }
 

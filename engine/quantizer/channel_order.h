@@ -24,7 +24,8 @@ ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float
                            int num_int4_channels);
 
 // Columns of a row-major [num_rows, K] matrix in that order, and rows of one.
-std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather);
+std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather,
+                                  int num_threads);
 std::vector<float> PermuteRows(std::span<const float> matrix, std::span<const int32_t> gather);
 
 }  // namespace comet

@@ -8,25 +8,40 @@
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/wide_vectors.h"
+#include "kernels/base/check.h"
 
 namespace comet {
 namespace {
 
-void AddRows(std::span<const float> values, std::vector<float>& sum) {
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
+// One token at some outputs of a linear: adds to the gradient of their scales, and takes the
+// gradient through these to the product.
+COMET_WIDE_VECTORS void AddScaleGradient(const float* __restrict d_output,
+                                         const float* __restrict product,
+                                         const float* __restrict scale, size_t count,
+                                         float* __restrict d_scale, float* __restrict d_product) {
+  for (size_t n = 0; n < count; ++n) {
+    d_scale[n] += d_output[n] * product[n];
+    d_product[n] = d_output[n] * scale[n];
+  }
+}
+
+COMET_WIDE_VECTORS void ScaleRow(const float* __restrict product, const float* __restrict scale,
+                                 size_t count, float* __restrict out) {
+  for (size_t n = 0; n < count; ++n) out[n] = product[n] * scale[n];
 }
 
 }  // namespace
 
 Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const ModelConfig& config,
                                                       const QuantizedLayer& layer,
-                                                      int window_tokens_max, int num_threads) {
+                                                      const DifferentiableLayerOptions& options) {
   DifferentiableLayer made;
   made.backend_ = &backend;
   made.config_ = config;
-  made.num_threads_ = num_threads;
+  made.num_threads_ = options.num_threads;
   COMET_ASSIGN_OR_RETURN(made.rope_,
-                         MakeRopeTables(config.rope, config.rotary_dim, window_tokens_max));
+                         MakeRopeTables(config.rope, config.rotary_dim, options.window_tokens_max));
   made.kv_ = layer.kv;
   made.qk_hadamard_ = layer.qk_hadamard;
   made.input_norm_ = layer.input_norm;
@@ -36,12 +51,18 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
     const int num_outputs = linears[i]->num_outputs;
     const int num_inputs = linears[i]->num_inputs;
     Matrix& matrix = made.matrices_[i];
+    matrix.num_outputs = num_outputs;
     const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
-    const std::vector<float> weights = DequantizeInOrder(*linears[i], hadamard);
-    matrix.rounding.emplace(*linears[i], hadamard);
-    COMET_ASSIGN_OR_RETURN(matrix.forward, PackMatrix(backend, weights, num_outputs, num_inputs));
-    COMET_ASSIGN_OR_RETURN(matrix.backward, PackMatrix(backend, Transposed(weights, num_inputs),
-                                                       num_inputs, num_outputs));
+    const std::vector<float> weights =
+        DequantizeInOrder(*linears[i], hadamard, options.num_threads);
+    if (options.rounds_activations) {
+      COMET_ASSIGN_OR_RETURN(matrix.served, ServedProduct::Make(backend, *linears[i], hadamard));
+    } else {
+      COMET_ASSIGN_OR_RETURN(matrix.exact, PackMatrix(backend, weights, num_outputs, num_inputs));
+    }
+    COMET_ASSIGN_OR_RETURN(matrix.backward,
+                           PackMatrix(backend, Transposed(weights, num_inputs, options.num_threads),
+                                      num_inputs, num_outputs));
     matrix.bias = linears[i]->bias;
   }
   return made;
@@ -50,7 +71,7 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
 LayerFactors DifferentiableLayer::UnitFactors() const {
   LayerFactors factors;
   for (size_t i = 0; i < matrices_.size(); ++i) {
-    factors.scale[i].assign(static_cast<size_t>(matrices_[i].forward->num_outputs()), 1.0f);
+    factors.scale[i].assign(static_cast<size_t>(matrices_[i].num_outputs), 1.0f);
   }
   factors.input_norm.assign(input_norm_.size(), 1.0f);
   factors.post_attention_norm.assign(post_attention_norm_.size(), 1.0f);
@@ -58,119 +79,133 @@ LayerFactors DifferentiableLayer::UnitFactors() const {
 }
 
 Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode mode,
-                                    std::vector<float>& hidden, LayerTape& tape) const {
-  tape.hidden = hidden;
-  std::vector<float> output;
-  COMET_RETURN_IF_ERROR(
-      Apply(LinearKind::kQkv, factors, mode,
-            NormRows(hidden, input_norm_, factors.input_norm, config_.rms_norm_epsilon), tape.qkv,
-            output));
+                                    std::span<float> hidden, LayerTape& tape) const {
+  tape.hidden.assign(hidden.begin(), hidden.end());
+  COMET_ASSIGN_OR_RETURN(const HostRows qkv, Apply(LinearKind::kQkv, factors, mode,
+                                                   NormRows(hidden, input_norm_, factors.input_norm,
+                                                            config_.rms_norm_epsilon, num_threads_),
+                                                   tape.qkv));
   const size_t num_tokens = hidden.size() / input_norm_.size();
-  tape.attention = SplitHeads(config_, output);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, tape.attention.q);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, tape.attention.k);
+  tape.attention = SplitHeads(config_, qkv, num_threads_);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, tape.attention.q);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, tape.attention.k);
   RoundKeysAndValues(tape.attention);
   const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> attended,
-                         CausalAttention(*backend_, shape, tape.attention, num_threads_));
-  COMET_RETURN_IF_ERROR(Apply(LinearKind::kO, factors, mode, attended, tape.o, output));
-  AddRows(output, hidden);
+  COMET_ASSIGN_OR_RETURN(const HostRows o,
+                         Apply(LinearKind::kO, factors, mode,
+                               CausalAttention(shape, tape.attention, num_threads_), tape.o));
+  AddTo(o, num_threads_, hidden);
 
-  tape.mid_hidden = hidden;
-  COMET_RETURN_IF_ERROR(Apply(
-      LinearKind::kGateUp, factors, mode,
-      NormRows(hidden, post_attention_norm_, factors.post_attention_norm, config_.rms_norm_epsilon),
-      tape.gate_up, output));
-  COMET_RETURN_IF_ERROR(Apply(
-      LinearKind::kDown, factors, mode,
-      SiluMulRows(output, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down, output));
-  AddRows(output, hidden);
+  tape.mid_hidden.assign(hidden.begin(), hidden.end());
+  COMET_ASSIGN_OR_RETURN(const HostRows gate_up,
+                         Apply(LinearKind::kGateUp, factors, mode,
+                               NormRows(hidden, post_attention_norm_, factors.post_attention_norm,
+                                        config_.rms_norm_epsilon, num_threads_),
+                               tape.gate_up));
+  COMET_ASSIGN_OR_RETURN(
+      const HostRows down,
+      Apply(LinearKind::kDown, factors, mode,
+            SiluMulRows(gate_up, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down));
+  AddTo(down, num_threads_, hidden);
   return Status::Ok();
 }
 
 Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTape& tape,
-                                     std::vector<float>& d_hidden, LayerFactors& gradient) const {
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_activated,
+                                     std::span<float> d_hidden, LayerFactors& gradient) const {
+  COMET_ASSIGN_OR_RETURN(const HostRows d_activated,
                          ApplyBackward(LinearKind::kDown, factors, tape.down, d_hidden, gradient));
-  std::vector<float> gate_up = tape.gate_up;
-  Finish(LinearKind::kGateUp, factors, gate_up);
   COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> d_gate_up_input,
-      ApplyBackward(LinearKind::kGateUp, factors, tape.gate_up,
-                    SiluMulRowsGradient(gate_up, static_cast<size_t>(config_.ffn_size), d_activated,
-                                        num_threads_),
-                    gradient));
-  AddNormRowsGradient(tape.mid_hidden, post_attention_norm_, factors.post_attention_norm,
-                      config_.rms_norm_epsilon, d_gate_up_input, d_hidden,
-                      gradient.post_attention_norm);
+      const HostRows d_gate_up_input,
+      ApplyBackward(
+          LinearKind::kGateUp, factors, tape.gate_up,
+          SiluMulRowsGradient(Finish(LinearKind::kGateUp, factors, tape.gate_up),
+                              static_cast<size_t>(config_.ffn_size), d_activated, num_threads_),
+          gradient));
+  AddNormRowsGradient({.hidden = tape.mid_hidden,
+                       .weight = post_attention_norm_,
+                       .factor = factors.post_attention_norm,
+                       .epsilon = config_.rms_norm_epsilon},
+                      d_gate_up_input, num_threads_, d_hidden, gradient.post_attention_norm);
 
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_attended,
+  COMET_ASSIGN_OR_RETURN(const HostRows d_attended,
                          ApplyBackward(LinearKind::kO, factors, tape.o, d_hidden, gradient));
   const size_t num_tokens = tape.hidden.size() / input_norm_.size();
-  const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
-  COMET_ASSIGN_OR_RETURN(
-      AttentionRows d_rows,
-      CausalAttentionGradient(*backend_, shape, tape.attention, d_attended, num_threads_));
-  RotateHeads(config_, rope_, num_tokens, -1.0f, d_rows.q);
-  RotateHeads(config_, rope_, num_tokens, -1.0f, d_rows.k);
-  COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> d_qkv_input,
-      ApplyBackward(LinearKind::kQkv, factors, tape.qkv, JoinHeads(config_, d_rows), gradient));
-  AddNormRowsGradient(tape.hidden, input_norm_, factors.input_norm, config_.rms_norm_epsilon,
-                      d_qkv_input, d_hidden, gradient.input_norm);
+  AttentionRows d_rows = CausalAttentionGradient(AttentionShapeOf(config_, num_tokens),
+                                                 tape.attention, d_attended, num_threads_);
+  RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.q);
+  RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.k);
+  COMET_ASSIGN_OR_RETURN(const HostRows d_qkv_input,
+                         ApplyBackward(LinearKind::kQkv, factors, tape.qkv,
+                                       JoinHeads(config_, d_rows, num_threads_), gradient));
+  AddNormRowsGradient({.hidden = tape.hidden,
+                       .weight = input_norm_,
+                       .factor = factors.input_norm,
+                       .epsilon = config_.rms_norm_epsilon},
+                      d_qkv_input, num_threads_, d_hidden, gradient.input_norm);
   return Status::Ok();
 }
 
-Status DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
-                                  std::vector<float> input, std::vector<float>& product,
-                                  std::vector<float>& output) const {
-  COMET_RETURN_IF_ERROR(of(kind).rounding->Round(*backend_, mode, num_threads_, input));
-  COMET_ASSIGN_OR_RETURN(product, MultiplyByTransposed(*backend_, input, *of(kind).forward));
-  output = product;
-  Finish(kind, factors, output);
-  return Status::Ok();
-}
-
-// Scale factors and bias on a product.
-void DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factors,
-                                 std::vector<float>& rows) const {
-  const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
-  const std::vector<float>& bias = of(kind).bias;
-  const size_t width = scale.size();
-  for (size_t first = 0; first < rows.size(); first += width) {
-    for (size_t n = 0; n < width; ++n) rows[first + n] *= scale[n];
+Result<HostRows> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
+                                            ActivationMode mode, HostRows input,
+                                            HostRows& product) const {
+  const Matrix& matrix = of(kind);
+  COMET_CHECK((mode == ActivationMode::kFloat) == (matrix.exact != nullptr));
+  if (matrix.served) {
+    COMET_RETURN_IF_ERROR(matrix.served->Run(*backend_, mode, num_threads_, input, product));
+  } else {
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, input, *matrix.exact, product));
   }
-  AddToRows(bias, rows);
+  return Finish(kind, factors, product);
 }
 
-Result<std::vector<float>> DifferentiableLayer::ApplyBackward(LinearKind kind,
-                                                              const LayerFactors& factors,
-                                                              std::span<const float> product,
-                                                              std::span<const float> d_output,
-                                                              LayerFactors& gradient) const {
+// A product with scale factors and bias on it.
+HostRows DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factors,
+                                     std::span<const float> product) const {
+  const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
+  const size_t width = scale.size();
+  HostRows output(product.size());
+  ParallelRows(num_threads_, static_cast<int>(product.size() / width), [&](int first, int last) {
+    for (size_t t = static_cast<size_t>(first); t < static_cast<size_t>(last); ++t) {
+      ScaleRow(product.data() + t * width, scale.data(), width, output.data() + t * width);
+    }
+  });
+  AddToRows(of(kind).bias, output);
+  return output;
+}
+
+Result<HostRows> DifferentiableLayer::ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                                    std::span<const float> product,
+                                                    std::span<const float> d_output,
+                                                    LayerFactors& gradient) const {
   const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
   std::vector<float>& d_scale = gradient.scale[static_cast<size_t>(kind)];
   const size_t width = scale.size();
-  std::vector<float> d_product(d_output.size());
-  for (size_t first = 0; first < d_output.size(); first += width) {
-    for (size_t n = 0; n < width; ++n) {
-      d_scale[n] += d_output[first + n] * product[first + n];
-      d_product[first + n] = d_output[first + n] * scale[n];
+  HostRows d_product(d_output.size());
+  // Each thread adds all tokens of some outputs.
+  ParallelRows(num_threads_, static_cast<int>(width), [&](int begin, int end) {
+    const size_t n = static_cast<size_t>(begin);
+    const size_t count = static_cast<size_t>(end - begin);
+    for (size_t first = n; first < d_output.size(); first += width) {
+      AddScaleGradient(d_output.data() + first, product.data() + first, scale.data() + n, count,
+                       d_scale.data() + n, d_product.data() + first);
     }
-  }
+  });
   return MultiplyByTransposed(*backend_, d_product, *of(kind).backward);
 }
 
 // A Hadamard of queries and keys leaves logits as they are: only the keys' rounding sees it.
 void DifferentiableLayer::RoundKeysAndValues(AttentionRows& rows) const {
   const size_t dim = static_cast<size_t>(config_.head_dim);
-  for (size_t first = 0; first < rows.k.size(); first += dim) {
-    const std::span<float> key = std::span(rows.k).subspan(first, dim);
-    if (qk_hadamard_) HadamardRow(key);
-    RoundThroughCache(key, kv_.k_bits);
-    if (qk_hadamard_) HadamardRow(key);
-    RoundThroughCache(std::span(rows.v).subspan(first, dim), kv_.v_bits);
-  }
+  ParallelRows(num_threads_, static_cast<int>(rows.k.size() / dim), [&](int first, int last) {
+    for (size_t i = static_cast<size_t>(first) * dim; i < static_cast<size_t>(last) * dim;
+         i += dim) {
+      const std::span<float> key = std::span(rows.k).subspan(i, dim);
+      if (qk_hadamard_) HadamardRow(key);
+      RoundThroughCache(key, kv_.k_bits);
+      if (qk_hadamard_) HadamardRow(key);
+      RoundThroughCache(std::span(rows.v).subspan(i, dim), kv_.v_bits);
+    }
+  });
 }
 
 }  // namespace comet

@@ -10,8 +10,8 @@
 #include "engine/model/decoder_layer.h"
 #include "engine/model/model_config.h"
 #include "engine/model/rope.h"
-#include "engine/quantizer/activation_rounding.h"
 #include "engine/quantizer/attention_gradient.h"
+#include "engine/quantizer/served_product.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -27,54 +27,62 @@ struct LayerFactors {
 
 // What the forward pass of one window leaves for the backward pass; rows of num_tokens each.
 struct LayerTape {
-  std::vector<float> hidden;  // The layer's input.
-  std::vector<float> qkv;     // Products without scale factors and bias, as for the next four.
-  AttentionRows attention;    // Rotated; keys and values as the cache holds them.
-  std::vector<float> o;
-  std::vector<float> mid_hidden;  // The residual stream after attention.
-  std::vector<float> gate_up;
-  std::vector<float> down;
+  HostRows hidden;          // The layer's input.
+  HostRows qkv;             // Products without scale factors and bias, as for the next four.
+  AttentionRows attention;  // Rotated; keys and values as the cache holds them.
+  HostRows o;
+  HostRows mid_hidden;  // The residual stream after attention.
+  HostRows gate_up;
+  HostRows down;
 };
 
-// One quantised layer in fp32, forward and backward, for tuning its factors: weights as the codes
-// give them, keys and values rounded as the layer's cache does and the linears' inputs as a mode
-// does; the gradient passes through unchanged (a straight-through estimate). Linear products go
-// through the back end; everything else is computed on the host. Immutable after making.
+struct DifferentiableLayerOptions {
+  int window_tokens_max = 0;
+  // Forward passes round activations, so that the products are those of serving; or none do.
+  bool rounds_activations = true;
+  int num_threads = 1;
+};
+
+// One quantised layer, forward and backward, for tuning its factors: weights as the codes give
+// them, keys and values rounded as the layer's cache does and the linears' inputs as a mode does;
+// the gradient passes through unchanged (a straight-through estimate). Linear products go through
+// the back end; everything else is computed on the host in fp32. Immutable after making.
 class DifferentiableLayer {
  public:
   // Errors: those of the back end.
   static Result<DifferentiableLayer> Make(Backend& backend, const ModelConfig& config,
-                                          const QuantizedLayer& layer, int window_tokens_max,
-                                          int num_threads);
+                                          const QuantizedLayer& layer,
+                                          const DifferentiableLayerOptions& options);
 
   // Factors of 1.
   LayerFactors UnitFactors() const;
 
-  // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced.
-  Status Forward(const LayerFactors& factors, ActivationMode mode, std::vector<float>& hidden,
+  // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced. The mode
+  // is kFloat exactly if the layer rounds no activations.
+  Status Forward(const LayerFactors& factors, ActivationMode mode, std::span<float> hidden,
                  LayerTape& tape) const;
 
   // Replaces the gradient of the layer's output by that of its input, and adds to `gradient`.
-  Status Backward(const LayerFactors& factors, const LayerTape& tape, std::vector<float>& d_hidden,
+  Status Backward(const LayerFactors& factors, const LayerTape& tape, std::span<float> d_hidden,
                   LayerFactors& gradient) const;
 
  private:
   struct Matrix {
-    std::unique_ptr<PackedLinear> forward;   // [N, K], channels in the producer's order
+    int num_outputs = 0;
+    std::optional<ServedProduct> served;     // One of these two.
+    std::unique_ptr<PackedLinear> exact;     // [N, K], channels in the producer's order
     std::unique_ptr<PackedLinear> backward;  // [K, N]
     std::vector<float> bias;
-    std::optional<ActivationRounding> rounding;
   };
 
   const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
-  Status Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
-               std::vector<float> input, std::vector<float>& product,
-               std::vector<float>& output) const;
-  void Finish(LinearKind kind, const LayerFactors& factors, std::vector<float>& rows) const;
-  Result<std::vector<float>> ApplyBackward(LinearKind kind, const LayerFactors& factors,
-                                           std::span<const float> product,
-                                           std::span<const float> d_output,
-                                           LayerFactors& gradient) const;
+  Result<HostRows> Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
+                         HostRows input, HostRows& product) const;
+  HostRows Finish(LinearKind kind, const LayerFactors& factors,
+                  std::span<const float> product) const;
+  Result<HostRows> ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                 std::span<const float> product, std::span<const float> d_output,
+                                 LayerFactors& gradient) const;
   void RoundKeysAndValues(AttentionRows& rows) const;
 
   Backend* backend_ = nullptr;

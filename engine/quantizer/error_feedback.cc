@@ -9,6 +9,7 @@
 
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/triangular.h"
+#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
 #include "kernels/ops/linear_input.h"
 
@@ -64,6 +65,16 @@ SpreadTable MakeSpreadTable(std::span<const float> gram, size_t n, int num_threa
   return table;
 }
 
+// Takes each position's share of the error off it.
+COMET_WIDE_VECTORS void SpreadError(const float* spread, const TileVector& error, size_t count,
+                                    TileVector* __restrict values) {
+  for (size_t r = 0; r < count; ++r) {
+    float* value = values[r].data();
+    const float share = spread[r];
+    for (size_t i = 0; i < kTileRows; ++i) value[i] -= share * error[i];
+  }
+}
+
 // One tile of rows, channel-major in the order of the spread table.
 class RowTile {
  public:
@@ -92,12 +103,7 @@ void RowTile::Quantize(std::span<const float> weights, size_t first_row, size_t 
   for (size_t p = n; p-- > 0;) {
     TileVector error{};
     RoundChannel(p, error);
-    const float* spread = table_.spread.data() + p * n;
-    for (size_t r = 0; r < p; ++r) {
-      float* value = values_[r].data();
-      const float share = spread[r];
-      for (size_t i = 0; i < kTileRows; ++i) value[i] -= share * error[i];
-    }
+    SpreadError(table_.spread.data() + p * n, error, p, values_.data());
   }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "engine/model/device_tensor.h"
+#include "engine/quantizer/parallel_rows.h"
+#include "kernels/base/math.h"
 
 namespace comet {
 
@@ -12,45 +14,60 @@ Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<con
       FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_rows, num_columns})});
 }
 
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                const PackedLinear& b) {
+Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                            HostRows& product) {
   Device& device = *backend.device;
   const int k = b.num_inputs();
   const int num_rows = static_cast<int>(a.size() / static_cast<size_t>(k));
+  const TensorShape shape{num_rows, b.num_outputs()};
+  product.resize(static_cast<size_t>(shape.num_elements()));
+  if (device.is_host()) {  // Works on the rows where they are.
+    const TensorView input(const_cast<float*>(a.data()), DType::kF32, {num_rows, k});
+    return backend.ops->Linear(
+        {.y = {product.data(), DType::kF32, shape}, .x = {.values = input}, .weights = &b});
+  }
   COMET_ASSIGN_OR_RETURN(const DeviceTensor input,
                          DeviceTensor::Upload(device, {a.data(), DType::kF32, {num_rows, k}}));
   COMET_ASSIGN_OR_RETURN(const DeviceTensor output,
-                         DeviceTensor::Allocate(device, DType::kF32, {num_rows, b.num_outputs()}));
+                         DeviceTensor::Allocate(device, DType::kF32, shape));
   COMET_RETURN_IF_ERROR(
       backend.ops->Linear({.y = output.view(), .x = {.values = input.view()}, .weights = &b}));
-  std::vector<float> product(static_cast<size_t>(num_rows) * static_cast<size_t>(b.num_outputs()));
-  COMET_RETURN_IF_ERROR(device.CopyToHost(product.data(), output.view().data(),
-                                          static_cast<int64_t>(product.size() * sizeof(float))));
+  return device.CopyToHost(product.data(), output.view().data(),
+                           static_cast<int64_t>(product.size() * sizeof(float)));
+}
+
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      const PackedLinear& b) {
+  HostRows product;
+  COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend, a, b, product));
   return product;
 }
 
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                std::span<const float> b, int k) {
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      std::span<const float> b, int k) {
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<PackedLinear> packed,
       PackMatrix(backend, b, static_cast<int>(b.size() / static_cast<size_t>(k)), k));
   return MultiplyByTransposed(backend, a, *packed);
 }
 
-std::vector<float> Transposed(std::span<const float> matrix, int num_columns) {
+HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads) {
   constexpr size_t kTile = 32;  // Two tiles of 4 KB stay in the first-level cache.
   const size_t width = static_cast<size_t>(num_columns);
   const size_t height = matrix.size() / width;
-  std::vector<float> result(matrix.size());
-  for (size_t row = 0; row < height; row += kTile) {
-    for (size_t column = 0; column < width; column += kTile) {
-      for (size_t i = row; i < std::min(row + kTile, height); ++i) {
-        for (size_t j = column; j < std::min(column + kTile, width); ++j) {
-          result[j * height + i] = matrix[i * width + j];
+  HostRows result(matrix.size());
+  ParallelRows(num_threads, static_cast<int>(CeilDiv(width, kTile)), [&](int first, int last) {
+    for (size_t column = static_cast<size_t>(first) * kTile;
+         column < std::min(static_cast<size_t>(last) * kTile, width); column += kTile) {
+      for (size_t row = 0; row < height; row += kTile) {
+        for (size_t i = row; i < std::min(row + kTile, height); ++i) {
+          for (size_t j = column; j < std::min(column + kTile, width); ++j) {
+            result[j * height + i] = matrix[i * width + j];
+          }
         }
       }
     }
-  }
+  });
   return result;
 }
 

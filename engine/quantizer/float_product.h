@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/quantizer/host_rows.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 #include "kernels/ops/linear.h"
@@ -17,13 +18,15 @@ namespace comet {
 Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
                                                  int num_rows, int num_columns);
 
-// a b^T: a [m, k], b [n, k]; the result is [m, n].
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                const PackedLinear& b);
-Result<std::vector<float>> MultiplyByTransposed(Backend& backend, std::span<const float> a,
-                                                std::span<const float> b, int k);
+// a b^T: a [m, k], b [n, k]; the result is [m, n]. `product` is resized.
+Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                            HostRows& product);
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      const PackedLinear& b);
+Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
+                                      std::span<const float> b, int k);
 
 // [num_rows, num_columns] to [num_columns, num_rows].
-std::vector<float> Transposed(std::span<const float> matrix, int num_columns);
+HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads);
 
 }  // namespace comet

@@ -1,6 +1,7 @@
 #include "engine/quantizer/held_out.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -10,6 +11,7 @@
 #include "engine/evaluation/log_likelihood.h"
 #include "engine/model/device_tensor.h"
 #include "engine/model/layer_runner.h"
+#include "engine/quantizer/parallel_rows.h"
 
 namespace comet {
 namespace {
@@ -102,8 +104,12 @@ class LayeredCheckpoint final : public LayeredModel {
 class HeldOutRun {
  public:
   HeldOutRun(Backend& backend, const ModelConfig& config, LayeredModel& model,
-             std::span<const std::vector<int>> windows)
-      : backend_(backend), config_(config), model_(model), windows_(windows) {}
+             std::span<const std::vector<int>> windows, int num_threads)
+      : backend_(backend),
+        config_(config),
+        model_(model),
+        windows_(windows),
+        num_threads_(num_threads) {}
 
   Result<double> Perplexity();
 
@@ -120,6 +126,7 @@ class HeldOutRun {
   const ModelConfig& config_;
   LayeredModel& model_;
   std::span<const std::vector<int>> windows_;
+  int num_threads_;
   std::vector<DeviceTensor> hidden_;  // One a window.
   DeviceTensor final_norm_;
   std::unique_ptr<PackedLinear> lm_head_;
@@ -226,12 +233,15 @@ Status HeldOutRun::AddWindow(size_t window_idx) {
     COMET_RETURN_IF_ERROR(
         backend_.device->CopyToHost(host_logits_.data(), logits.data(),
                                     static_cast<int64_t>(host_logits_.size() * sizeof(float))));
-    for (int i = 0; i < count; ++i) {
-      const std::span<const float> row(host_logits_.data() + static_cast<size_t>(i) * vocab_size,
-                                       vocab_size);
-      log_likelihood_ += LogLikelihood(row, ids[static_cast<size_t>(first + i) + 1]);
-      ++num_predictions_;
-    }
+    std::array<double, kLogitsRows> likelihoods{};
+    ParallelRows(num_threads_, count, [&](int begin, int end) {
+      for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        const std::span<const float> row(host_logits_.data() + i * vocab_size, vocab_size);
+        likelihoods[i] = LogLikelihood(row, ids[static_cast<size_t>(first) + i + 1]);
+      }
+    });
+    for (int i = 0; i < count; ++i) log_likelihood_ += likelihoods[static_cast<size_t>(i)];
+    num_predictions_ += count;
   }
   return Status::Ok();
 }
@@ -240,14 +250,15 @@ Status HeldOutRun::AddWindow(size_t window_idx) {
 
 Result<HeldOutPerplexity> MeasureHeldOut(Backend& backend, FloatSource& source,
                                          const Checkpoint& checkpoint,
-                                         std::span<const std::vector<int>> windows,
+                                         std::span<const std::vector<int>> windows, int num_threads,
                                          const std::function<void(std::string_view)>& progress) {
   HeldOutPerplexity result;
   for (const std::vector<int>& window : windows) {
     result.num_predictions += static_cast<int64_t>(window.size()) - 1;
   }
   const auto measure = [&](LayeredModel& model, std::string_view what, double& out) -> Status {
-    COMET_ASSIGN_OR_RETURN(out, HeldOutRun(backend, source.config(), model, windows).Perplexity());
+    COMET_ASSIGN_OR_RETURN(
+        out, HeldOutRun(backend, source.config(), model, windows, num_threads).Perplexity());
     if (progress) progress(what);
     return Status::Ok();
   };

@@ -21,7 +21,7 @@ namespace comet {
 // what was measured. Errors: those of source and back end.
 Result<HeldOutPerplexity> MeasureHeldOut(Backend& backend, FloatSource& source,
                                          const Checkpoint& checkpoint,
-                                         std::span<const std::vector<int>> windows,
+                                         std::span<const std::vector<int>> windows, int num_threads,
                                          const std::function<void(std::string_view)>& progress);
 
 }  // namespace comet

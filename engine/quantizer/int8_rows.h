@@ -13,6 +13,6 @@ struct Int8Rows {
   double relative_error = 0.0;  // Root of the squared difference over the squared original.
 };
 
-Int8Rows QuantizeInt8Rows(std::span<const float> weights, int num_channels);
+Int8Rows QuantizeInt8Rows(std::span<const float> weights, int num_channels, int num_threads);
 
 }  // namespace comet

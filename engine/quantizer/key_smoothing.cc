@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
+
+#include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/row_functions.h"
 
 namespace comet {
 namespace {
@@ -10,22 +14,25 @@ namespace {
 // Factors stay within this of 1: beyond it a pair is silent, not unbalanced.
 constexpr double kFactorMax = 32.0;
 
-// w H w' of one row: its output's mean square, times a constant.
-double Activity(std::span<const float> row, std::span<const float> gram) {
-  const size_t n = row.size();
-  double activity = 0.0;
-  for (size_t i = 0; i < n; ++i) {
-    float sum = 0.0f;
-    for (size_t j = 0; j < n; ++j) sum += gram[i * n + j] * row[j];
-    activity += double{row[i]} * double{sum};
-  }
-  return activity;
+// w H w' of every row of `rows`: its output's mean square, times a constant.
+std::vector<double> Activities(std::span<const float> rows, std::span<const float> gram,
+                               size_t width, int num_threads) {
+  std::vector<double> activities(rows.size() / width);
+  ParallelRows(num_threads, static_cast<int>(activities.size()), [&](int first, int last) {
+    for (size_t r = static_cast<size_t>(first); r < static_cast<size_t>(last); ++r) {
+      const std::span<const float> row = rows.subspan(r * width, width);
+      for (size_t i = 0; i < width; ++i) {
+        activities[r] += double{row[i]} * double{DotOf(gram.subspan(i * width, width), row)};
+      }
+    }
+  });
+  return activities;
 }
 
 class Smoother {
  public:
-  Smoother(const ModelConfig& config, std::span<const float> gram, FloatLayer& layer)
-      : config_(config), gram_(gram), layer_(layer) {}
+  Smoother(const ModelConfig& config, std::vector<double> activities, FloatLayer& layer)
+      : config_(config), activities_(std::move(activities)), layer_(layer) {}
 
   // Channels of one KV head that must share a factor.
   void SmoothChannels(int kv_head, std::span<const int> channels);
@@ -41,7 +48,7 @@ class Smoother {
   }
 
   const ModelConfig& config_;
-  std::span<const float> gram_;
+  std::vector<double> activities_;  // Of the rows of queries and keys as they came.
   FloatLayer& layer_;
 };
 
@@ -57,9 +64,9 @@ void Smoother::SmoothChannels(int kv_head, std::span<const int> channels) {
     }
   }
   double keys = 0.0;
-  for (const size_t row : key_rows) keys += Activity(Row(row), gram_);
+  for (const size_t row : key_rows) keys += activities_[row];
   double queries = 0.0;
-  for (const size_t row : query_rows) queries += Activity(Row(row), gram_);
+  for (const size_t row : query_rows) queries += activities_[row];
   queries /= group;
   if (!(keys > 0.0) || !(queries > 0.0)) return;
   const double factor = std::clamp(std::pow(keys / queries, 0.25), 1.0 / kFactorMax, kFactorMax);
@@ -69,8 +76,14 @@ void Smoother::SmoothChannels(int kv_head, std::span<const int> channels) {
 
 }  // namespace
 
-void SmoothKeys(const ModelConfig& config, std::span<const float> gram, FloatLayer& layer) {
-  Smoother smoother(config, gram, layer);
+void SmoothKeys(const ModelConfig& config, std::span<const float> gram, int num_threads,
+                FloatLayer& layer) {
+  const size_t width = static_cast<size_t>(config.hidden_size);
+  const size_t num_rows = static_cast<size_t>(config.q_size() + config.kv_size());
+  Smoother smoother(config,
+                    Activities(std::span<const float>(layer.qkv).first(num_rows * width), gram,
+                               width, num_threads),
+                    layer);
   const int half = config.rotary_dim / 2;
   for (int kv_head = 0; kv_head < config.num_kv_heads; ++kv_head) {
     for (int i = 0; i < half; ++i) {

@@ -14,6 +14,7 @@ namespace comet {
 // Row scales of the weights absorb it. Channels beyond rotary_dim get factors of their own. A bias
 // is scaled with its row; the means leave it out.
 // Source: SmoothAttention of QServe (arXiv:2405.04532).
-void SmoothKeys(const ModelConfig& config, std::span<const float> gram, FloatLayer& layer);
+void SmoothKeys(const ModelConfig& config, std::span<const float> gram, int num_threads,
+                FloatLayer& layer);
 
 }  // namespace comet

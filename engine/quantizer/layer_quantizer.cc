@@ -80,19 +80,21 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
                                        .num_threads = options_.search.num_threads}));
   // The order goes into the weights' columns and what calibration saw.
   ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), NumInt4ChannelsOf(kind));
-  std::vector<float> ordered = PermuteColumns(target, order.gather);
-  std::vector<float> sample = PermuteColumns(seen.sample, order.gather);
-  std::vector<float> gram =
-      PermuteRows(PermuteColumns(seen.DampedGram(options_.damping), order.gather), order.gather);
+  const int num_threads = options_.search.num_threads;
+  std::vector<float> ordered = PermuteColumns(target, order.gather, num_threads);
+  std::vector<float> sample = PermuteColumns(seen.sample, order.gather, num_threads);
+  std::vector<float> gram = PermuteRows(
+      PermuteColumns(seen.DampedGram(options_.damping), order.gather, num_threads), order.gather);
   const bool hadamard = kind == LinearKind::kDown && options_.down_hadamard;
   if (hadamard) {
     const auto rotate = [&](std::vector<float>& rows) {
-      HadamardBlocks(rows, seen.num_channels, order.num_int4_channels);
+      HadamardBlocks(rows, seen.num_channels, order.num_int4_channels, num_threads);
     };
     rotate(ordered);
     rotate(sample);
     rotate(gram);
-    gram = Transposed(gram, seen.num_channels);
+    const HostRows transposed = Transposed(gram, seen.num_channels, num_threads);
+    gram.assign(transposed.begin(), transposed.end());
     rotate(gram);
   }
   COMET_ASSIGN_OR_RETURN(
@@ -109,7 +111,7 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
   linear.gather = std::move(order.gather);
   linear.bias = bias;
   accuracy = quantized.accuracy;
-  return streams_.Follow(kind, layer_, DequantizeInOrder(linear, hadamard));
+  return streams_.Follow(kind, layer_, DequantizeInOrder(linear, hadamard, num_threads));
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 #include "engine/quantizer/linear_quantizer.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "engine/model/decoder_layer.h"
 #include "engine/model/device_tensor.h"
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/error_feedback.h"
+#include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "engine/quantizer/weight_refinement.h"
@@ -151,7 +153,8 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
   linear.steps = std::move(weights.steps);
   linear.scale = std::move(weights.scale);
 
-  result.accuracy.weight_error = RelativeError(Dequantize(ViewOf(linear)), task.weights);
+  result.accuracy.weight_error =
+      RelativeError(DequantizeInOrder(linear, false, search.num_threads), task.weights);
   result.accuracy.int4_share =
       static_cast<double>(task.num_int4_channels) / static_cast<double>(linear.num_inputs);
   result.accuracy.num_weights =
@@ -170,25 +173,40 @@ W4axWeights ViewOf(const QuantizedLinear& linear) {
           .num_int4_channels = linear.precision.num_int4_channels};
 }
 
-void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels) {
-  for (size_t first = 0; first < rows.size(); first += static_cast<size_t>(num_inputs)) {
-    for (int k = 0; k < num_channels; k += kBlockChannels) {
-      HadamardRow(rows.subspan(first + static_cast<size_t>(k), kBlockChannels));
+void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int num_threads) {
+  const size_t width = static_cast<size_t>(num_inputs);
+  ParallelRows(num_threads, static_cast<int>(rows.size() / width), [&](int begin, int end) {
+    for (size_t row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
+      for (int k = 0; k < num_channels; k += kBlockChannels) {
+        HadamardRow(rows.subspan(row * width + static_cast<size_t>(k), kBlockChannels));
+      }
     }
-  }
+  });
 }
 
-std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard) {
-  std::vector<float> permuted = Dequantize(ViewOf(linear));
-  if (hadamard) HadamardBlocks(permuted, linear.num_inputs, linear.precision.num_int4_channels);
-  if (linear.gather.empty()) return permuted;
-  const size_t width = linear.gather.size();
-  std::vector<float> weights(permuted.size());
-  for (size_t first = 0; first < permuted.size(); first += width) {
-    for (size_t j = 0; j < width; ++j) {
-      weights[first + static_cast<size_t>(linear.gather[j])] = permuted[first + j];
+std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard,
+                                     int num_threads) {
+  const size_t width = static_cast<size_t>(linear.num_inputs);
+  std::vector<float> weights(static_cast<size_t>(linear.num_outputs) * width);
+  const W4axWeights view = ViewOf(linear);
+  ParallelRows(num_threads, linear.num_outputs, [&](int begin, int end) {
+    std::vector<float> rows = Dequantize({.codes = view.codes.Rows(begin, end - begin),
+                                          .steps = view.steps.Rows(begin, end - begin),
+                                          .scale = view.scale.Rows(begin, end - begin)});
+    if (hadamard) {
+      HadamardBlocks(rows, linear.num_inputs, linear.precision.num_int4_channels, 1);
     }
-  }
+    float* out = weights.data() + static_cast<size_t>(begin) * width;
+    if (linear.gather.empty()) {
+      std::ranges::copy(rows, out);
+      return;
+    }
+    for (size_t first = 0; first < rows.size(); first += width) {
+      for (size_t j = 0; j < width; ++j) {
+        out[first + static_cast<size_t>(linear.gather[j])] = rows[first + j];
+      }
+    }
+  });
   return weights;
 }
 

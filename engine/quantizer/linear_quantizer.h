@@ -55,10 +55,10 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
 W4axWeights ViewOf(const QuantizedLinear& linear);
 
 // A Hadamard of every whole block among the first `num_channels` of each row of [any, K].
-void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels);
+void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int num_threads);
 
 // Dequantised rows [N, K] with their channels in the producer's order; `hadamard`: of the columns,
 // which this undoes (LayerPrecision::down_hadamard).
-std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard);
+std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard, int num_threads);
 
 }  // namespace comet

@@ -2,20 +2,34 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <thread>
-#include <vector>
+#include <memory>
+
+#include "kernels/base/thread_pool.h"
 
 namespace comet {
+namespace {
+
+// What is slower than the others, by its work or as another process has its core, holds up less.
+constexpr int kRangesPerThread = 4;
+
+// The workers of the calling thread. Tuning runs hundreds of thousands of loops of well under a
+// millisecond: threads started for each would take longer than most of them.
+ThreadPool& WorkersOf(int num_threads) {
+  thread_local std::unique_ptr<ThreadPool> workers;
+  if (workers == nullptr || workers->num_threads() != num_threads) {
+    workers = std::make_unique<ThreadPool>(num_threads);
+  }
+  return *workers;
+}
+
+}  // namespace
 
 void ParallelRows(int num_threads, int num_rows, const std::function<void(int, int)>& body) {
-  const int num_ranges = std::clamp(num_threads, 1, std::max(num_rows, 1));
+  if (num_rows <= 0) return;
+  if (num_threads <= 1 || num_rows == 1) return body(0, num_rows);
+  const int num_ranges = std::min(kRangesPerThread * num_threads, num_rows);
   const auto bound = [&](int i) { return static_cast<int>(int64_t{num_rows} * i / num_ranges); };
-  std::vector<std::jthread> threads;  // Joined when it goes out of scope.
-  threads.reserve(static_cast<size_t>(num_ranges));
-  for (int i = 1; i < num_ranges; ++i) {
-    threads.emplace_back([&body, first = bound(i), last = bound(i + 1)] { body(first, last); });
-  }
-  body(bound(0), bound(1));
+  WorkersOf(num_threads).ParallelFor(num_ranges, [&](int i, int) { body(bound(i), bound(i + 1)); });
 }
 
 }  // namespace comet

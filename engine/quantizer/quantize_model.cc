@@ -57,8 +57,8 @@ class ModelQuantizer {
                    const std::function<float(size_t)>& value_at) const;
   Status MakeStreams();
   Status QuantizeOneLayer(int layer_idx);
-  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram,
-                                  const std::vector<float>& first_window, FloatLayer& layer);
+  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, std::span<const float> first_window,
+                                  FloatLayer& layer);
   Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
   void Report(std::string_view detail);
@@ -118,9 +118,10 @@ Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
                          writer_->Seal(source_->vocabulary(), source_->chat_templates()));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
-  COMET_ASSIGN_OR_RETURN(report_.held_out,
-                         MeasureHeldOut(backend_, *source_, *checkpoint, held_out,
-                                        [this](std::string_view what) { Report(what); }));
+  COMET_ASSIGN_OR_RETURN(
+      report_.held_out,
+      MeasureHeldOut(backend_, *source_, *checkpoint, held_out, options_.num_threads,
+                     [this](std::string_view what) { Report(what); }));
   return writer_->Publish(report_.ToJson());
 }
 
@@ -159,7 +160,7 @@ Status ModelQuantizer::Rotate(const std::vector<std::vector<int>>& windows) {
   COMET_ASSIGN_OR_RETURN(ModelRotation rotation,
                          ChooseRotation(backend_, *source_, std::move(embedded),
                                         options_.int4_share, options_.num_threads));
-  rotated_ = MakeRotatedSource(*source_, backend_, std::move(rotation));
+  rotated_ = MakeRotatedSource(*source_, backend_, std::move(rotation), options_.num_threads);
   source_ = rotated_.get();
   Report("rotation");
   return Status::Ok();
@@ -197,7 +198,7 @@ Status ModelQuantizer::QuantizeEmbedding(const std::vector<std::vector<int>>& wi
 }
 
 Result<Int8Rows> ModelQuantizer::WriteLmHead(std::span<const float> table) {
-  Int8Rows rows = QuantizeInt8Rows(table, source_->config().hidden_size);
+  Int8Rows rows = QuantizeInt8Rows(table, source_->config().hidden_size, options_.num_threads);
   report_.lm_head_error = rows.relative_error;
   COMET_RETURN_IF_ERROR(writer_->WriteLmHead(rows.codes, rows.scale));
   return rows;
@@ -208,7 +209,7 @@ WindowRows ModelQuantizer::Embed(const std::vector<std::vector<int>>& windows,
   const size_t width = static_cast<size_t>(source_->config().hidden_size);
   WindowRows embedded;
   for (const std::vector<int>& window : windows) {
-    std::vector<float> rows;
+    HostRows rows;
     rows.reserve(window.size() * width);
     for (const int token_id : window) {
       const size_t first = static_cast<size_t>(token_id) * width;
@@ -234,7 +235,7 @@ Status ModelQuantizer::MakeStreams() {
   } else {
     quantized_.clear();
   }
-  streams_.emplace(backend_, std::move(float_model), std::move(quantized));
+  streams_.emplace(backend_, std::move(float_model), std::move(quantized), options_.num_threads);
   return Status::Ok();
 }
 
@@ -242,7 +243,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   const ModelConfig& config = source_->config();
   COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_->ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
-  const std::vector<float> first_window = streams_->float_hidden().front();
+  const HostRows first_window = streams_->float_hidden().front();
   streams_->BeginLayer(layer);
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
                          streams_->See(LinearKind::kQkv, layer, sample_stride_));
@@ -274,7 +275,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
 // Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
 // attention's error less.
 Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
-                                                const std::vector<float>& first_window,
+                                                std::span<const float> first_window,
                                                 FloatLayer& layer) {
   const ModelConfig& config = source_->config();
   const int num_tokens = static_cast<int>(first_window.size()) / config.hidden_size;
@@ -287,7 +288,7 @@ Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
                                        options_.key_error_max));
   if (!options_.smooths_keys) return plain;
   FloatLayer smoothed = layer;
-  SmoothKeys(config, gram, smoothed);
+  SmoothKeys(config, gram, options_.num_threads, smoothed);
   COMET_ASSIGN_OR_RETURN(KeyBitsChoice choice,
                          ChooseKeyBits(backend_, config, smoothed, hidden.view(),
                                        options_.kv.k_bits, options_.key_error_max));
@@ -306,14 +307,11 @@ Status ModelQuantizer::Tune() {
   streams_.reset();
   COMET_ASSIGN_OR_RETURN(const std::vector<float> head,
                          config.tied_embeddings ? source_->ReadEmbedding() : source_->ReadLmHead());
-  const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size);
-  const std::vector<float> quantized_head = Dequantize(
-      Int8Weights{.codes = {rows.codes.data(), DType::kI8, {config.vocab_size, config.hidden_size}},
-                  .scale = {rows.scale.data(), DType::kF32, {config.vocab_size}}});
+  const Int8Rows rows = QuantizeInt8Rows(head, config.hidden_size, options_.num_threads);
   const std::vector<float> float_norm = final_norm_;
   tuning_.float_norm = float_norm;
   tuning_.float_head = head;
-  tuning_.quantized_head = quantized_head;
+  tuning_.quantized_head = &rows;
   TuningOptions tuning = options_.tuning;
   tuning.num_threads = options_.num_threads;
   COMET_ASSIGN_OR_RETURN(report_.tuning, TuneScales(backend_, config, tuning_, tuning, layers_,

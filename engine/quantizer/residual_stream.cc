@@ -13,7 +13,7 @@ namespace comet {
 Result<ResidualStream> ResidualStream::Create(Backend& backend, const ModelConfig& config,
                                               WindowRows hidden, int num_threads) {
   size_t values_max = 0;
-  for (const std::vector<float>& rows : hidden) values_max = std::max(values_max, rows.size());
+  for (const HostRows& rows : hidden) values_max = std::max(values_max, rows.size());
   ResidualStream stream(backend, config, std::move(hidden), num_threads);
   COMET_ASSIGN_OR_RETURN(stream.rope_,
                          MakeRopeTables(config.rope, config.rotary_dim,
@@ -23,51 +23,49 @@ Result<ResidualStream> ResidualStream::Create(Backend& backend, const ModelConfi
 
 void ResidualStream::BeginLayer(const FloatLayer& layer) {
   inputs_.clear();
-  for (const std::vector<float>& rows : hidden_) inputs_.push_back(Norm(rows, layer.input_norm));
+  for (const HostRows& rows : hidden_) inputs_.push_back(Norm(rows, layer.input_norm));
 }
 
-Status ResidualStream::Pass(LinearKind kind, const FloatLayer& layer,
-                            std::span<const float> weights) {
+Result<WindowRows> ResidualStream::Pass(LinearKind kind, const FloatLayer& layer,
+                                        std::span<const float> weights) {
   const size_t num_tokens = hidden_.front().size() / static_cast<size_t>(config_.hidden_size);
   const int num_inputs = static_cast<int>(inputs_.front().size() / num_tokens);
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<PackedLinear> packed,
       PackMatrix(*backend_, weights, static_cast<int>(weights.size()) / num_inputs, num_inputs));
-  for (size_t i = 0; i < inputs_.size(); ++i) {
-    COMET_ASSIGN_OR_RETURN(std::vector<float> product,
-                           MultiplyByTransposed(*backend_, inputs_[i], *packed));
+  WindowRows used = std::move(inputs_);
+  inputs_.resize(used.size());
+  HostRows product;
+  for (size_t i = 0; i < used.size(); ++i) {
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, used[i], *packed, product));
     switch (kind) {
       case LinearKind::kQkv: {
         AddToRows(layer.qkv_bias, product);
-        COMET_ASSIGN_OR_RETURN(inputs_[i], Attend(product));
+        inputs_[i] = Attend(product);
         break;
       }
       case LinearKind::kGateUp:
         inputs_[i] = SiluMulRows(product, static_cast<size_t>(config_.ffn_size), num_threads_);
         break;
       case LinearKind::kO:
-      case LinearKind::kDown:
-        std::ranges::transform(hidden_[i], product, hidden_[i].begin(), std::plus<>());
-        inputs_[i].clear();
-        break;
+      case LinearKind::kDown: AddTo(product, num_threads_, hidden_[i]); break;
     }
     if (kind == LinearKind::kO) inputs_[i] = Norm(hidden_[i], layer.post_attention_norm);
   }
-  return Status::Ok();
+  return used;
 }
 
-Result<std::vector<float>> ResidualStream::Attend(std::span<const float> qkv) const {
+HostRows ResidualStream::Attend(std::span<const float> qkv) const {
   const size_t num_tokens = qkv.size() / static_cast<size_t>(config_.qkv_size());
-  AttentionRows rows = SplitHeads(config_, qkv);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, rows.q);
-  RotateHeads(config_, rope_, num_tokens, 1.0f, rows.k);
-  return CausalAttention(*backend_, AttentionShapeOf(config_, num_tokens), rows, num_threads_);
+  AttentionRows rows = SplitHeads(config_, qkv, num_threads_);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, rows.q);
+  RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, rows.k);
+  return CausalAttention(AttentionShapeOf(config_, num_tokens), rows, num_threads_);
 }
 
-std::vector<float> ResidualStream::Norm(std::span<const float> rows,
-                                        std::span<const float> weight) const {
+HostRows ResidualStream::Norm(std::span<const float> rows, std::span<const float> weight) const {
   const std::vector<float> ones(weight.size(), 1.0f);
-  return NormRows(rows, weight, ones, config_.rms_norm_epsilon);
+  return NormRows(rows, weight, ones, config_.rms_norm_epsilon, num_threads_);
 }
 
 }  // namespace comet

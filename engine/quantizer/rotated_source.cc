@@ -6,19 +6,24 @@
 #include <vector>
 
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/row_functions.h"
 
 namespace comet {
 namespace {
 
 void MultiplyColumns(std::span<float> matrix, std::span<const float> factors) {
-  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] *= factors[i % factors.size()];
+  for (size_t first = 0; first < matrix.size(); first += factors.size()) {
+    for (size_t k = 0; k < factors.size(); ++k) matrix[first + k] *= factors[k];
+  }
 }
 
 class RotatedSource final : public FloatSource {
  public:
-  RotatedSource(FloatSource& source, Backend& backend, ModelRotation rotation)
+  RotatedSource(FloatSource& source, Backend& backend, ModelRotation rotation, int num_threads)
       : source_(source),
         backend_(backend),
+        num_threads_(num_threads),
         rotation_(std::move(rotation)),
         config_(source.config()) {
     config_.tied_embeddings = false;
@@ -42,19 +47,26 @@ class RotatedSource final : public FloatSource {
  private:
   // The columns of `matrix` [N, hidden], which meet the residual stream, in its basis.
   Result<std::vector<float>> FromStream(std::span<const float> matrix) {
-    return MultiplyByTransposed(backend_, matrix, rotation_.residual, config_.hidden_size);
+    COMET_ASSIGN_OR_RETURN(
+        const HostRows product,
+        MultiplyByTransposed(backend_, matrix, rotation_.residual, config_.hidden_size));
+    return std::vector<float>(product.begin(), product.end());
   }
   // The rows of `matrix` [hidden, K], which are added to it.
   Result<std::vector<float>> ToStream(std::span<const float> matrix) {
     const int num_columns = static_cast<int>(matrix.size()) / config_.hidden_size;
-    return MultiplyByTransposed(backend_, rotation_.residual, Transposed(matrix, num_columns),
-                                config_.hidden_size);
+    COMET_ASSIGN_OR_RETURN(
+        const HostRows product,
+        MultiplyByTransposed(backend_, rotation_.residual,
+                             Transposed(matrix, num_columns, num_threads_), config_.hidden_size));
+    return std::vector<float>(product.begin(), product.end());
   }
   void RotateValues(std::span<const float> bases, std::span<const float> scales,
                     FloatLayer& layer) const;
 
   FloatSource& source_;
   Backend& backend_;
+  int num_threads_;
   ModelRotation rotation_;
   ModelConfig config_;
 };
@@ -83,7 +95,7 @@ Result<std::vector<float>> RotatedSource::ReadLmHead() {
   return FromStream(head);
 }
 
-// Rows of v, its bias and columns of o, each head in its basis. Few enough for plain loops.
+// Rows of v, its bias and columns of o, each head in its basis.
 void RotatedSource::RotateValues(std::span<const float> bases, std::span<const float> scales,
                                  FloatLayer& layer) const {
   const size_t dim = static_cast<size_t>(config_.head_dim);
@@ -91,38 +103,38 @@ void RotatedSource::RotateValues(std::span<const float> bases, std::span<const f
   const size_t q_size = static_cast<size_t>(config_.q_size());
   const size_t first_value = q_size + static_cast<size_t>(config_.kv_size());
   const size_t group = static_cast<size_t>(config_.num_heads / config_.num_kv_heads);
-  const FloatLayer plain = layer;
-  for (size_t head = 0; head < static_cast<size_t>(config_.num_kv_heads); ++head) {
-    for (size_t i = 0; i < dim; ++i) {
-      const std::span<const float> direction = bases.subspan((head * dim + i) * dim, dim);
+  const std::vector<float> qkv = layer.qkv;
+  const std::vector<float> bias = layer.qkv_bias;
+  const std::vector<float> o = layer.o;
+  ParallelRows(num_threads_, config_.kv_size(), [&](int begin, int end) {
+    for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const size_t head = i / dim;
+      const std::span<const float> direction = bases.subspan(i * dim, dim);
       const size_t first_row = first_value + head * dim;
-      const float scale = scales[head * dim + i];
-      float* row = layer.qkv.data() + (first_row + i) * hidden;
+      float* row = layer.qkv.data() + (first_value + i) * hidden;
       std::fill(row, row + hidden, 0.0f);
-      float bias = 0.0f;
+      float bias_sum = 0.0f;
       for (size_t j = 0; j < dim; ++j) {
-        const float* source = plain.qkv.data() + (first_row + j) * hidden;
-        for (size_t k = 0; k < hidden; ++k) row[k] += scale * direction[j] * source[k];
-        if (!plain.qkv_bias.empty()) bias += scale * direction[j] * plain.qkv_bias[first_row + j];
+        const float* source = qkv.data() + (first_row + j) * hidden;
+        for (size_t k = 0; k < hidden; ++k) row[k] += scales[i] * direction[j] * source[k];
+        if (!bias.empty()) bias_sum += scales[i] * direction[j] * bias[first_row + j];
       }
-      if (!plain.qkv_bias.empty()) layer.qkv_bias[first_row + i] = bias;
+      if (!bias.empty()) layer.qkv_bias[first_value + i] = bias_sum;
       for (size_t query = head * group; query < (head + 1) * group; ++query) {
         for (size_t n = 0; n < hidden; ++n) {
-          const float* source = plain.o.data() + n * q_size + query * dim;
-          float sum = 0.0f;
-          for (size_t j = 0; j < dim; ++j) sum += direction[j] * source[j];
-          layer.o[n * q_size + query * dim + i] = sum / scale;
+          const std::span<const float> source(o.data() + n * q_size + query * dim, dim);
+          layer.o[n * q_size + query * dim + i % dim] = DotOf(direction, source) / scales[i];
         }
       }
     }
-  }
+  });
 }
 
 }  // namespace
 
 std::unique_ptr<FloatSource> MakeRotatedSource(FloatSource& source, Backend& backend,
-                                               ModelRotation rotation) {
-  return std::make_unique<RotatedSource>(source, backend, std::move(rotation));
+                                               ModelRotation rotation, int num_threads) {
+  return std::make_unique<RotatedSource>(source, backend, std::move(rotation), num_threads);
 }
 
 }  // namespace comet

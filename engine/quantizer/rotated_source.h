@@ -13,6 +13,6 @@ namespace comet {
 // into the LM head, so that a tied embedding comes apart), rotations into both sides' weights.
 // `source` and `backend` outlive it; products go through the back end.
 std::unique_ptr<FloatSource> MakeRotatedSource(FloatSource& source, Backend& backend,
-                                               ModelRotation rotation);
+                                               ModelRotation rotation, int num_threads);
 
 }  // namespace comet

@@ -1,15 +1,19 @@
 #include "engine/quantizer/rotation.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <utility>
 
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/source_check.h"
+#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/random.h"
 
 namespace comet {
@@ -18,19 +22,31 @@ namespace {
 constexpr int kNumIterations = 24;  // Of the subspace; which of two near-equal directions wins is
                                     // all the same.
 
-double Dot(std::span<const float> a, std::span<const float> b) {
+constexpr int kNoSample = std::numeric_limits<int>::max();
+
+// In eight partial sums, added in their order.
+COMET_WIDE_VECTORS double Dot(std::span<const float> a, std::span<const float> b) {
+  constexpr size_t kLanes = 8;
+  std::array<double, kLanes> lanes{};
+  const size_t whole = a.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] += double{a[i + lane]} * double{b[i + lane]};
+    }
+  }
   double sum = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
+  for (size_t i = whole; i < a.size(); ++i) sum += double{a[i]} * double{b[i]};
+  for (const double lane : lanes) sum += lane;
   return sum;
 }
 
 // Makes row `row` of [rows, n] orthogonal to those before it and of length 1; twice, as once leaves
 // what rounding does. False for a row that lies in their span.
-bool Orthonormalize(std::vector<float>& rows, size_t n, size_t row) {
-  const std::span<float> x = std::span(rows).subspan(row * n, n);
+bool Orthonormalize(std::span<float> rows, size_t n, size_t row) {
+  const std::span<float> x = rows.subspan(row * n, n);
   for (int pass = 0; pass < 2; ++pass) {
     for (size_t i = 0; i < row; ++i) {
-      const std::span<const float> y = std::span(rows).subspan(i * n, n);
+      const std::span<const float> y = rows.subspan(i * n, n);
       const float along = static_cast<float>(Dot(x, y));
       for (size_t k = 0; k < n; ++k) x[k] -= along * y[k];
     }
@@ -41,15 +57,15 @@ bool Orthonormalize(std::vector<float>& rows, size_t n, size_t row) {
   return true;
 }
 
-void FillRandom(Random& random, size_t n, size_t row, std::vector<float>& rows) {
+void FillRandom(Random& random, size_t n, size_t row, std::span<float> rows) {
   do {
     for (size_t k = 0; k < n; ++k) rows[row * n + k] = random.NextNormal();
   } while (!Orthonormalize(rows, n, row));
 }
 
 // The rows of one head among rows of all heads.
-std::vector<float> RowsOfHead(std::span<const float> rows, size_t width, size_t head, size_t dim) {
-  std::vector<float> values;
+HostRows RowsOfHead(std::span<const float> rows, size_t width, size_t head, size_t dim) {
+  HostRows values;
   for (size_t first = head * dim; first < rows.size(); first += width) {
     const std::span<const float> row = rows.subspan(first, dim);
     values.insert(values.end(), row.begin(), row.end());
@@ -69,35 +85,39 @@ double VarianceAlong(std::span<const float> covariance, std::span<const float> r
 // Root mean square of o's columns along each direction of `values` [num_kv_heads, head_dim,
 // head_dim], over the head's query heads.
 std::vector<float> ColumnSizes(const ModelConfig& config, std::span<const float> o,
-                               std::span<const float> values) {
+                               std::span<const float> values, int num_threads) {
   const size_t dim = static_cast<size_t>(config.head_dim);
   const size_t q_size = static_cast<size_t>(config.q_size());
   const size_t group = static_cast<size_t>(config.num_heads / config.num_kv_heads);
-  std::vector<float> sizes;
-  for (size_t i = 0; i < values.size() / dim; ++i) {
-    const std::span<const float> direction = values.subspan(i * dim, dim);
-    const size_t first_head = i / dim * group;
-    double sum = 0.0;
-    for (size_t n = 0; n < o.size() / q_size; ++n) {
-      for (size_t head = first_head; head < first_head + group; ++head) {
-        const double column = Dot(o.subspan(n * q_size + head * dim, dim), direction);
-        sum += column * column;
+  std::vector<float> sizes(values.size() / dim);
+  ParallelRows(num_threads, static_cast<int>(sizes.size()), [&](int begin, int end) {
+    for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const std::span<const float> direction = values.subspan(i * dim, dim);
+      const size_t first_head = i / dim * group;
+      double sum = 0.0;
+      for (size_t n = 0; n < o.size() / q_size; ++n) {
+        for (size_t head = first_head; head < first_head + group; ++head) {
+          const double column = Dot(o.subspan(n * q_size + head * dim, dim), direction);
+          sum += column * column;
+        }
       }
+      const double size = std::sqrt(sum / static_cast<double>(group * (o.size() / q_size)));
+      sizes[i] = size > 1e-20 ? static_cast<float>(size) : 1.0f;
     }
-    const double size = std::sqrt(sum / static_cast<double>(group * (o.size() / q_size)));
-    sizes.push_back(size > 1e-20 ? static_cast<float>(size) : 1.0f);
-  }
+  });
   return sizes;
 }
 
 class RotationChooser {
  public:
-  RotationChooser(Backend& backend, FloatSource& source, ResidualStream stream, double int4_share)
+  RotationChooser(Backend& backend, FloatSource& source, ResidualStream stream, double int4_share,
+                  int num_threads)
       : backend_(backend),
         source_(source),
         config_(source.config()),
         stream_(std::move(stream)),
-        int4_share_(int4_share) {}
+        int4_share_(int4_share),
+        num_threads_(num_threads) {}
 
   Result<ModelRotation> Run();
 
@@ -111,6 +131,7 @@ class RotationChooser {
   const ModelConfig& config_;
   ResidualStream stream_;
   double int4_share_;
+  int num_threads_;
   ActivationStatistics residual_;
 };
 
@@ -121,14 +142,14 @@ Result<ModelRotation> RotationChooser::Run() {
     COMET_RETURN_IF_ERROR(CheckLayer(config_, i, layer));
     COMET_RETURN_IF_ERROR(SeeResidual());
     stream_.BeginLayer(layer);
-    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kQkv, layer, layer.qkv));
+    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kQkv, layer, layer.qkv).status());
     COMET_ASSIGN_OR_RETURN(std::vector<float> values, RotateValues(i));
-    rotation.value_scales.push_back(ColumnSizes(config_, layer.o, values));
+    rotation.value_scales.push_back(ColumnSizes(config_, layer.o, values, num_threads_));
     rotation.values.push_back(std::move(values));
-    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kO, layer, layer.o));
+    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kO, layer, layer.o).status());
     COMET_RETURN_IF_ERROR(SeeResidual());
-    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kGateUp, layer, layer.gate_up));
-    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kDown, layer, layer.down));
+    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kGateUp, layer, layer.gate_up).status());
+    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kDown, layer, layer.down).status());
   }
   const int hidden = config_.hidden_size;
   COMET_ASSIGN_OR_RETURN(
@@ -140,27 +161,34 @@ Result<ModelRotation> RotationChooser::Run() {
 
 // What the next norm divides by its root mean square.
 Status RotationChooser::SeeResidual() {
-  for (const std::vector<float>& rows : stream_.hidden()) {
-    COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = rows},
-                                  config_.hidden_size, static_cast<int>(rows.size()), residual_));
-  }
-  return Status::Ok();
+  return AddRows(backend_,
+                 {.num_channels = config_.hidden_size,
+                  .sample_stride = kNoSample,
+                  .inputs = stream_.hidden(),
+                  .weighting = stream_.hidden()},
+                 num_threads_, residual_);
 }
 
 // The covariance of one KV head's values as its query heads attend to them.
 Result<std::vector<float>> RotationChooser::SeeValues(int kv_head) {
   const int group = config_.num_heads / config_.num_kv_heads;
-  ActivationStatistics seen;
-  for (const std::vector<float>& attended : stream_.inputs()) {
+  WindowRows values;
+  WindowRows ones;
+  for (const HostRows& attended : stream_.inputs()) {
     for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      const std::vector<float> rows =
-          RowsOfHead(attended, static_cast<size_t>(config_.q_size()), static_cast<size_t>(head),
-                     static_cast<size_t>(config_.head_dim));
-      const std::vector<float> ones(rows.size(), 1.0f);
-      COMET_RETURN_IF_ERROR(AddRows(backend_, {.inputs = rows, .weighting = ones}, config_.head_dim,
-                                    static_cast<int>(rows.size()), seen));
+      values.push_back(RowsOfHead(attended, static_cast<size_t>(config_.q_size()),
+                                  static_cast<size_t>(head),
+                                  static_cast<size_t>(config_.head_dim)));
+      ones.emplace_back(values.back().size(), 1.0f);
     }
   }
+  ActivationStatistics seen;
+  COMET_RETURN_IF_ERROR(AddRows(backend_,
+                                {.num_channels = config_.head_dim,
+                                 .sample_stride = kNoSample,
+                                 .inputs = values,
+                                 .weighting = ones},
+                                num_threads_, seen));
   return std::move(seen.gram);
 }
 
@@ -213,8 +241,7 @@ Result<std::vector<float>> PrincipalThenRandom(Backend& backend, std::span<const
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> packed,
                          PackMatrix(backend, covariance, n, n));
   const size_t count = static_cast<size_t>(num_principal);
-  std::vector<float> principal(rows.begin(),
-                               rows.begin() + static_cast<std::ptrdiff_t>(count * width));
+  HostRows principal(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(count * width));
   for (int i = 0; i < kNumIterations; ++i) {
     COMET_ASSIGN_OR_RETURN(principal, MultiplyByTransposed(backend, principal, *packed));
     for (size_t row = 0; row < count; ++row) {
@@ -234,7 +261,7 @@ Result<ModelRotation> ChooseRotation(Backend& backend, FloatSource& source, Wind
   COMET_ASSIGN_OR_RETURN(
       ResidualStream stream,
       ResidualStream::Create(backend, source.config(), std::move(embedded), num_threads));
-  return RotationChooser(backend, source, std::move(stream), int4_share).Run();
+  return RotationChooser(backend, source, std::move(stream), int4_share, num_threads).Run();
 }
 
 }  // namespace comet

@@ -1,6 +1,7 @@
 #include "engine/quantizer/scale_tuner.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <numbers>
@@ -9,7 +10,10 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "kernels/base/exact_math.h"
+#include "engine/quantizer/row_functions.h"
+#include "engine/quantizer/served_product.h"
+#include "engine/quantizer/wide_vectors.h"
+#include "kernels/base/exact_exp.h"
 
 namespace comet {
 namespace {
@@ -63,16 +67,38 @@ struct ModelFactors {
 // The largest logit and the logarithm of the sum of exponentials beyond it.
 struct LogSum {
   explicit LogSum(std::span<const float> logits)
-      : highest(*std::max_element(logits.begin(), logits.end())) {
-    float sum = 0.0f;
-    for (const float logit : logits) sum += Exp(logit - highest);
-    log_sum = std::log(sum);
-  }
-  float LogProbability(float logit) const { return logit - highest - log_sum; }
+      : highest(MaxOf(logits)), log_sum(std::log(SumOfExp(highest, logits))) {}
 
   float highest;
-  float log_sum = 0.0f;
+  float log_sum;
 };
+
+// The divergence of a row's distribution from the wanted one; the row becomes its gradient.
+COMET_WIDE_VECTORS float DivergenceOfRow(const float* __restrict wanted, const LogSum& of_wanted,
+                                         const LogSum& of_row, size_t vocab,
+                                         float* __restrict row) {
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> lanes{};
+  const float wanted_highest = of_wanted.highest;
+  const float wanted_log_sum = of_wanted.log_sum;
+  const float row_highest = of_row.highest;
+  const float row_log_sum = of_row.log_sum;
+  const auto term = [&](size_t i) {
+    const float log_p = wanted[i] - wanted_highest - wanted_log_sum;
+    const float log_q = row[i] - row_highest - row_log_sum;
+    const float p = InlineExp(log_p);
+    row[i] = InlineExp(log_q) - p;
+    return p * (log_p - log_q);
+  };
+  const size_t whole = vocab / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(i + lane);
+  }
+  float sum = 0.0f;
+  for (size_t i = whole; i < vocab; ++i) sum += term(i);
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
 
 class Tuner {
  public:
@@ -90,7 +116,9 @@ class Tuner {
   // Adds the window's divergences, summed over its tokens, and their gradient.
   Status AddWindow(size_t window, ActivationMode mode, double& loss);
   ActivationMode ModeOf(size_t window, size_t epoch) const;
-  double Divergence(std::span<const float> target, std::span<float> logits) const;
+  // Of the rows' distributions in logits_ from those in target_, summed; logits_ become its
+  // gradient.
+  double Divergence();
   float RateAt(int step) const;
 
   Backend& backend_;
@@ -104,18 +132,23 @@ class Tuner {
   ModelFactors factors_;
   ModelFactors gradient_;
   std::vector<LayerTape> tapes_;
+  HostRows target_;  // [window's tokens, vocab]
+  HostRows logits_;
 };
 
 Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
                             const TuningOptions& options, std::span<const QuantizedLayer> layers) {
   Tuner tuner(backend, config, task, options);
   size_t values_max = 0;
-  for (const std::vector<float>& rows : task.inputs) values_max = std::max(values_max, rows.size());
+  for (const HostRows& rows : task.inputs) values_max = std::max(values_max, rows.size());
   const int window_tokens_max = static_cast<int>(values_max) / config.hidden_size;
   for (const QuantizedLayer& layer : layers) {
     COMET_ASSIGN_OR_RETURN(
         DifferentiableLayer made,
-        DifferentiableLayer::Make(backend, config, layer, window_tokens_max, options.num_threads));
+        DifferentiableLayer::Make(backend, config, layer,
+                                  {.window_tokens_max = window_tokens_max,
+                                   .rounds_activations = options.rounds_activations,
+                                   .num_threads = options.num_threads}));
     tuner.factors_.layers.push_back(made.UnitFactors());
     tuner.layers_.push_back(std::move(made));
   }
@@ -125,11 +158,14 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
   const int hidden = config.hidden_size;
   COMET_ASSIGN_OR_RETURN(tuner.float_head_,
                          PackMatrix(backend, task.float_head, config.vocab_size, hidden));
-  COMET_ASSIGN_OR_RETURN(tuner.head_,
-                         PackMatrix(backend, task.quantized_head, config.vocab_size, hidden));
+  const Int8Weights head{
+      .codes = {task.quantized_head->codes.data(), DType::kI8, {config.vocab_size, hidden}},
+      .scale = {task.quantized_head->scale.data(), DType::kF32, {config.vocab_size}}};
+  COMET_ASSIGN_OR_RETURN(tuner.head_, backend.ops->PackLinear(head));
   COMET_ASSIGN_OR_RETURN(
       tuner.head_backward_,
-      PackMatrix(backend, Transposed(task.quantized_head, hidden), hidden, config.vocab_size));
+      PackMatrix(backend, Transposed(Dequantize(head), hidden, options.num_threads), hidden,
+                 config.vocab_size));
   return tuner;
 }
 
@@ -177,27 +213,29 @@ ActivationMode Tuner::ModeOf(size_t window, size_t epoch) const {
 }
 
 Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
-  std::vector<float> hidden = task_.inputs[window];
+  HostRows hidden = task_.inputs[window];
   for (size_t i = 0; i < layers_.size(); ++i) {
     COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], mode, hidden, tapes_[i]));
   }
   const float epsilon = config_.rms_norm_epsilon;
+  const int num_threads = options_.num_threads;
   const std::vector<float> ones(task_.float_norm.size(), 1.0f);
-  COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> target,
-      MultiplyByTransposed(backend_,
-                           NormRows(task_.float_outputs[window], task_.float_norm, ones, epsilon),
-                           *float_head_));
-  COMET_ASSIGN_OR_RETURN(
-      std::vector<float> logits,
-      MultiplyByTransposed(
-          backend_, NormRows(hidden, task_.float_norm, factors_.final_norm, epsilon), *head_));
-  loss += Divergence(target, logits);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> d_normed,
-                         MultiplyByTransposed(backend_, logits, *head_backward_));
-  std::vector<float> d_hidden(hidden.size());
-  AddNormRowsGradient(hidden, task_.float_norm, factors_.final_norm, epsilon, d_normed, d_hidden,
-                      gradient_.final_norm);
+  COMET_RETURN_IF_ERROR(MultiplyByTransposed(
+      backend_, NormRows(task_.float_outputs[window], task_.float_norm, ones, epsilon, num_threads),
+      *float_head_, target_));
+  COMET_RETURN_IF_ERROR(
+      MultiplyCodes(backend_, {.mode = ActivationMode::kInt8},
+                    NormRows(hidden, task_.float_norm, factors_.final_norm, epsilon, num_threads),
+                    *head_, logits_));
+  loss += Divergence();
+  COMET_ASSIGN_OR_RETURN(const HostRows d_normed,
+                         MultiplyByTransposed(backend_, logits_, *head_backward_));
+  HostRows d_hidden(hidden.size(), 0.0f);
+  AddNormRowsGradient({.hidden = hidden,
+                       .weight = task_.float_norm,
+                       .factor = factors_.final_norm,
+                       .epsilon = epsilon},
+                      d_normed, num_threads, d_hidden, gradient_.final_norm);
   for (size_t i = layers_.size(); i-- > 0;) {
     COMET_RETURN_IF_ERROR(
         layers_[i].Backward(factors_.layers[i], tapes_[i], d_hidden, gradient_.layers[i]));
@@ -205,27 +243,20 @@ Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
   return Status::Ok();
 }
 
-// Of the rows' distributions, summed; the logits become its gradient.
-double Tuner::Divergence(std::span<const float> target, std::span<float> logits) const {
+double Tuner::Divergence() {
   const size_t vocab = static_cast<size_t>(config_.vocab_size);
-  std::vector<double> divergences(logits.size() / vocab);
+  std::vector<float> divergences(logits_.size() / vocab);
   ParallelRows(options_.num_threads, static_cast<int>(divergences.size()), [&](int begin, int end) {
     for (size_t t = static_cast<size_t>(begin); t < static_cast<size_t>(end); ++t) {
-      const std::span<const float> wanted = target.subspan(t * vocab, vocab);
-      const std::span<float> row = logits.subspan(t * vocab, vocab);
-      const LogSum of_wanted(wanted);
-      const LogSum of_row(row);
-      for (size_t i = 0; i < vocab; ++i) {
-        const float log_p = of_wanted.LogProbability(wanted[i]);
-        const float log_q = of_row.LogProbability(row[i]);
-        const float p = Exp(log_p);
-        divergences[t] += double{p * (log_p - log_q)};
-        row[i] = Exp(log_q) - p;
-      }
+      const std::span<const float> wanted =
+          std::span<const float>(target_).subspan(t * vocab, vocab);
+      const std::span<float> row = std::span(logits_).subspan(t * vocab, vocab);
+      divergences[t] =
+          DivergenceOfRow(wanted.data(), LogSum(wanted), LogSum(row), vocab, row.data());
     }
   });
   double sum = 0.0;
-  for (const double divergence : divergences) sum += divergence;
+  for (const float divergence : divergences) sum += double{divergence};
   return sum;
 }
 
@@ -257,11 +288,12 @@ int64_t TuningBytes(const ModelConfig& config, int window_tokens) {
       window_tokens * (4 * hidden + 2 * config.qkv_size() + 2 * config.ffn_size);
   const int64_t head = hidden * config.vocab_size;
   const int64_t logits = int64_t{window_tokens} * config.vocab_size;
-  // Weights both ways round, heads of float and quantised model and the latter's transpose, once
-  // more where they are read from.
+  // Transposed weights beside the codes; the float head and the quantised one's transpose, each
+  // once more where it is made of, and the latter's codes twice.
   const int64_t num_floats =
-      config.num_layers * (2 * layer_weights + layer_tape) + 5 * head + 3 * logits;
-  return num_floats * static_cast<int64_t>(sizeof(float));
+      config.num_layers * (layer_weights + layer_tape) + 5 * head + 3 * logits;
+  return num_floats * static_cast<int64_t>(sizeof(float)) + config.num_layers * layer_weights / 2 +
+         2 * head;
 }
 
 Result<TuningResult> TuneScales(Backend& backend, const ModelConfig& config, const TuningTask& task,

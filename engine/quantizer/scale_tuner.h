@@ -7,6 +7,8 @@
 
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/model/model_config.h"
+#include "engine/quantizer/int8_rows.h"
+#include "engine/quantizer/residual_stream.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -29,12 +31,12 @@ struct TuningResult {
 
 // What the float model says of the calibration windows, and the quantised model's fixed ends.
 struct TuningTask {
-  std::vector<std::vector<float>> inputs;         // [window][tokens, hidden]: embedded by the
-                                                  // quantised model
-  std::vector<std::vector<float>> float_outputs;  // The float model's, ahead of its last norm
-  std::span<const float> float_norm;              // [hidden]
-  std::span<const float> float_head;              // [vocab, hidden]
-  std::span<const float> quantized_head;          // [vocab, hidden], dequantised
+  WindowRows inputs;                         // [window][tokens, hidden]: embedded by the
+                                             // quantised model
+  WindowRows float_outputs;                  // The float model's, ahead of its last norm
+  std::span<const float> float_norm;         // [hidden]
+  std::span<const float> float_head;         // [vocab, hidden]
+  const Int8Rows* quantized_head = nullptr;  // [vocab, hidden]
 };
 
 // Bytes of host and device memory that tuning holds at once, about.

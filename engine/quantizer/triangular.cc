@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/wide_vectors.h"
 
 namespace comet {
 namespace {
@@ -13,7 +14,7 @@ constexpr size_t kLanes = 16;  // Partial sums of a dot product: the compiler ke
 constexpr size_t kPanel = 64;  // Columns factored between two barriers.
 constexpr float kPivotMin = 1e-12f;
 
-float Dot(const float* a, const float* b, size_t count) {
+COMET_WIDE_VECTORS float Dot(const float* a, const float* b, size_t count) {
   std::array<float, kLanes> sums{};
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
 #include "kernels/ops/linear_input.h"
 
@@ -50,7 +51,7 @@ struct Block {
   float best_step = 0.0f;  // Real, signed.
 };
 
-float ErrorOf(const Block& block, float step) {
+COMET_WIDE_VECTORS float ErrorOf(const Block& block, float step) {
   const float inverse = step == 0.0f ? 0.0f : 1.0f / step;
   std::array<float, kLanes> sums{};
   for (int first = 0; first < block.num_padded; first += kLanes) {

@@ -7,6 +7,7 @@
 
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
 #include "kernels/ops/linear_input.h"
 
@@ -25,7 +26,7 @@ constexpr double kRidge = 1e-6;  // Of the mean diagonal: blocks without codes s
 constexpr size_t kProductFloatsMax = size_t{16} << 20;
 constexpr size_t kLanes = 16;  // Partial sums of a dot product.
 
-double Dot(const float* a, const float* b, size_t count) {
+COMET_WIDE_VECTORS double Dot(const float* a, const float* b, size_t count) {
   std::array<float, kLanes> sums{};
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -157,6 +158,30 @@ Steps RefitSteps(const StepSystem& system, const Steps& given) {
   return best;
 }
 
+// Codes of channels [first, last) of a row take their least error in turn; `slope` follows. False
+// when none changed.
+COMET_WIDE_VECTORS bool SweepBlock(const float* gram, size_t num_channels, size_t first,
+                                   size_t last, float step, float* __restrict codes,
+                                   float* __restrict slope) {
+  bool has_changed = false;
+  for (size_t k = first; k < last; ++k) {
+    const float* __restrict row = gram + k * num_channels;
+    const float wanted = codes[k] - slope[k] / (row[k] * step);
+    const float code = std::nearbyint(std::clamp(wanted, kCodeMin, kCodeMax));
+    if (code == codes[k]) continue;
+    has_changed = true;
+    const float change = (code - codes[k]) * step;
+    codes[k] = code;
+    for (size_t j = 0; j < num_channels; ++j) slope[j] += change * row[j];
+  }
+  return has_changed;
+}
+
+COMET_WIDE_VECTORS void AddTimes(float factor, const float* __restrict values, size_t count,
+                                 float* __restrict sum) {
+  for (size_t k = 0; k < count; ++k) sum[k] += factor * values[k];
+}
+
 // One row while it is refined.
 class RowRefiner {
  public:
@@ -168,9 +193,10 @@ class RowRefiner {
     steps_.gamma.resize(system_.num_blocks);
   }
 
-  // codes_by_gram [blocks][K]: each block's codes times the gram matrix, `stride` floats apart.
+  // The row is number `row` of `quantized` and number `i` of the products: codes_by_gram
+  // [blocks][any, K], each block's codes times the gram matrix.
   void Refine(std::span<const float> weights, const float* weights_by_gram,
-              const float* codes_by_gram, size_t stride, int num_sweeps, size_t row,
+              const std::vector<HostRows>& codes_by_gram, size_t i, int num_sweeps, size_t row,
               TwoLevelWeights& quantized);
 
  private:
@@ -180,8 +206,10 @@ class RowRefiner {
   }
   void Load(const TwoLevelWeights& quantized, size_t row);
   void Store(TwoLevelWeights& quantized, size_t row) const;
-  void FillSystem(std::span<const float> weights, const float* codes_by_gram, size_t stride);
-  void FillSlope(const float* weights_by_gram, const float* codes_by_gram, size_t stride);
+  void FillSystem(std::span<const float> weights, const std::vector<HostRows>& codes_by_gram,
+                  size_t i);
+  void FillSlope(const float* weights_by_gram, const std::vector<HostRows>& codes_by_gram,
+                 size_t i);
   bool SweepCodes();
 
   std::span<const float> gram_;
@@ -193,14 +221,14 @@ class RowRefiner {
 };
 
 void RowRefiner::Refine(std::span<const float> weights, const float* weights_by_gram,
-                        const float* codes_by_gram, size_t stride, int num_sweeps, size_t row,
-                        TwoLevelWeights& quantized) {
+                        const std::vector<HostRows>& codes_by_gram, size_t i, int num_sweeps,
+                        size_t row, TwoLevelWeights& quantized) {
   Load(quantized, row);
-  FillSystem(weights, codes_by_gram, stride);
+  FillSystem(weights, codes_by_gram, i);
   steps_ = RefitSteps(system_, steps_);
   // As the checkpoint will hold it.
   steps_.scale = double{static_cast<float>(steps_.scale)};
-  FillSlope(weights_by_gram, codes_by_gram, stride);
+  FillSlope(weights_by_gram, codes_by_gram, i);
   for (int sweep = 0; sweep < num_sweeps && SweepCodes(); ++sweep) {
   }
   Store(quantized, row);
@@ -231,11 +259,11 @@ void RowRefiner::Store(TwoLevelWeights& quantized, size_t row) const {
   }
 }
 
-void RowRefiner::FillSystem(std::span<const float> weights, const float* codes_by_gram,
-                            size_t stride) {
+void RowRefiner::FillSystem(std::span<const float> weights,
+                            const std::vector<HostRows>& codes_by_gram, size_t i) {
   const size_t n = system_.num_blocks;
   for (size_t b = 0; b < n; ++b) {
-    const float* product = codes_by_gram + b * stride;
+    const float* product = codes_by_gram[b].data() + i * num_channels_;
     for (size_t c = 0; c < n; ++c) {
       system_.a[b * n + c] = Dot(product + FirstOf(c), codes_.data() + FirstOf(c), SizeOf(c));
     }
@@ -243,31 +271,23 @@ void RowRefiner::FillSystem(std::span<const float> weights, const float* codes_b
   }
 }
 
-void RowRefiner::FillSlope(const float* weights_by_gram, const float* codes_by_gram,
-                           size_t stride) {
+void RowRefiner::FillSlope(const float* weights_by_gram, const std::vector<HostRows>& codes_by_gram,
+                           size_t i) {
   for (size_t k = 0; k < num_channels_; ++k) slope_[k] = -weights_by_gram[k];
   for (size_t b = 0; b < system_.num_blocks; ++b) {
     const float step = static_cast<float>(steps_.scale * steps_.gamma[b]);
-    const float* product = codes_by_gram + b * stride;
-    for (size_t k = 0; k < num_channels_; ++k) slope_[k] += step * product[k];
+    AddTimes(step, codes_by_gram[b].data() + i * num_channels_, num_channels_, slope_.data());
   }
 }
 
 // False when no code changed.
 bool RowRefiner::SweepCodes() {
   bool has_changed = false;
-  for (size_t k = 0; k < num_channels_; ++k) {
-    const float step = static_cast<float>(steps_.scale * steps_.gamma[k / kBlockChannels]);
+  for (size_t b = 0; b < system_.num_blocks; ++b) {
+    const float step = static_cast<float>(steps_.scale * steps_.gamma[b]);
     if (step == 0.0f) continue;
-    const float* row = gram_.data() + k * num_channels_;
-    const float wanted = codes_[k] - slope_[k] / (row[k] * step);
-    const float code = std::nearbyint(std::clamp(wanted, kCodeMin, kCodeMax));
-    if (code == codes_[k]) continue;
-    has_changed = true;
-    const float change = (code - codes_[k]) * step;
-    codes_[k] = code;
-    float* slope = slope_.data();
-    for (size_t j = 0; j < num_channels_; ++j) slope[j] += change * row[j];
+    has_changed |= SweepBlock(gram_.data(), num_channels_, FirstOf(b), FirstOf(b) + SizeOf(b), step,
+                              codes_.data(), slope_.data());
   }
   return has_changed;
 }
@@ -288,14 +308,15 @@ class RoundRunner {
   RoundRunner(Backend& backend, std::span<const float> gram, size_t num_channels)
       : backend_(backend), gram_(gram), num_channels_(num_channels) {}
 
-  Result<std::vector<float>> CodesByGram(const TwoLevelWeights& quantized, size_t first,
-                                         size_t count);
+  Status MultiplyCodesByGram(const TwoLevelWeights& quantized, size_t first, size_t count,
+                             int num_threads);
 
   Backend& backend_;
   std::span<const float> gram_;
   size_t num_channels_;
   std::unique_ptr<PackedLinear> whole_;
   std::vector<std::unique_ptr<PackedLinear>> columns_;  // Of one block each.
+  std::vector<HostRows> products_;
 };
 
 Result<RoundRunner> RoundRunner::Create(Backend& backend, std::span<const float> gram,
@@ -318,44 +339,41 @@ Result<RoundRunner> RoundRunner::Create(Backend& backend, std::span<const float>
   return runner;
 }
 
-// [blocks, count, K].
-Result<std::vector<float>> RoundRunner::CodesByGram(const TwoLevelWeights& quantized, size_t first,
-                                                    size_t count) {
-  std::vector<float> products;
-  products.reserve(columns_.size() * count * num_channels_);
+// products_: of each block's codes, [count, K].
+Status RoundRunner::MultiplyCodesByGram(const TwoLevelWeights& quantized, size_t first,
+                                        size_t count, int num_threads) {
+  products_.resize(columns_.size());
   for (size_t b = 0; b < columns_.size(); ++b) {
     const size_t size = static_cast<size_t>(columns_[b]->num_inputs());
-    std::vector<float> codes;
-    codes.reserve(count * size);
-    for (size_t row = first; row < first + count; ++row) {
-      for (size_t k = b * kBlockChannels; k < b * kBlockChannels + size; ++k) {
-        const uint8_t pair = quantized.codes[(row * num_channels_ + k) / 2];
-        const int nibble = k % 2 == 0 ? pair & 0xf : pair >> 4;
-        codes.push_back(static_cast<float>(nibble >= 8 ? nibble - 16 : nibble));
+    std::vector<float> codes(count * size);
+    ParallelRows(num_threads, static_cast<int>(count), [&](int begin, int end) {
+      for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        for (size_t j = 0; j < size; ++j) {
+          const size_t k = b * kBlockChannels + j;
+          const uint8_t pair = quantized.codes[((first + i) * num_channels_ + k) / 2];
+          const int nibble = k % 2 == 0 ? pair & 0xf : pair >> 4;
+          codes[i * size + j] = static_cast<float>(nibble >= 8 ? nibble - 16 : nibble);
+        }
       }
-    }
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> product,
-                           MultiplyByTransposed(backend_, codes, *columns_[b]));
-    products.insert(products.end(), product.begin(), product.end());
+    });
+    COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend_, codes, *columns_[b], products_[b]));
   }
-  return products;
+  return Status::Ok();
 }
 
 Status RoundRunner::Run(std::span<const float> weights, const RefinementOptions& options,
                         size_t first, size_t count, TwoLevelWeights& quantized) {
   const std::span<const float> rows = weights.subspan(first * num_channels_, count * num_channels_);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> weights_by_gram,
+  COMET_ASSIGN_OR_RETURN(const HostRows weights_by_gram,
                          MultiplyByTransposed(backend_, rows, *whole_));
   for (int round = 0; round < options.num_rounds; ++round) {
-    COMET_ASSIGN_OR_RETURN(const std::vector<float> codes_by_gram,
-                           CodesByGram(quantized, first, count));
+    COMET_RETURN_IF_ERROR(MultiplyCodesByGram(quantized, first, count, options.num_threads));
     ParallelRows(options.num_threads, static_cast<int>(count), [&](int begin, int end) {
       RowRefiner refiner(gram_, num_channels_);
       for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
         refiner.Refine(rows.subspan(i * num_channels_, num_channels_),
-                       weights_by_gram.data() + i * num_channels_,
-                       codes_by_gram.data() + i * num_channels_, count * num_channels_,
-                       options.num_sweeps, first + i, quantized);
+                       weights_by_gram.data() + i * num_channels_, products_, i, options.num_sweeps,
+                       first + i, quantized);
       }
     });
   }

@@ -13,8 +13,9 @@ Result<std::vector<float>> WeightTarget(Backend& backend, std::span<const float>
   const int num_channels = statistics.num_channels;
   const size_t n = static_cast<size_t>(num_channels);
   COMET_ASSIGN_OR_RETURN(
-      std::vector<float> wanted,
-      MultiplyByTransposed(backend, weights, Transposed(statistics.drift, num_channels),
+      HostRows wanted,
+      MultiplyByTransposed(backend, weights,
+                           Transposed(statistics.drift, num_channels, options.num_threads),
                            num_channels));
   for (size_t i = 0; i < statistics.gap.size(); ++i) {
     wanted[i] += options.gap_share * statistics.gap[i];
@@ -26,11 +27,12 @@ Result<std::vector<float>> WeightTarget(Backend& backend, std::span<const float>
   std::vector<float> lower = statistics.DampedGram(options.damping);
   FactorLower(lower, n, options.num_threads);
   const std::vector<float> inverse = InvertLower(lower, n, options.num_threads);
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> half,
+  COMET_ASSIGN_OR_RETURN(const HostRows half,
                          MultiplyByTransposed(backend, wanted, inverse, num_channels));
   COMET_ASSIGN_OR_RETURN(
-      const std::vector<float> change,
-      MultiplyByTransposed(backend, half, Transposed(inverse, num_channels), num_channels));
+      const HostRows change,
+      MultiplyByTransposed(backend, half, Transposed(inverse, num_channels, options.num_threads),
+                           num_channels));
   const double tokens = static_cast<double>(statistics.num_tokens);
   const float trust = static_cast<float>(tokens / (tokens + num_channels));
   for (size_t i = 0; i < target.size(); ++i) target[i] += trust * change[i];

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <ctime>
 #include <optional>
+#include <utility>
 
 #include "kernels/base/check.h"
 #include "kernels/base/str_cat.h"
@@ -15,6 +17,13 @@ using std::chrono::steady_clock;
 
 double SecondsBetween(TimePoint from, TimePoint to) {
   return std::chrono::duration<double>(to - from).count();
+}
+
+// Of the calling thread.
+double CpuSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 std::vector<int> Sorted(std::span<const int> values) {
@@ -106,6 +115,7 @@ void StepLoop::StartStep(TimePoint start) {
   if (num_in_flight() == 0) {
     step_start_ = std::max(step_start_, start);
     away_seconds_ = 0.0;
+    times_ = {};
   }
   const StepPlan& plan = scheduler_.PlanStep();
   NoteStarted(plan, start);
@@ -116,8 +126,12 @@ void StepLoop::StartStep(TimePoint start) {
   FillRows(plan, step);
 
   const TimePoint issue_start = steady_clock::now();
+  const double issue_start_cpu = CpuSeconds();
   const Status issued = Issue();
-  if (!works_ahead_) away_seconds_ += SecondsBetween(issue_start, steady_clock::now());
+  times_.issue_cpu_seconds += CpuSeconds() - issue_start_cpu;
+  const double issue_seconds = SecondsBetween(issue_start, steady_clock::now());
+  times_.issue_seconds += issue_seconds;
+  if (!works_ahead_) away_seconds_ += issue_seconds;
   scheduler_.CommitStep();
   if (!issued.ok()) return Fail(issued);
   AddPlaceholders(step);
@@ -165,10 +179,10 @@ void StepLoop::FinishStep() {
   TakeTokens(StepAt(num_finished_++), **results, wait_end);
   ++stats_.steps_total;
   const TimePoint end = steady_clock::now();
-  const double step_seconds = SecondsBetween(step_start_, end);
-  observer_.OnStep(step_seconds, step_seconds - away_seconds_);
+  times_.step_seconds = SecondsBetween(step_start_, end);
+  times_.host_seconds = times_.step_seconds - std::exchange(away_seconds_, 0.0);
+  observer_.OnStep(std::exchange(times_, {}));
   step_start_ = end;
-  away_seconds_ = 0.0;
 }
 
 // Nothing is computed any more, so what is in flight has no results to wait for.

@@ -110,7 +110,8 @@ class StepLoop {
   int64_t num_started_ = 0;
   int64_t num_finished_ = 0;
   TimePoint step_start_;       // From when the oldest step's time counts.
-  double away_seconds_ = 0.0;  // Of it, what the thread left to the device.
+  StepTimes times_;            // Of the oldest step, so far.
+  double away_seconds_ = 0.0;  // Of its time, what the thread left to the device.
   int num_ending_ = 0;         // Sequences that are no longer scheduled.
   std::unordered_map<int64_t, std::unique_ptr<LiveRequest>> requests_;  // By first_sequence_id.
   std::unordered_map<int64_t, LiveSequence*> sequences_;                // By sequence_id.

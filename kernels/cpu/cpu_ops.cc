@@ -26,15 +26,15 @@ CpuOps::CpuOps(Device& device, const CpuOptions& options)
       scratch_(static_cast<size_t>(options.num_threads)) {}
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const W4axWeights& weights) {
-  return cpu::CpuLinear::Pack(device_, weights);
+  return cpu::CpuLinear::Pack(device_, pool_, weights);
 }
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const Int8Weights& weights) {
-  return cpu::CpuLinear::Pack(device_, weights);
+  return cpu::CpuLinear::Pack(device_, pool_, weights);
 }
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const FloatWeights& weights) {
-  return cpu::CpuLinear::Pack(device_, weights);
+  return cpu::CpuLinear::Pack(device_, pool_, weights);
 }
 
 int64_t CpuOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {

@@ -5,10 +5,10 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/base/thread_pool.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/packed_linear.h"
 #include "kernels/cpu/scratch.h"
-#include "kernels/cpu/thread_pool.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
@@ -103,7 +103,7 @@ class CpuOps final : public Ops {
   Device& device_;
   const cpu::KernelTable& kernels_;
   const std::string description_;
-  cpu::ThreadPool pool_;
+  ThreadPool pool_;
   std::vector<ThreadScratch> scratch_;  // One a thread.
   cpu::Scratch<int8_t> staged_codes_;
   cpu::Scratch<int32_t> staged_sums_;

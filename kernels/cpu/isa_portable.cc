@@ -1,6 +1,5 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/spin_pause.h"
 
 // Processors other than x86-64: the scalar kernels only.
 namespace comet::cpu {
@@ -8,7 +7,5 @@ namespace comet::cpu {
 bool IsSupported(Isa isa) { return isa == Isa::kScalar; }
 
 const KernelTable& KernelsOf(Isa) { return ScalarKernels(); }
-
-void SpinPause() {}
 
 }  // namespace comet::cpu

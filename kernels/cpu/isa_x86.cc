@@ -5,7 +5,6 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/spin_pause.h"
 
 namespace comet::cpu {
 namespace {
@@ -71,7 +70,5 @@ const KernelTable& KernelsOf(Isa isa) {
   }
   return ScalarKernels();
 }
-
-void SpinPause() { _mm_pause(); }
 
 }  // namespace comet::cpu

@@ -1,5 +1,6 @@
 #include "kernels/cpu/packed_linear.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/base/math.h"
@@ -35,12 +36,21 @@ float FloatAt(const ConstTensorView& values, int64_t offset) {
   COMET_CHECK_MSG(false, "not a float dtype");
 }
 
+// Calls pack(output) for all of them, those of a tile by one thread.
+template <typename Fn>
+void ForOutputs(ThreadPool& pool, int num_outputs, const Fn& pack) {
+  pool.ParallelFor(CeilDiv(num_outputs, kTileOutputs), [&](int tile_idx, int) {
+    const int last = std::min((tile_idx + 1) * kTileOutputs, num_outputs);
+    for (int output = tile_idx * kTileOutputs; output < last; ++output) pack(output);
+  });
+}
+
 }  // namespace
 
 Status CpuLinear::Allocate(Device& device) {
   COMET_ASSIGN_OR_RETURN(tiles_, device.Allocate(num_tiles_ * tile_bytes_));
+  if (kind_ == WeightKind::kFloat) return Status::Ok();  // Every byte is written.
   COMET_RETURN_IF_ERROR(device.FillZero(tiles_.data(), tiles_.num_bytes()));
-  if (kind_ == WeightKind::kFloat) return Status::Ok();
   const int64_t num_padded_outputs = int64_t{num_tiles_} * kTileOutputs;
   COMET_ASSIGN_OR_RETURN(scale_, device.Allocate(num_padded_outputs * BytesOf(DType::kF32)));
   COMET_RETURN_IF_ERROR(device.FillZero(scale_.data(), scale_.num_bytes()));
@@ -49,7 +59,8 @@ Status CpuLinear::Allocate(Device& device) {
   return device.FillZero(steps_.data(), steps_.num_bytes());
 }
 
-Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const W4axWeights& weights) {
+Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool& pool,
+                                                      const W4axWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
   std::unique_ptr<CpuLinear> packed(new CpuLinear);
   packed->kind_ = WeightKind::kW4ax;
@@ -62,7 +73,7 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const W4ax
   packed->tile_bytes_ = int64_t{kTileOutputs} * packed->padded_inputs_ / 2;
   COMET_RETURN_IF_ERROR(packed->Allocate(device));
 
-  for (int output = 0; output < packed->num_outputs_; ++output) {
+  ForOutputs(pool, packed->num_outputs_, [&](int output) {
     const int tile_idx = output / kTileOutputs;
     const int n = output % kTileOutputs;
     const uint8_t* codes = weights.codes.as<uint8_t>() + int64_t{output} * weights.codes.dim(1);
@@ -79,11 +90,12 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const W4ax
     int8_t* tile_steps = const_cast<int8_t*>(packed->steps(tile_idx));
     for (int b = 0; b < packed->num_blocks_; ++b) tile_steps[b * kTileOutputs + n] = steps[b];
     static_cast<float*>(packed->scale_.data())[output] = weights.scale.as<float>()[output];
-  }
+  });
   return std::unique_ptr<PackedLinear>(std::move(packed));
 }
 
-Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const Int8Weights& weights) {
+Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool& pool,
+                                                      const Int8Weights& weights) {
   constexpr int kChunk = 4;
   constexpr int kBias = 128;
   COMET_RETURN_IF_ERROR(Validate(weights));
@@ -96,7 +108,7 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const Int8
   packed->tile_bytes_ = int64_t{kTileOutputs} * packed->padded_inputs_;
   COMET_RETURN_IF_ERROR(packed->Allocate(device));
 
-  for (int output = 0; output < packed->num_outputs_; ++output) {
+  ForOutputs(pool, packed->num_outputs_, [&](int output) {
     const int n = output % kTileOutputs;
     const int8_t* codes = weights.codes.as<int8_t>() + int64_t{output} * packed->num_inputs_;
     uint8_t* tile =
@@ -105,11 +117,12 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const Int8
       tile[CodeOffset(k / kChunk, n, k % kChunk)] = static_cast<uint8_t>(codes[k] + kBias);
     }
     static_cast<float*>(packed->scale_.data())[output] = weights.scale.as<float>()[output];
-  }
+  });
   return std::unique_ptr<PackedLinear>(std::move(packed));
 }
 
-Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const FloatWeights& weights) {
+Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool& pool,
+                                                      const FloatWeights& weights) {
   COMET_RETURN_IF_ERROR(Validate(weights));
   std::unique_ptr<CpuLinear> packed(new CpuLinear);
   packed->kind_ = WeightKind::kFloat;
@@ -121,11 +134,18 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, const Floa
   COMET_RETURN_IF_ERROR(packed->Allocate(device));
 
   float* rows = static_cast<float*>(packed->tiles_.data());
-  for (int output = 0; output < packed->num_outputs_; ++output) {
-    const int64_t offset = output * weights.values.stride(0);
+  const int num_inputs = packed->num_inputs_;
+  ForOutputs(pool, packed->num_tiles_ * kTileOutputs, [&](int output) {
     float* row = rows + int64_t{output} * packed->padded_inputs_;
-    for (int k = 0; k < packed->num_inputs_; ++k) row[k] = FloatAt(weights.values, offset + k);
-  }
+    const int num_values = output < packed->num_outputs_ ? num_inputs : 0;
+    std::fill(row + num_values, row + packed->padded_inputs_, 0.0f);
+    const int64_t offset = output * weights.values.stride(0);
+    if (weights.values.dtype() == DType::kF32) {
+      std::copy_n(weights.values.as<float>() + offset, num_values, row);
+    } else {
+      for (int k = 0; k < num_values; ++k) row[k] = FloatAt(weights.values, offset + k);
+    }
+  });
   return std::unique_ptr<PackedLinear>(std::move(packed));
 }
 

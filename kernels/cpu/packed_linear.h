@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/base/status.h"
+#include "kernels/base/thread_pool.h"
 #include "kernels/device.h"
 #include "kernels/ops/linear.h"
 
@@ -12,9 +13,12 @@ namespace comet::cpu {
 // is filled up with zeros (codes) and whatever is never stored.
 class CpuLinear final : public PackedLinear {
  public:
-  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, const W4axWeights& weights);
-  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, const Int8Weights& weights);
-  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, const FloatWeights& weights);
+  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, ThreadPool& pool,
+                                                    const W4axWeights& weights);
+  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, ThreadPool& pool,
+                                                    const Int8Weights& weights);
+  static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, ThreadPool& pool,
+                                                    const FloatWeights& weights);
 
   // The weights as this back end's own; anything else is the caller's bug.
   static const CpuLinear& Unpack(const PackedLinear& weights);

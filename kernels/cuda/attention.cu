@@ -11,6 +11,7 @@
 #include "kernels/base/str_cat.h"
 #include "kernels/cuda/attention_kernel.cuh"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/kv_instance.h"
 #include "kernels/cuda/kv_support.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sm90_attention.h"
@@ -50,6 +51,7 @@ Status CheckQueries(const AttentionArgs& args) {
 }
 
 AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
+  const auto group_heads = static_cast<uint32_t>(args.num_heads / args.cache.num_kv_heads);
   return {.q = static_cast<const __half*>(args.q.data()),
           .q_row_stride = args.q.stride(0),
           .out = static_cast<__half*>(args.out.data()),
@@ -57,14 +59,16 @@ AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
           .pages = args.cache.pages.as<uint8_t>(),
           .page_stride = args.cache.pages.stride(0),
           .batch = MakeDeviceBatch(args.batch),
+          .pages_max = args.batch.page_table.dim(1),
           .num_kv_heads = args.cache.num_kv_heads,
-          .group_heads = args.num_heads / args.cache.num_kv_heads,
+          .group_heads = static_cast<int>(group_heads),
           .window = args.window == 0 ? kNoWindow : std::min(args.window, kNoWindow),
           .softmax_scale = args.softmax_scale * std::numbers::log2e_v<float>,
           .units = nullptr,
           .units_max = CeilDiv(args.batch.context_length_max, kUnitTokens),
           .split_units = CeilDiv(args.batch.context_length_max, kUnitTokens),
-          .work = work};
+          .work = work,
+          .group_magic = CeilDiv(1u << 31, group_heads)};
 }
 
 // Shared memory of a CTA, so much that two share an SM instead of three where a third would only
@@ -138,14 +142,6 @@ Status LaunchBits(const AttentionArgs& args, WorkCounters* work, cudaStream_t st
       params, num_columns / ChunkShape::kColumns + params.batch.num_sequences, limits, stream);
 }
 
-template <int kHeadDim>
-Status LaunchFormat(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
-  const KvFormat& format = args.cache.format;
-  if (format.k_bits == 4) return LaunchBits<kHeadDim, 4, 4>(args, work, stream);
-  if (format.v_bits == 4) return LaunchBits<kHeadDim, 8, 4>(args, work, stream);
-  return LaunchBits<kHeadDim, 8, 8>(args, work, stream);
-}
-
 }  // namespace
 
 int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim) {
@@ -169,8 +165,10 @@ Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream) {
       Validate("attention", cache, KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
   COMET_RETURN_IF_ERROR(CheckQueries(args));
   auto* counters = static_cast<WorkCounters*>(work);
-  return args.cache.head_dim == 64 ? LaunchFormat<64>(args, counters, stream)
-                                   : LaunchFormat<128>(args, counters, stream);
+  const KvPageLayout layout{cache.head_dim, cache.format.k_bits, cache.format.v_bits};
+  return WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
+    return LaunchBits<kHeadDim, kKeyBits, kValueBits>(args, counters, stream);
+  });
 }
 
 }  // namespace comet::cuda

@@ -142,9 +142,25 @@ __device__ __forceinline__ QueryTile FindTile(const AttentionParams& params, int
   tile_idx /= params.num_kv_heads;
   if constexpr (Shape::kColumnTiles == 1) {
     if (params.batch.num_queries(tile_idx) != 1) return {};
-    return TileOfSequence(params, Shape::kColumns, tile_idx, 0, kv_head_idx);
+    return DecodeTile(params, tile_idx, kv_head_idx);
   } else {
     return ChunkTiles(params, Shape::kColumns).Find(tile_idx, kv_head_idx);
+  }
+}
+
+// The thread among the four warps that work together.
+__device__ __forceinline__ int GroupThread() { return static_cast<int>(threadIdx.x) % kThreads; }
+__device__ __forceinline__ int GroupWarp() { return GroupThread() / kWarpLanes; }
+
+template <typename Shape>
+__device__ __forceinline__ Column ColumnOf(const AttentionParams& params, const QueryTile& tile,
+                                           int column_idx) {
+  if constexpr (Shape::kColumnTiles > 1) {
+    return ColumnAt(params, tile, column_idx);
+  } else {  // One token's heads.
+    return {.row = tile.first_row,
+            .head_idx = tile.kv_head_idx * params.group_heads + column_idx,
+            .position = tile.num_positions - 1};
   }
 }
 
@@ -154,28 +170,34 @@ template <typename Shape>
 __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile,
                             QuerySmem<Shape>& queries) {
   constexpr int kLaneChannels = Shape::kHeadDim / 4;
-  for (int column_idx = threadIdx.x; column_idx < Shape::kColumns; column_idx += kThreads) {
-    queries.positions[column_idx] =
-        column_idx < tile.num_columns ? ColumnAt(params, tile, column_idx).position : -1;
-  }
-  for (int i = threadIdx.x; i < Shape::kColumnTiles * Shape::kSteps * kWarpLanes; i += kThreads) {
-    const int lane_idx = i % kWarpLanes;
-    const int step_idx = i / kWarpLanes % Shape::kSteps;
-    const int column_tile = i / (kWarpLanes * Shape::kSteps);
-    const int column_idx = column_tile * kTileColumns + lane_idx / 4;
-    uint2 fragment = make_uint2(0u, 0u);
+  constexpr int kFragments = Shape::kColumnTiles * Shape::kSteps / kWarps;  // Of a thread.
+  const int lane_idx = GroupThread() % kWarpLanes;
+  uint2 fragments[kFragments];  // All asked for before any is stored.
+#pragma unroll
+  for (int i = 0; i < kFragments; ++i) {
+    const int step_idx = (i * kWarps + GroupWarp()) % Shape::kSteps;
+    const int column_idx = i * kWarps / Shape::kSteps * kTileColumns + lane_idx / 4;
+    fragments[i] = make_uint2(0u, 0u);
     if (column_idx < tile.num_columns) {
-      const Column column = ColumnAt(params, tile, column_idx);
+      const Column column = ColumnOf<Shape>(params, tile, column_idx);
       const __half* q = params.q + column.row * params.q_row_stride +
                         column.head_idx * Shape::kHeadDim + lane_idx % 4 * kLaneChannels +
                         step_idx * 4;
-      fragment = *reinterpret_cast<const uint2*>(q);
-      if constexpr (Shape::kKeyBits == 4) {
-        __half2& hi = reinterpret_cast<__half2&>(fragment.y);
-        hi = __hmul2(hi, __float2half2_rn(0.0625f));
-      }
+      fragments[i] = *reinterpret_cast<const uint2*>(q);
     }
-    queries.fragments[column_tile][step_idx][lane_idx] = fragment;
+  }
+  for (int column_idx = GroupThread(); column_idx < Shape::kColumns; column_idx += kThreads) {
+    queries.positions[column_idx] =
+        column_idx < tile.num_columns ? ColumnOf<Shape>(params, tile, column_idx).position : -1;
+  }
+#pragma unroll
+  for (int i = 0; i < kFragments; ++i) {
+    if constexpr (Shape::kKeyBits == 4) {
+      __half2& hi = reinterpret_cast<__half2&>(fragments[i].y);
+      hi = __hmul2(hi, __float2half2_rn(0.0625f));
+    }
+    const int step_idx = (i * kWarps + GroupWarp()) % Shape::kSteps;
+    queries.fragments[i * kWarps / Shape::kSteps][step_idx][lane_idx] = fragments[i];
   }
 }
 
@@ -184,7 +206,7 @@ __device__ void LoadQueries(const AttentionParams& params, const QueryTile& tile
 template <typename Shape>
 __device__ __forceinline__ void StartGroup(const AttentionParams& params, const QueryTile& tile,
                                            AttentionSmem<Shape>& smem, int group_idx, int page_id) {
-  const int warp_idx = threadIdx.x / kWarpLanes;
+  const int warp_idx = GroupWarp();
   const int lane_idx = threadIdx.x % kWarpLanes;
   if (tile.ReadsPage(group_idx * kGroupPages + warp_idx)) {
     const uint8_t* source =
@@ -367,7 +389,7 @@ __device__ __forceinline__ void WeighPage(const QuerySmem<Shape>& queries, const
                                           float (&acc)[kPageTiles][Shape::kColumnTiles][4]) {
   constexpr float kMiddleCode = Shape::kValueBits == 4 ? 7.5f : 127.5f;
   constexpr int kTokens = 2 * kPageTiles;  // Of a thread.
-  const int warp_idx = threadIdx.x / kWarpLanes;
+  const int warp_idx = GroupWarp();
   const int lane_idx = threadIdx.x % kWarpLanes;
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
@@ -469,7 +491,7 @@ template <typename Shape>
 __device__ __forceinline__ void WeighValues(const GroupWeights<Shape>& group,
                                             const uint8_t (&stage)[kGroupPages][Shape::kHeadBytes],
                                             AttentionState<Shape>& unit) {
-  const int warp_idx = threadIdx.x / kWarpLanes;
+  const int warp_idx = GroupWarp();
   const int lane_idx = threadIdx.x % kWarpLanes;
   const int t = lane_idx % 4;
   float factor[kGroupPages][Shape::kColumnTiles][2];
@@ -573,7 +595,7 @@ template <typename Shape>
 __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile,
                             const AttentionState<Shape>& state) {
   constexpr int kThreadChannels = 2 * Shape::kWarpTiles;
-  const int warp_idx = threadIdx.x / kWarpLanes;
+  const int warp_idx = GroupWarp();
   const int lane_idx = threadIdx.x % kWarpLanes;
   const int first_channel = warp_idx * (Shape::kHeadDim / kWarps) + lane_idx / 4 * kThreadChannels;
 #pragma unroll
@@ -582,7 +604,7 @@ __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile
     for (int c = 0; c < 2; ++c) {
       const int column_idx = n * kTileColumns + lane_idx % 4 * 2 + c;
       if (column_idx >= tile.num_columns) continue;
-      const Column column = ColumnAt(params, tile, column_idx);
+      const Column column = ColumnOf<Shape>(params, tile, column_idx);
       __half2 channels[Shape::kWarpTiles];
 #pragma unroll
       for (int i = 0; i < Shape::kWarpTiles; ++i) {
@@ -608,7 +630,7 @@ __device__ __forceinline__ float* UnitOf(const AttentionParams& params, int tile
                                          int unit_idx) {
   constexpr int kWords = static_cast<int>(sizeof(AttentionState<Shape>) / sizeof(float));
   const int64_t tile_unit = int64_t{tile_idx} * params.units_max + unit_idx;
-  return params.units + tile_unit * (kWords * kThreads) + threadIdx.x;
+  return params.units + tile_unit * (kWords * kThreads) + GroupThread();
 }
 
 // Calls visit(word of the state, word in memory) for every word.
@@ -675,7 +697,7 @@ __global__ void __launch_bounds__(kThreads)
   const QueryTile tile = FindTile<Shape>(params, tile_idx);
   if (tile.sequence_idx < 0) return;
 
-  const int warp_idx = threadIdx.x / kWarpLanes;
+  const int warp_idx = GroupWarp();
   const int split_group = static_cast<int>(blockIdx.y) * params.split_units * kUnitGroups;
   const int first_group = max(split_group, tile.first_position / kCacheGroupTokens);
   const int end_group = min(split_group + params.split_units * kUnitGroups,

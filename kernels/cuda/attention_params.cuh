@@ -18,6 +18,7 @@ struct AttentionParams {
   const uint8_t* pages;
   int64_t page_stride;
   DeviceBatch batch;
+  int pages_max;  // Of a row of the page table.
   int num_kv_heads;
   int group_heads;      // Query heads of a KV head, at most 8.
   int window;           // Positions that a column sees, its own the last.
@@ -26,12 +27,19 @@ struct AttentionParams {
   int units_max;        // Of a tile, in `units`.
   int split_units;      // Units of one item of work; all of them unless split.
   WorkCounters* work;
+  uint32_t group_magic;  // 2^31 / group_heads, rounded up.
+
+  // column / group_heads, for columns below 2^28.
+  __device__ __forceinline__ int QueryOf(int column) const {
+    return static_cast<int>(__umulhi(2u * static_cast<uint32_t>(column), group_magic));
+  }
 };
 
 // A sequence whose step has one token is decoded, any other is a chunk. A query column is one
 // token's head of a KV head's group, the heads of a token neighbours.
 struct QueryTile {
   int sequence_idx = -1;  // -1: nothing to do.
+  int first_row = 0;      // Of the sequence, in q and out.
   int kv_head_idx = 0;
   int first_column = 0;  // In the sequence's num_queries * group_heads columns.
   int num_columns = 0;
@@ -50,23 +58,19 @@ struct QueryTile {
   }
 };
 
-// Tile `tile_in_sequence` of `columns` columns of the sequence.
-__device__ __forceinline__ QueryTile TileOfSequence(const AttentionParams& params, int columns,
-                                                    int sequence_idx, int tile_in_sequence,
-                                                    int kv_head_idx) {
-  const int num_queries = params.batch.num_queries(sequence_idx);
-  QueryTile tile;
-  tile.sequence_idx = sequence_idx;
-  tile.kv_head_idx = kv_head_idx;
-  tile.first_column = tile_in_sequence * columns;
-  tile.num_columns = min(columns, num_queries * params.group_heads - tile.first_column);
-  const int num_before = params.batch.context_length[sequence_idx] - num_queries;
-  const int last_query = (tile.first_column + tile.num_columns - 1) / params.group_heads;
-  tile.num_positions = num_before + last_query + 1;
-  tile.num_seen_by_all = num_before + tile.first_column / params.group_heads + 1;
-  tile.first_position = max(0, tile.num_seen_by_all - params.window);
-  tile.first_seen_by_all = max(0, tile.num_positions - params.window);
-  return tile;
+// All of a sequence that has one token.
+__device__ __forceinline__ QueryTile DecodeTile(const AttentionParams& params, int sequence_idx,
+                                                int kv_head_idx) {
+  const int num_positions = params.batch.context_length[sequence_idx];
+  const int first_position = max(0, num_positions - params.window);
+  return {.sequence_idx = sequence_idx,
+          .first_row = params.batch.first_row(sequence_idx),
+          .kv_head_idx = kv_head_idx,
+          .num_columns = params.group_heads,
+          .first_position = first_position,
+          .num_positions = num_positions,
+          .first_seen_by_all = first_position,
+          .num_seen_by_all = num_positions};
 }
 
 // One column's row of q and out, and its position.
@@ -79,12 +83,11 @@ struct Column {
 __device__ __forceinline__ Column ColumnAt(const AttentionParams& params, const QueryTile& tile,
                                            int column_idx) {
   const int column = tile.first_column + column_idx;
-  const int query_idx = column / params.group_heads;
-  const int first_row = params.batch.first_row(tile.sequence_idx);
-  const int num_queries = params.batch.num_queries(tile.sequence_idx);
-  return {.row = first_row + query_idx,
-          .head_idx = tile.kv_head_idx * params.group_heads + column % params.group_heads,
-          .position = params.batch.context_length[tile.sequence_idx] - num_queries + query_idx};
+  const int query_idx = params.QueryOf(column);
+  return {
+      .row = tile.first_row + query_idx,
+      .head_idx = tile.kv_head_idx * params.group_heads + column - query_idx * params.group_heads,
+      .position = tile.num_seen_by_all - 1 + query_idx - params.QueryOf(tile.first_column)};
 }
 
 // Walks over the tiles of the chunks of a batch, whole warps at a time. Tiles are counted over the
@@ -96,42 +99,76 @@ class ChunkTiles {
 
   // Tile `tile_idx`, the same in every lane; its sequence is -1 past the last.
   __device__ QueryTile Find(int tile_idx, int kv_head_idx) {
-    constexpr unsigned kAllLanes = 0xffffffffu;
-    constexpr int kWarpLanes = 32;
-    const int lane_idx = static_cast<int>(threadIdx.x) % kWarpLanes;
-    const DeviceBatch& batch = params_.batch;
-    for (; first_sequence_ < batch.num_sequences; first_sequence_ += kWarpLanes) {
-      const int candidate = first_sequence_ + lane_idx;
-      int num_tiles = 0;
-      if (candidate < batch.num_sequences) {
-        const int num_queries = batch.num_queries(candidate);
-        if (num_queries > 1) {
-          num_tiles = (num_queries * params_.group_heads + columns_ - 1) / columns_;
-        }
-      }
-      int inclusive = num_tiles;
-#pragma unroll
-      for (int distance = 1; distance < kWarpLanes; distance *= 2) {
-        const int below = __shfl_up_sync(kAllLanes, inclusive, distance);
-        if (lane_idx >= distance) inclusive += below;
-      }
-      const int num_after = inclusive - (tile_idx - num_before_);  // Up to the sequence's end.
-      const unsigned owners = __ballot_sync(kAllLanes, num_after >= 1 && num_after <= num_tiles);
+    for (; first_sequence_ < params_.batch.num_sequences; first_sequence_ += kLanes) {
+      if (!is_loaded_) LoadSequences();
+      const int num_after = inclusive_ - (tile_idx - num_before_);  // Up to the sequence's end.
+      const unsigned owners = __ballot_sync(kAll, num_after >= 1 && num_after <= num_tiles_);
       if (owners != 0) {
         const int owner = __ffs(static_cast<int>(owners)) - 1;
-        return TileOfSequence(params_, columns_, first_sequence_ + owner,
-                              __shfl_sync(kAllLanes, num_after, owner) - 1, kv_head_idx);
+        return MakeTile(owner, __shfl_sync(kAll, num_after, owner) - 1, kv_head_idx);
       }
-      num_before_ += __shfl_sync(kAllLanes, inclusive, kWarpLanes - 1);
+      num_before_ += __shfl_sync(kAll, inclusive_, kLanes - 1);
+      is_loaded_ = false;
     }
     return {};
   }
 
  private:
+  static constexpr int kLanes = 32;
+  static constexpr unsigned kAll = 0xffffffffu;
+
+  // Each lane one sequence, kept while its tiles are asked for: memory is far away.
+  __device__ __forceinline__ void LoadSequences() {
+    const int lane_idx = static_cast<int>(threadIdx.x) % kLanes;
+    const int sequence_idx = first_sequence_ + lane_idx;
+    num_tiles_ = 0;
+    if (sequence_idx < params_.batch.num_sequences) {
+      first_row_ = params_.batch.first_row(sequence_idx);
+      num_queries_ = params_.batch.num_queries(sequence_idx);
+      context_length_ = params_.batch.context_length[sequence_idx];
+      if (num_queries_ > 1) {
+        num_tiles_ = (num_queries_ * params_.group_heads + columns_ - 1) / columns_;
+      }
+    }
+    inclusive_ = num_tiles_;
+#pragma unroll
+    for (int distance = 1; distance < kLanes; distance *= 2) {
+      const int below = __shfl_up_sync(kAll, inclusive_, distance);
+      if (lane_idx >= distance) inclusive_ += below;
+    }
+    is_loaded_ = true;
+  }
+
+  // Tile `tile_in_sequence` of lane `owner`'s sequence.
+  __device__ __forceinline__ QueryTile MakeTile(int owner, int tile_in_sequence,
+                                                int kv_head_idx) const {
+    const int num_queries = __shfl_sync(kAll, num_queries_, owner);
+    const int num_before = __shfl_sync(kAll, context_length_, owner) - num_queries;
+    QueryTile tile;
+    tile.sequence_idx = first_sequence_ + owner;
+    tile.first_row = __shfl_sync(kAll, first_row_, owner);
+    tile.kv_head_idx = kv_head_idx;
+    tile.first_column = tile_in_sequence * columns_;
+    tile.num_columns = min(columns_, num_queries * params_.group_heads - tile.first_column);
+    const int last_query = params_.QueryOf(tile.first_column + tile.num_columns - 1);
+    tile.num_positions = num_before + last_query + 1;
+    tile.num_seen_by_all = num_before + params_.QueryOf(tile.first_column) + 1;
+    tile.first_position = max(0, tile.num_seen_by_all - params_.window);
+    tile.first_seen_by_all = max(0, tile.num_positions - params_.window);
+    return tile;
+  }
+
   const AttentionParams& params_;
   const int columns_;
   int first_sequence_ = 0;  // Those before it have num_before_ tiles, all behind us.
   int num_before_ = 0;
+  // Of this lane's sequence, first_sequence_ + lane.
+  bool is_loaded_ = false;
+  int first_row_ = 0;
+  int num_queries_ = 0;
+  int context_length_ = 0;
+  int num_tiles_ = 0;
+  int inclusive_ = 0;  // Tiles up to its end, from first_sequence_'s on.
 };
 
 }  // namespace comet::cuda

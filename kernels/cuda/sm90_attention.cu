@@ -11,8 +11,8 @@
 //          from the first, so a column's bits depend on its position and its sequence's cache
 //          alone.
 // Traffic  4 * head_dim multiply-adds a (column, key): bound by the tensor cores. Expanding 128
-//          keys and values of 128 channels takes some 530 instructions of each producer warp
-//          beside the 2,000 clocks that their products take at least.
+//          keys and values of 128 channels takes some 560 instructions of each producer warp
+//          beside the 2,048 clocks that their products take at least.
 // Limits   sm_90a; otherwise those of attention.h.
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "kernels/base/math.h"
 #include "kernels/cuda/device/ptx_cluster.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
+#include "kernels/cuda/kv_instance.h"
 #include "kernels/cuda/sm90_attention.h"
 #include "kernels/cuda/sm90_attention_consumer.cuh"
 #include "kernels/cuda/sm90_attention_producer.cuh"
@@ -79,20 +80,13 @@ Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits
                       stream, PrefillAttentionKernel<Shape>, params);
 }
 
-template <int kHeadDim>
-Status LaunchFormat(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                    const cuda::DeviceLimits& limits, cudaStream_t stream) {
-  if (layout.k_bits == 4) return LaunchShape<kHeadDim, 4, 4>(params, limits, stream);
-  if (layout.v_bits == 4) return LaunchShape<kHeadDim, 8, 4>(params, limits, stream);
-  return LaunchShape<kHeadDim, 8, 8>(params, limits, stream);
-}
-
 }  // namespace
 
 Status PrefillAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
                         const cuda::DeviceLimits& limits, cudaStream_t stream) {
-  return layout.head_dim == 64 ? LaunchFormat<64>(params, layout, limits, stream)
-                               : LaunchFormat<128>(params, layout, limits, stream);
+  return cuda::WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
+    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, limits, stream);
+  });
 }
 
 }  // namespace comet::sm90

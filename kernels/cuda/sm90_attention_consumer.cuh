@@ -39,34 +39,28 @@ class PrefillConsumer {
   __device__ void Run() {
     ItemReader<Shape> items(smem_);
     cuda::QueryTile item = items.Next();
+    if (item.sequence_idx < 0) return;
+    float scores[kScores];
+    if (group_idx_ == 1) PassTurn();
     StartQueries(item);
-    while (item.sequence_idx >= 0) {
-      ptx::WaitAsyncCopies<0>();
-      ptx::FenceForAsyncReaders();
-      SyncGroup();  // All of the queries are there.
-      cuda::QueryTile next;
-      if (HasRows(item)) {
-        Attend(item, [&] {
-          next = items.Next();
-          SyncGroup();  // The products with the queries have ended in all warps.
-          StartQueries(next);
-        });
-      } else {
-        Skip(EndKvTile(item) - FirstKvTile(item));
-        next = items.Next();
-        StartQueries(next);
-      }
-      item = next;
-    }
+    AwaitQueries();
+    ptx::FenceProducts();
+    StartScores(scores, keys_.stage_idx);
+    while (item.sequence_idx >= 0) item = Attend(item, items, scores);
+    ptx::WaitProducts<0>();
   }
 
  private:
-  __device__ __forceinline__ bool HasRows(const cuda::QueryTile& item) const {
-    return item.sequence_idx >= 0 && group_idx_ * kGroupRows < item.num_columns;
-  }
-
   __device__ __forceinline__ void SyncGroup() {
     ptx::SyncThreads(kFirstConsumerBarrier + group_idx_, kGroupThreads);
+  }
+
+  // The groups take turns at starting products, so that one weighs while the other multiplies.
+  __device__ __forceinline__ void AwaitTurn() {
+    ptx::SyncThreads(kFirstTurnBarrier + group_idx_, kAttentionConsumers * kGroupThreads);
+  }
+  __device__ __forceinline__ void PassTurn() {
+    ptx::ArriveAtThreads(kFirstTurnBarrier + 1 - group_idx_, kAttentionConsumers * kGroupThreads);
   }
 
   // Element of q or out where row `row` of this group begins; -1 where there is no such row.
@@ -75,30 +69,35 @@ class PrefillConsumer {
     const int column_idx = group_idx_ * kGroupRows + row;
     if (column_idx >= item.num_columns) return -1;
     const int column = item.first_column + column_idx;
-    const int query_idx = column / params_.group_heads;
+    const int query_idx = params_.QueryOf(column);
     const int head_idx =
         item.kv_head_idx * params_.group_heads + column - query_idx * params_.group_heads;
-    return (params_.batch.first_row(item.sequence_idx) + query_idx) * row_stride +
-           head_idx * Shape::kHeadDim;
+    return (item.first_row + query_idx) * row_stride + head_idx * Shape::kHeadDim;
   }
 
   // Starts copying this group's queries, 8 bytes a lane and rows whole; zeros where there are none.
   __device__ __forceinline__ void StartQueries(const cuda::QueryTile& item) {
-    if (HasRows(item)) {
-      constexpr int kRowLanes = Shape::kHeadDim / 4;
-      constexpr int kRowsAtOnce = kLanes / kRowLanes;
-      const int channel = lane_idx_ % kRowLanes * 4;
-      uint8_t* slab = reinterpret_cast<uint8_t*>(smem_.q[group_idx_][channel / kSlabHalves]);
+    constexpr int kRowLanes = Shape::kHeadDim / 4;
+    constexpr int kRowsAtOnce = kLanes / kRowLanes;
+    const int channel = lane_idx_ % kRowLanes * 4;
+    uint8_t* slab = reinterpret_cast<uint8_t*>(smem_.q[group_idx_][channel / kSlabHalves]);
 #pragma unroll 4
-      for (int i = 0; i < 16; i += kRowsAtOnce) {
-        const int row = warp_idx_ * 16 + i + lane_idx_ / kRowLanes;
-        const int64_t place = PlaceOfRow(item, params_.q_row_stride, row);
-        const int byte = SwizzledByte(row, channel % kSlabHalves / 8) + channel % 8 * 2;
-        ptx::StartAsyncCopy8(slab + byte, params_.q + (place >= 0 ? place + channel : 0),
-                             place >= 0 ? 8 : 0);
-      }
+    for (int i = 0; i < 16; i += kRowsAtOnce) {
+      const int row = warp_idx_ * 16 + i + lane_idx_ / kRowLanes;
+      const int64_t place = PlaceOfRow(item, params_.q_row_stride, row);
+      const int byte = SwizzledByte(row, channel % kSlabHalves / 8) + channel % 8 * 2;
+      ptx::StartAsyncCopy8(slab + byte, params_.q + (place >= 0 ? place + channel : 0),
+                           place >= 0 ? 8 : 0);
     }
     ptx::CommitAsyncCopies();
+  }
+
+  // Until the queries and the first keys are there that belong to them.
+  __device__ __forceinline__ void AwaitQueries() {
+    ptx::WaitAsyncCopies<0>();
+    ptx::FenceForAsyncReaders();
+    SyncGroup();
+    ptx::Wait(&smem_.k_full[keys_.stage_idx], keys_.phase);
   }
 
   __device__ __forceinline__ void StartScores(float (&scores)[kScores], int stage_idx) {
@@ -203,88 +202,88 @@ class PrefillConsumer {
     if (lane_idx_ == 0) ptx::Arrive(barrier);
   }
 
-  // Calls prefetch() once the queries have been read.
-  template <typename Prefetch>
-  __device__ __forceinline__ void Attend(const cuda::QueryTile& tile, const Prefetch& prefetch) {
+  // Attends to a tile whose first scores are under way, and returns the next one, its first scores
+  // likewise. One KV tile's values and the next one's scores are multiplied while it weighs.
+  __device__ __forceinline__ cuda::QueryTile Attend(const cuda::QueryTile& tile,
+                                                    ItemReader<Shape>& items,
+                                                    float (&scores)[kScores]) {
     const int first_kv_tile = FirstKvTile(tile);
-    const int end_kv_tile = EndKvTile(tile);
+    const int last_kv_tile = EndKvTile(tile) - 1;
     int positions[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int column =
           tile.first_column + group_idx_ * kGroupRows + warp_idx_ * 16 + lane_idx_ / 4 + 8 * r;
-      positions[r] = tile.num_seen_by_all - 1 + column / params_.group_heads -
-                     tile.first_column / params_.group_heads;
+      positions[r] =
+          tile.num_seen_by_all - 1 + params_.QueryOf(column) - params_.QueryOf(tile.first_column);
     }
     float out[Shape::kAccumulators];
 #pragma unroll
     for (float& x : out) x = 0.0f;
     RowState state{{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-    float factor[2];
-    float scores[kScores];
     uint32_t weights[kValueSteps][4];
+    cuda::QueryTile next;
 
-    ptx::Wait(&smem_.k_full[keys_.stage_idx], keys_.phase);
-    ptx::FenceProducts();
-    StartScores(scores, keys_.stage_idx);
     ptx::WaitProducts<0>();
-    Release(&smem_.k_empty[keys_.stage_idx]);
-    keys_.Advance();
-    const auto mask = [&](int kv_tile) {
-      const int first = kv_tile * kTileKeys;
-      if (!tile.AllSee(first, first + kTileKeys)) Mask(scores, positions, kv_tile);
-    };
-    mask(first_kv_tile);
-    Weigh(scores, state, factor);
-    Pack(scores, weights);
+    for (int kv_tile = first_kv_tile;; ++kv_tile) {
+      Release(&smem_.k_empty[keys_.stage_idx]);
+      keys_.Advance();
+      if (kv_tile == last_kv_tile) {
+        next = items.Next();
+        SyncGroup();  // The products with the queries have ended in all warps.
+        if (next.sequence_idx >= 0) StartQueries(next);
+      }
+      const int first_position = kv_tile * kTileKeys;
+      if (!tile.AllSee(first_position, first_position + kTileKeys)) {
+        Mask(scores, positions, kv_tile);
+      }
+      float factor[2];
+      Weigh(scores, state, factor);
+      ptx::WaitProducts<0>();
+      if (kv_tile > first_kv_tile) ReleaseValues();
+      // Times 1 where the maxima stay, as they mostly do.
+      if (__any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) {
+#pragma unroll
+        for (int i = 0; i < Shape::kAccumulators; ++i) out[i] *= factor[i / 2 % 2];
+      }
+      Pack(scores, weights);
+      if (kv_tile == last_kv_tile) break;
 
-    for (int kv_tile = first_kv_tile + 1; kv_tile < end_kv_tile; ++kv_tile) {
       ptx::Wait(&smem_.k_full[keys_.stage_idx], keys_.phase);
+      AwaitTurn();
       ptx::FenceProducts();
       StartScores(scores, keys_.stage_idx);
       ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
+      ptx::FenceProducts();  // Of its own, or the compiler lets every product wait for the last.
       StartValues(out, weights, values_.stage_idx);
+      PassTurn();
       ptx::WaitProducts<1>();
-      Release(&smem_.k_empty[keys_.stage_idx]);
-      keys_.Advance();
-      mask(kv_tile);
-      Weigh(scores, state, factor);
-      ptx::WaitProducts<0>();
-      Release(&smem_.v_empty[values_.stage_idx]);
-      values_.Advance();
-#pragma unroll
-      for (int i = 0; i < Shape::kAccumulators; ++i) out[i] *= factor[i / 2 % 2];
-      Pack(scores, weights);
     }
 
     ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
+    AwaitTurn();
     ptx::FenceProducts();
     StartValues(out, weights, values_.stage_idx);
-    prefetch();
-    ptx::WaitProducts<0>();
+    if (next.sequence_idx >= 0) AwaitQueries();
+    ptx::FenceProducts();
+    StartScores(scores, keys_.stage_idx);  // Of anything, where there is no next.
+    PassTurn();
+    ptx::WaitProducts<1>();
+    ReleaseValues();
+    Store(tile, state, out);
+    return next;
+  }
+
+  __device__ __forceinline__ void ReleaseValues() {
     Release(&smem_.v_empty[values_.stage_idx]);
     values_.Advance();
-    Store(tile, state, out);
   }
 
-  // Passes KV tiles in which this warpgroup has no rows.
-  __device__ __forceinline__ void Skip(int num_kv_tiles) {
-    for (int i = 0; i < num_kv_tiles; ++i) {
-      ptx::Wait(&smem_.k_full[keys_.stage_idx], keys_.phase);
-      Release(&smem_.k_empty[keys_.stage_idx]);
-      keys_.Advance();
-      ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
-      Release(&smem_.v_empty[values_.stage_idx]);
-      values_.Advance();
-    }
-  }
-
-  // Divides and stores. Neighbouring lanes exchange halves of two chunks of eight channels, so that
-  // each stores eight bytes and four of them 32 neighbouring ones.
+  // Divides and stores: a thread has runs of neighbouring channels of its rows.
   __device__ __forceinline__ void Store(const cuda::QueryTile& tile, const RowState& state,
                                         const float (&out)[Shape::kAccumulators]) {
+    constexpr int kRun = Shape::kHeadDim / 16;  // Of the page layout's four warps' channels.
     const int t = lane_idx_ % 4;
-    const bool is_odd = t % 2 == 1;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float sum = state.sum[r];
@@ -293,21 +292,34 @@ class PrefillConsumer {
       const float inverse = 1.0f / sum;
       const int row = warp_idx_ * 16 + lane_idx_ / 4 + 8 * r;
       const int64_t place = PlaceOfRow(tile, params_.out_row_stride, row);
-      __half* out_row = params_.out + place + (is_odd ? 8 + 2 * (t - 1) : 2 * t);
+      __half* out_row = params_.out + place + kRun * t;
 #pragma unroll
-      for (int j = 0; j < Shape::kAccumulators / 4; j += 2) {
+      for (int i = 0; i < Shape::kHeadDim; i += 4) {  // Channels of a thread, in steps of 8 bytes.
+        if (i % (4 * kRun) >= kRun) continue;
         uint32_t pairs[2];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float* from = &out[4 * (j + i) + 2 * r];
-          const __half2 rounded = __floats2half2_rn(from[0] * inverse, from[1] * inverse);
-          pairs[i] = reinterpret_cast<const uint32_t&>(rounded);
+        for (int pair = 0; pair < 2; ++pair) {
+          float channels[2];
+#pragma unroll
+          for (int c = 0; c < 2; ++c) {
+            channels[c] = out[AccumulatorOf(i + 2 * pair + c) + 2 * r] * inverse;
+          }
+          const __half2 rounded = __floats2half2_rn(channels[0], channels[1]);
+          pairs[pair] = reinterpret_cast<const uint32_t&>(rounded);
         }
-        const uint32_t other = __shfl_xor_sync(0xffffffffu, is_odd ? pairs[0] : pairs[1], 1);
-        const uint2 part = is_odd ? make_uint2(other, pairs[1]) : make_uint2(pairs[0], other);
-        if (place >= 0) *reinterpret_cast<uint2*>(out_row + 8 * j) = part;
+        if (place >= 0) *reinterpret_cast<uint2*>(out_row + i) = make_uint2(pairs[0], pairs[1]);
       }
     }
+  }
+
+  // Which accumulator of lanes t = 0 holds a channel that is theirs: see kv_page_layout.cuh and
+  // ExpandValues(). Lane t's is kRun t channels further.
+  __device__ __forceinline__ static constexpr int AccumulatorOf(int channel) {
+    constexpr int kTiles = Shape::kHeadDim / 64;
+    const int in_warp = channel % (16 * kTiles);
+    const int g = in_warp / (2 * kTiles);  // 0 or 1 of t = 0.
+    const int tile = channel / (16 * kTiles) * kTiles + in_warp % (2 * kTiles) / 2;
+    return 4 * (2 * tile + in_warp % 2) + g;
   }
 
   const cuda::AttentionParams& params_;

@@ -7,6 +7,7 @@
 #include "kernels/cuda/attention_params.cuh"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
+#include "kernels/cuda/ring_cursor.cuh"
 
 // What the roles of sm90_attention.cu share: the shape, shared memory, the order of work.
 namespace comet::sm90 {
@@ -25,12 +26,13 @@ constexpr int kItemStages = 4;
 constexpr int kSlabHalves = 64;  // Of a row of shared memory: 128 bytes, the swizzle's width.
 
 // Registers of a thread after the exchange; together what 168 for everyone were.
-constexpr int kProducerRegisters = 104;
-constexpr int kConsumerRegisters = 200;
+constexpr int kProducerRegisters = 88;
+constexpr int kConsumerRegisters = 208;
 
 // Named barriers; 0 is __syncthreads().
 constexpr int kProducerBarrier = 1;
-constexpr int kFirstConsumerBarrier = 2;
+constexpr int kFirstConsumerBarrier = 2;  // Of each group,
+constexpr int kFirstTurnBarrier = 4;      // and of both.
 
 template <int kHeadDimT, int kKeyBitsT, int kValueBitsT>
 struct PrefillShape {
@@ -76,19 +78,7 @@ __device__ __forceinline__ int SwizzledByte(int row, int chunk) {
   return row * 128 + ((chunk ^ (row % 8)) << 4);
 }
 
-// Stages in turn; the phase flips each time round.
-template <int kStages>
-struct StageCursor {
-  int stage_idx = 0;
-  uint32_t phase = 0;
-  __device__ __forceinline__ void Advance() {
-    if (++stage_idx == kStages) {
-      stage_idx = 0;
-      phase ^= 1;
-    }
-  }
-};
-using TileCursor = StageCursor<kTileStages>;
+using TileCursor = cuda::RingCursor<kTileStages>;
 
 // A warp's way through the items that warp 0 hands out: tiles of queries and KV heads.
 template <typename Shape>
@@ -108,7 +98,7 @@ class ItemReader {
 
  private:
   PrefillSmem<Shape>& smem_;
-  StageCursor<kItemStages> cursor_;
+  cuda::RingCursor<kItemStages> cursor_;
 };
 
 __device__ __forceinline__ int FirstKvTile(const cuda::QueryTile& item) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/ptx_bits.cuh"
 #include "kernels/cuda/device/ptx_bulk_copy.cuh"
 #include "kernels/cuda/sm90_attention_pipeline.cuh"
 
@@ -8,12 +9,14 @@
 namespace comet::sm90 {
 
 // Two codes of a word as the fp16 numbers they are: bits in the mantissa of 1024, less 1024.
-__device__ __forceinline__ __half2 CodesOf(uint32_t bits) {
-  const uint32_t biased = bits | 0x64006400u;
+template <uint32_t kMask>
+__device__ __forceinline__ __half2 CodesOf(uint32_t word) {
+  const uint32_t biased = ptx::SelectAndSet<kMask, 0x64006400u>(word);
   return __hsub2(reinterpret_cast<const __half2&>(biased), __float2half2_rn(1024.0f));
 }
-__device__ __forceinline__ __half2 HighCodesOf(uint32_t bits) {  // 16 times the code.
-  const uint32_t biased = bits | 0x64006400u;
+template <uint32_t kMask>
+__device__ __forceinline__ __half2 HighCodesOf(uint32_t word) {  // Bits are 16 times the code.
+  const uint32_t biased = ptx::SelectAndSet<kMask, 0x64006400u>(word);
   return __hfma2(reinterpret_cast<const __half2&>(biased), __float2half2_rn(0.0625f),
                  __float2half2_rn(-64.0f));
 }
@@ -26,8 +29,8 @@ template <int kBits>
 struct Fragments {
   uint4 words[kBits / 4];
 
-  __device__ __forceinline__ void Load(const uint8_t* codes, int fragment_idx) {
-    const uint4* source = reinterpret_cast<const uint4*>(codes) + fragment_idx * (kBits / 4);
+  __device__ __forceinline__ void Load(const uint8_t* codes) {
+    const uint4* source = reinterpret_cast<const uint4*>(codes);
 #pragma unroll
     for (int i = 0; i < kBits / 4; ++i) words[i] = source[i];
   }
@@ -41,76 +44,100 @@ struct Fragments {
     if constexpr (kBits == 4) {
       const uint32_t low = word(i);
       const uint32_t high = low >> 8;
-      codes[0][0] = CodesOf(low & 0x000f000fu);
-      codes[0][1] = HighCodesOf(low & 0x00f000f0u);
-      codes[1][0] = CodesOf(high & 0x000f000fu);
-      codes[1][1] = HighCodesOf(high & 0x00f000f0u);
+      codes[0][0] = CodesOf<0x000f000fu>(low);
+      codes[0][1] = HighCodesOf<0x00f000f0u>(low);
+      codes[1][0] = CodesOf<0x000f000fu>(high);
+      codes[1][1] = HighCodesOf<0x00f000f0u>(high);
     } else {
 #pragma unroll
       for (int pair = 0; pair < 2; ++pair) {
         const uint32_t low = word(2 * i + pair);
-        codes[0][pair] = CodesOf(low & 0x00ff00ffu);
-        codes[1][pair] = CodesOf(low >> 8 & 0x00ff00ffu);
+        codes[0][pair] = CodesOf<0x00ff00ffu>(low);
+        codes[1][pair] = CodesOf<0x00ff00ffu>(low >> 8);
       }
     }
   }
 };
 
-// Four fragments' halves of one row as 32 bytes: chunks `chunk` and `chunk + 1`. `swaps`: in the
-// other order, which keeps lanes off each other's banks.
-__device__ __forceinline__ void StoreRow(uint8_t* slab, int row, int chunk, bool swaps,
+// Eight words of one row: 32 bytes, whose 16-byte halves the swizzle may put in either order.
+__device__ __forceinline__ void StoreRow(uint8_t* stage, int first_byte, int second_byte,
                                          const uint32_t (&halves)[8]) {
-  const int first = swaps ? 1 : 0;
-  const uint4 low = make_uint4(halves[0], halves[1], halves[2], halves[3]);
-  const uint4 high = make_uint4(halves[4], halves[5], halves[6], halves[7]);
-  *reinterpret_cast<uint4*>(slab + SwizzledByte(row, chunk + first)) = swaps ? high : low;
-  *reinterpret_cast<uint4*>(slab + SwizzledByte(row, chunk + 1 - first)) = swaps ? low : high;
+  *reinterpret_cast<uint4*>(stage + first_byte) =
+      make_uint4(halves[0], halves[1], halves[2], halves[3]);
+  *reinterpret_cast<uint4*>(stage + second_byte) =
+      make_uint4(halves[4], halves[5], halves[6], halves[7]);
 }
 
-// Keys of 16 tokens of a page, warp w those from 16 w. A value that is not finite makes its token's
-// key NaN, as its own row is stored as zeros: NaN then reaches the queries that see the token only.
+// Expands keys: of each page of a tile warp w's 16 tokens from 16 w. Of a lane's 16-byte chunks
+// only bits 4 and 5 of the address differ, which are flipped, so that all else is a constant of
+// the instruction.
 template <typename Shape>
-__device__ __forceinline__ void ExpandKeys(const uint8_t* page, int page_in_tile, uint8_t* k,
-                                           int warp_idx, int lane_idx) {
-  constexpr int kQuarters = Shape::kHeadDim / 64;  // Loads of 16 channels a lane and row.
-  constexpr int kLaneChannels = Shape::kHeadDim / 4;
-  const int g = lane_idx / 4;
-  const int t = lane_idx % 4;
-  const int scale_offset = g * 32 + warp_idx * 8;
-  const uint2 key_scales =
-      *reinterpret_cast<const uint2*>(page + Shape::kLayout.k_scale_offset() + scale_offset);
-  const uint2 value_scales =
-      *reinterpret_cast<const uint2*>(page + Shape::kLayout.v_scale_offset() + scale_offset);
-  const __half2 zero = __float2half2_rn(0.0f);
-  const __half2 pairs[2] = {__hfma2(Halves(value_scales.x), zero, Halves(key_scales.x)),
-                            __hfma2(Halves(value_scales.y), zero, Halves(key_scales.y))};
-#pragma unroll 1
-  for (int i = 0; i < kQuarters; ++i) {
-    // Lanes of the other slab begin with the other quarter: their banks would be the same.
-    const int quarter = kQuarters == 1 ? 0 : i ^ (t / 2);
-    Fragments<Shape::kKeyBits> keys;
-    keys.Load(page, (warp_idx * kQuarters + quarter) * kLanes + lane_idx);
-    uint32_t halves[2][8];
+class KeyExpander {
+ public:
+  __device__ __forceinline__ KeyExpander(int warp_idx, int lane_idx) {
+    const int g = lane_idx / 4;
+    const int t = lane_idx % 4;
+    // Lanes of the second slab begin with the other quarter: their banks would be the same.
+    const int swap = kQuarters == 1 ? 0 : t / 2;
+    const int channel = t * (Shape::kHeadDim / 4) + swap * 16;
+    first_byte_ = channel / kSlabHalves * (kTileKeys * 128) +
+                  SwizzledByte(PlaceOf(warp_idx * 16 + g), channel % kSlabHalves / 8);
+    code_byte_ = ((warp_idx * kQuarters + swap) * kLanes + lane_idx) * kLoadBytes;
+    scale_byte_ = g * 32 + warp_idx * 8;
+  }
+
+  // A value that is not finite makes its token's key NaN, as its own row is stored as zeros: NaN
+  // then reaches the queries that see the token only.
+  __device__ __forceinline__ void Expand(const uint8_t (&pages)[kTilePages][Shape::kHeadBytes],
+                                         uint8_t* k) const {
+    Fragments<Shape::kKeyBits> next;
+    next.Load(pages[0] + code_byte_);
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      __half2 codes[2][2];
-      keys.Expand(step, codes);
+    for (int page = 0; page < kTilePages; ++page) {
+      const uint8_t* scales = pages[page] + scale_byte_;
+      const uint2 key_scales =
+          *reinterpret_cast<const uint2*>(scales + Shape::kLayout.k_scale_offset());
+      const uint2 value_scales =
+          *reinterpret_cast<const uint2*>(scales + Shape::kLayout.v_scale_offset());
+      const __half2 zero = __float2half2_rn(0.0f);
+      const __half2 pairs[2] = {__hfma2(Halves(value_scales.x), zero, Halves(key_scales.x)),
+                                __hfma2(Halves(value_scales.y), zero, Halves(key_scales.y))};
 #pragma unroll
-      for (int row_half = 0; row_half < 2; ++row_half) {
-        const __half2 scale = __low2half2(pairs[row_half]);
-        const __half2 minimum = __high2half2(pairs[row_half]);
-        halves[row_half][2 * step] = Bits(__hfma2(codes[row_half][0], scale, minimum));
-        halves[row_half][2 * step + 1] = Bits(__hfma2(codes[row_half][1], scale, minimum));
+      for (int quarter = 0; quarter < kQuarters; ++quarter) {
+        const Fragments<Shape::kKeyBits> keys = next;
+        if (quarter + 1 < kQuarters) {
+          next.Load(pages[page] + (code_byte_ ^ (kLanes * kLoadBytes)));
+        } else if (page + 1 < kTilePages) {
+          next.Load(pages[page + 1] + code_byte_);
+        }
+        uint32_t halves[2][8];
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+          __half2 codes[2][2];
+          keys.Expand(step, codes);
+#pragma unroll
+          for (int row_half = 0; row_half < 2; ++row_half) {
+            const __half2 scale = __low2half2(pairs[row_half]);
+            const __half2 minimum = __high2half2(pairs[row_half]);
+            halves[row_half][2 * step] = Bits(__hfma2(codes[row_half][0], scale, minimum));
+            halves[row_half][2 * step + 1] = Bits(__hfma2(codes[row_half][1], scale, minimum));
+          }
+        }
+        const int byte = first_byte_ ^ (quarter * 32);
+        uint8_t* rows = k + page * (kPageTokens * 128);
+        StoreRow(rows, byte, byte ^ 16, halves[0]);
+        StoreRow(rows + 256, byte ^ 32, byte ^ 48, halves[1]);  // Two rows further.
       }
     }
-    const int channel = t * kLaneChannels + quarter * 16;
-    uint8_t* slab = k + channel / kSlabHalves * (kTileKeys * 128);
-    const int row = page_in_tile * kPageTokens + PlaceOf(warp_idx * 16 + g);
-    const int chunk = channel % kSlabHalves / 8;
-    StoreRow(slab, row, chunk, false, halves[0]);
-    StoreRow(slab, row + 2, chunk, false, halves[1]);
   }
-}
+
+ private:
+  static constexpr int kQuarters = Shape::kHeadDim / 64;  // Loads of 16 channels a lane and row.
+  static constexpr int kLoadBytes = Shape::kKeyBits * 4;
+  int first_byte_;
+  int code_byte_;
+  int scale_byte_;
+};
 
 // (s, m) of a lane's tokens of a page: word 2 i + half holds tokens 16 i + 8 half + 2 t and the
 // next.
@@ -150,25 +177,31 @@ struct ValueScales {
     }
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      scale[k] = __lows2half2(Halves(words[0][k]), Halves(words[1][k]));
-      minimum[k] = __highs2half2(Halves(words[0][k]), Halves(words[1][k]));
+      scale[k] = Halves(ptx::SelectAndSet<0xffffu>(words[0][k], words[1][k] << 16));
+      minimum[k] = Halves(ptx::SelectAndSet<0xffff0000u>(words[1][k], words[0][k] >> 16));
     }
   }
 };
 
-// Values of one page by two warps, transposed: rows are channels.
+// Expands values of one page by two warps, transposed: fragment tile i's rows g and g + 8 become
+// rows 16 i + g and 16 i + 8 + g of the stage, see ChannelOf().
 template <typename Shape>
 __device__ __forceinline__ void ExpandValues(const uint8_t* page, const ValueScales& scales,
                                              uint8_t* v, int half_idx, int lane_idx) {
-  constexpr int kTiles = Shape::kHeadDim / 64;      // Of one of the layout's four warps.
   constexpr int kLoads = Shape::kHeadDim / 16 / 2;  // Of two channels of each of 8 g.
+  constexpr int kLoadBytes = Shape::kValueBits * 4;
   const int g = lane_idx / 4;
   const int t = lane_idx % 4;
-#pragma unroll 1
+  const uint8_t* codes =
+      page + Shape::kLayout.v_code_offset() + (half_idx * kLoads * kLanes + lane_idx) * kLoadBytes;
+  uint8_t* rows = v + half_idx * kLoads * (16 * 128);
+  const int byte = SwizzledByte(g, 2 * t);
+  Fragments<Shape::kValueBits> next;
+  next.Load(codes);
+#pragma unroll
   for (int i = 0; i < kLoads; ++i) {
-    const int tile = half_idx * kLoads + i;
-    Fragments<Shape::kValueBits> values;
-    values.Load(page + Shape::kLayout.v_code_offset(), tile * kLanes + lane_idx);
+    const Fragments<Shape::kValueBits> values = next;
+    if (i + 1 < kLoads) next.Load(codes + (i + 1) * (kLanes * kLoadBytes));
     uint32_t halves[2][8];  // [channel]
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
@@ -185,9 +218,8 @@ __device__ __forceinline__ void ExpandValues(const uint8_t* page, const ValueSca
         }
       }
     }
-    const int channel = tile / kTiles * (16 * kTiles) + g * (2 * kTiles) + tile % kTiles * 2;
-    StoreRow(v, channel, 2 * t, g % 2 == 1, halves[0]);
-    StoreRow(v, channel + 1, 2 * t, g % 2 == 1, halves[1]);
+    StoreRow(rows + i * (16 * 128), byte, byte ^ 16, halves[0]);
+    StoreRow(rows + i * (16 * 128) + 8 * 128, byte, byte ^ 16, halves[1]);
   }
 }
 
@@ -204,10 +236,7 @@ class PageLoader {
         queue_(params.work),
         lane_idx_(lane_idx) {}
 
-  __device__ __forceinline__ void Begin() {
-    next_item_ = static_cast<int>(blockIdx.x);
-    TakeItem();
-  }
+  __device__ __forceinline__ void Begin() { BeginItem(static_cast<int>(blockIdx.x)); }
 
   // The next KV tile's pages into the next stage, which is free.
   __device__ __forceinline__ void LoadTile() {
@@ -227,20 +256,19 @@ class PageLoader {
     if (++kv_tile_ < EndKvTile(item_)) {
       FindPages();
     } else {
-      TakeItem();
+      BeginItem(cuda::WorkQueue::ItemOf(__shfl_sync(0xffffffffu, taken_, 0)));
     }
   }
 
  private:
-  __device__ __forceinline__ void TakeItem() {
-    const int item_idx = __shfl_sync(0xffffffffu, next_item_, 0);
+  __device__ __forceinline__ void BeginItem(int item_idx) {
     item_ = tiles_.Find(item_idx / params_.num_kv_heads, item_idx % params_.num_kv_heads);
     ptx::Wait(&smem_.items_empty[cursor_.stage_idx], cursor_.phase ^ 1);
     if (lane_idx_ == 0) {
       smem_.items[cursor_.stage_idx] = item_;
       ptx::Arrive(&smem_.items_full[cursor_.stage_idx]);
       if (item_.sequence_idx >= 0) {
-        next_item_ = queue_.Take();  // Ahead of its use, as the counter is far away.
+        taken_ = queue_.Take();
       } else {
         queue_.Finish();
       }
@@ -265,10 +293,10 @@ class PageLoader {
   PrefillSmem<Shape>& smem_;
   cuda::ChunkTiles tiles_;
   cuda::WorkQueue queue_;
-  StageCursor<kItemStages> cursor_;
+  cuda::RingCursor<kItemStages> cursor_;
   cuda::QueryTile item_;
   const int lane_idx_;
-  int next_item_ = 0;  // Of lane 0.
+  unsigned taken_ = 0;  // Of lane 0.
   int stage_idx_ = 0;
   int kv_tile_ = 0;
   int page_id_ = 0;
@@ -278,6 +306,7 @@ template <typename Shape>
 __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Shape>& smem,
                              int warp_idx, int lane_idx) {
   PageLoader<Shape> loader(params, smem, lane_idx);
+  const KeyExpander<Shape> keys(warp_idx, lane_idx);
   if (warp_idx == 0) {
     loader.Begin();
     for (int i = 0; i < kTileStages; ++i) loader.LoadTile();
@@ -294,11 +323,7 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
       const int stage_idx = cursor.stage_idx;
       ptx::Wait(&smem.pages_full[stage_idx], cursor.phase);
       ptx::Wait(&smem.k_empty[stage_idx], cursor.phase ^ 1);
-      uint8_t* k = reinterpret_cast<uint8_t*>(smem.k[stage_idx]);
-#pragma unroll 1
-      for (int page = 0; page < kTilePages; ++page) {
-        ExpandKeys<Shape>(smem.pages[stage_idx][page], page, k, warp_idx, lane_idx);
-      }
+      keys.Expand(smem.pages[stage_idx], reinterpret_cast<uint8_t*>(smem.k[stage_idx]));
       publish(&smem.k_full[stage_idx]);
       ptx::Wait(&smem.v_empty[stage_idx], cursor.phase ^ 1);
       const int page = warp_idx / 2;

@@ -5,47 +5,66 @@
 #include <algorithm>
 
 #include "kernels/base/math.h"
+#include "kernels/cuda/kv_instance.h"
 #include "kernels/cuda/sm90_attention.h"
 #include "kernels/cuda/sm90_decode_kernel.cuh"
 
 namespace comet::sm90 {
 namespace {
 
-constexpr int kStages = 2;
+// Of the pages that an SM's CTA or two ask for ahead: more would lengthen the tail, in which an SM
+// computes what arrived last.
+constexpr int64_t kBytesAheadOfOne = 105 << 10;
+constexpr int64_t kBytesAheadOfTwo = 140 << 10;
+constexpr int kStagesMin = 2;
+
+struct DecodeGrid {
+  int ctas_per_sm = 1;
+  int num_stages = kStagesMin;
+};
+
+// A CTA an SM where there is no more than one item for each, so that it has all the stages.
+template <typename Shape>
+DecodeGrid ChooseGrid(int64_t num_items, const cuda::DeviceLimits& limits) {
+  constexpr int64_t kReservedBytes = 1024;  // Of an SM's shared memory, a CTA.
+  constexpr int64_t kStageBytes = sizeof(cuda::GroupStage<Shape>);
+  const auto num_fitting = [&](int64_t smem_bytes) {
+    return (limits.smem_bytes_max + kReservedBytes) / (smem_bytes + kReservedBytes);
+  };
+  DecodeGrid grid;
+  if (num_items > limits.num_sms) {
+    grid.ctas_per_sm = static_cast<int>(std::clamp<int64_t>(
+        num_fitting(cuda::DecodeSmemBytes<Shape>(kStagesMin)), 1, cuda::kDecodeCtasPerSm));
+  }
+  const int64_t num_stages =
+      grid.ctas_per_sm == 1 ? kBytesAheadOfOne / kStageBytes : kBytesAheadOfTwo / (2 * kStageBytes);
+  grid.num_stages =
+      static_cast<int>(std::clamp<int64_t>(num_stages, kStagesMin, cuda::kDecodeStagesMax));
+  return grid;
+}
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
 Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits& limits,
                    cudaStream_t stream) {
-  using Shape = cuda::AttentionShape<kHeadDim, kKeyBits, kValueBits, 1, kStages>;
-  constexpr int64_t kReservedBytes = 1024;  // Of an SM's shared memory, a CTA.
-  constexpr int64_t kSmemBytes = sizeof(cuda::DecodeSmem<Shape>);
+  using Shape = cuda::AttentionShape<kHeadDim, kKeyBits, kValueBits, 1, kStagesMin>;
   const int num_splits = CeilDiv(params.units_max, params.split_units);
   const int64_t num_items = int64_t{params.batch.num_sequences} * params.num_kv_heads * num_splits;
-  const int64_t num_fitting =
-      (limits.smem_bytes_max + kReservedBytes) / (kSmemBytes + kReservedBytes);
-  const int64_t num_resident =
-      limits.num_sms * std::clamp<int64_t>(num_fitting, 1, cuda::DecodeCtasPerSm(kHeadDim));
+  const DecodeGrid grid = ChooseGrid<Shape>(num_items, limits);
+  const int64_t num_ctas = std::min<int64_t>(num_items, limits.num_sms * grid.ctas_per_sm);
   return cuda::Launch("attention", limits,
-                      {.grid = dim3(static_cast<unsigned>(std::min(num_items, num_resident))),
+                      {.grid = dim3(static_cast<unsigned>(num_ctas)),
                        .num_threads = cuda::kDecodeThreads,
-                       .smem_bytes = kSmemBytes},
-                      stream, cuda::DecodeKernel<Shape>, params);
-}
-
-template <int kHeadDim>
-Status LaunchFormat(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                    const cuda::DeviceLimits& limits, cudaStream_t stream) {
-  if (layout.k_bits == 4) return LaunchShape<kHeadDim, 4, 4>(params, limits, stream);
-  if (layout.v_bits == 4) return LaunchShape<kHeadDim, 8, 4>(params, limits, stream);
-  return LaunchShape<kHeadDim, 8, 8>(params, limits, stream);
+                       .smem_bytes = cuda::DecodeSmemBytes<Shape>(grid.num_stages)},
+                      stream, cuda::DecodeKernel<Shape>, params, grid.num_stages);
 }
 
 }  // namespace
 
 Status DecodeAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
                        const cuda::DeviceLimits& limits, cudaStream_t stream) {
-  return layout.head_dim == 64 ? LaunchFormat<64>(params, layout, limits, stream)
-                               : LaunchFormat<128>(params, layout, limits, stream);
+  return cuda::WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
+    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, limits, stream);
+  });
 }
 
 }  // namespace comet::sm90

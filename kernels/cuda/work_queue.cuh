@@ -14,8 +14,10 @@ class WorkQueue {
  public:
   __device__ __forceinline__ explicit WorkQueue(WorkCounters* counters) : counters_(counters) {}
 
-  __device__ __forceinline__ int Take() {
-    return static_cast<int>(gridDim.x + atomicAdd(&counters_->num_taken, 1u));
+  // The counter is far away: nothing waits for the answer until ItemOf() looks at it.
+  __device__ __forceinline__ unsigned Take() { return atomicAdd(&counters_->num_taken, 1u); }
+  __device__ __forceinline__ static int ItemOf(unsigned taken) {
+    return static_cast<int>(gridDim.x + taken);
   }
 
   // Once, after the last Take(): the last CTA leaves zeros.

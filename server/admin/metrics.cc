@@ -74,7 +74,7 @@ class PrometheusMetrics final : public Metrics {
   void OnFirstToken(double seconds) override { first_token_.Observe(seconds); }
   void OnNextToken(double seconds) override { next_token_.Observe(seconds); }
   void OnFinished(FinishReason reason, double seconds) override;
-  void OnStep(double step_seconds, double host_seconds) override;
+  void OnStep(const StepTimes& times) override;
 
  private:
   Histogram& AddHistogram(const char* name, const char* help,
@@ -151,9 +151,9 @@ void PrometheusMetrics::OnFinished(FinishReason reason, double seconds) {
   }
 }
 
-void PrometheusMetrics::OnStep(double step_seconds, double host_seconds) {
-  step_duration_.Observe(step_seconds);
-  step_host_.Observe(host_seconds);
+void PrometheusMetrics::OnStep(const StepTimes& times) {
+  step_duration_.Observe(times.step_seconds);
+  step_host_.Observe(times.host_seconds);
 }
 
 void AddEngineFamilies(const EngineStats& stats, std::vector<MetricFamily>& families) {

@@ -76,10 +76,12 @@ class RunObserver final : public EngineObserver {
     now_.time = steady_clock::now();
     if (now_.num_finished == num_requests_) end_ = now_.time;
   }
-  void OnStep(double step_seconds, double host_seconds) override {
+  void OnStep(const StepTimes& times) override {
     // The next step's time counts from before this wait.
-    step_seconds_ += step_seconds - waited_seconds_;
-    host_seconds_ += host_seconds - waited_seconds_;
+    times_.step_seconds += times.step_seconds - waited_seconds_;
+    times_.host_seconds += times.host_seconds - waited_seconds_;
+    times_.issue_seconds += times.issue_seconds;
+    times_.issue_cpu_seconds += times.issue_cpu_seconds;
     const steady_clock::time_point wait_start = steady_clock::now();
     is_all_submitted_.wait(false);
     now_.time = steady_clock::now();
@@ -89,8 +91,7 @@ class RunObserver final : public EngineObserver {
 
   steady_clock::time_point end() const { return end_; }
   int64_t num_steps() const { return static_cast<int64_t>(samples_.size()); }
-  double step_seconds() const { return step_seconds_; }
-  double host_seconds() const { return host_seconds_; }
+  const StepTimes& times() const { return times_; }  // Of all steps.
 
   // Between the first step at whose end `begins` and the last at whose end `holds` still.
   template <typename Begins, typename Holds>
@@ -114,8 +115,7 @@ class RunObserver final : public EngineObserver {
   Sample now_;
   std::vector<Sample> samples_;
   steady_clock::time_point end_;
-  double step_seconds_ = 0;
-  double host_seconds_ = 0;
+  StepTimes times_;
   double waited_seconds_ = 0;  // At the end of the last step.
 };
 
@@ -323,8 +323,11 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
     result.run_seconds = SecondsBetween(start, observer.end());
   }
   result.num_steps = observer.num_steps();
-  result.step_us = observer.step_seconds() / static_cast<double>(result.num_steps) * 1e6;
-  result.host_us = observer.host_seconds() / static_cast<double>(result.num_steps) * 1e6;
+  const double us_a_step = 1e6 / static_cast<double>(result.num_steps);
+  result.step_us = observer.times().step_seconds * us_a_step;
+  result.host_us = observer.times().host_seconds * us_a_step;
+  result.issue_us = observer.times().issue_seconds * us_a_step;
+  result.issue_cpu_us = observer.times().issue_cpu_seconds * us_a_step;
   FillRates(observer, options, result);
   if (!options.has_profile) return result;
   COMET_ASSIGN_OR_RETURN(result.profiles,

@@ -67,9 +67,8 @@ Result<ItemSet> ReadItems(const EvalChoiceOptions& options) {
   return set;
 }
 
-Result<Row> Evaluate(const EvalChoiceOptions& options, const std::string& path,
-                     const EvalSetting& setting, const ItemSet& set) {
-  COMET_ASSIGN_OR_RETURN(EvalModel opened, EvalModel::Open(path, setting, options.model.backend));
+Result<Row> Evaluate(const EvalChoiceOptions& options, const EvalRow& planned, const ItemSet& set) {
+  COMET_ASSIGN_OR_RETURN(EvalModel opened, EvalModel::Open(planned, options.model.backend));
   std::vector<TokenizedItem> items;
   for (const ChoiceItem& item : set.items) {
     COMET_ASSIGN_OR_RETURN(
@@ -79,7 +78,7 @@ Result<Row> Evaluate(const EvalChoiceOptions& options, const std::string& path,
   }
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
                          opened.source.Load(opened.backend, opened.precision, ChoiceLimits(items)));
-  Row row{.label = opened.Describe(), .model = path, .scores = {}};
+  Row row{.label = opened.Describe(), .model = planned.path, .scores = {}};
   Progress progress(row.label);
   const auto started = std::chrono::steady_clock::now();
   COMET_ASSIGN_OR_RETURN(
@@ -166,20 +165,15 @@ void PrintJson(const std::vector<Row>& rows, const std::vector<std::vector<Summa
 }  // namespace
 
 Status RunEvalChoice(const EvalChoiceOptions& options) {
-  COMET_ASSIGN_OR_RETURN(const std::vector<EvalSetting> settings, options.model.Settings());
+  COMET_ASSIGN_OR_RETURN(const std::vector<EvalRow> planned, options.model.Rows());
   COMET_ASSIGN_OR_RETURN(const ChoiceNormalisation normalisation,
                          ParseNormalisation(options.normalisation));
   COMET_ASSIGN_OR_RETURN(const ItemSet set, ReadItems(options));
   const bool has_reference = !options.model.reference.empty();
   std::vector<Row> rows;
-  if (has_reference) {
-    COMET_ASSIGN_OR_RETURN(Row row,
-                           Evaluate(options, options.model.reference, {"float", "16"}, set));
-    rows.push_back(std::move(row));
-  }
-  for (const EvalSetting& setting : settings) {
-    COMET_ASSIGN_OR_RETURN(Row row, Evaluate(options, options.model.model, setting, set));
-    rows.push_back(std::move(row));
+  for (const EvalRow& row : planned) {
+    COMET_ASSIGN_OR_RETURN(Row evaluated, Evaluate(options, row, set));
+    rows.push_back(std::move(evaluated));
   }
   std::vector<std::vector<Summary>> summaries;
   for (const Row& row : rows) {

@@ -28,22 +28,22 @@ Result<EvalSetting> ParseEvalSetting(const std::string& text) {
   return setting;
 }
 
-Result<std::vector<EvalSetting>> EvalModelOptions::Settings() const {
-  std::vector<EvalSetting> parsed;
+Result<std::vector<EvalRow>> EvalModelOptions::Rows() const {
+  std::vector<EvalRow> rows;
+  if (!reference.empty()) rows.push_back({reference, {"float", "16"}});
   for (const std::string& text : settings) {
     COMET_ASSIGN_OR_RETURN(EvalSetting setting, ParseEvalSetting(text));
-    parsed.push_back(std::move(setting));
+    rows.push_back({model, std::move(setting)});
   }
-  if (parsed.empty()) parsed.push_back({activation_bits, kv_bits});
-  return parsed;
+  if (settings.empty()) rows.push_back({model, {activation_bits, kv_bits}});
+  return rows;
 }
 
-Result<EvalModel> EvalModel::Open(const std::string& path, const EvalSetting& setting,
-                                  const BackendOptions& backend_options) {
+Result<EvalModel> EvalModel::Open(const EvalRow& row, const BackendOptions& backend_options) {
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(backend_options));
-  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(path));
+  COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(row.path));
   COMET_ASSIGN_OR_RETURN(const Precision precision,
-                         source.ChoosePrecision(setting.activation_bits, setting.kv_bits,
+                         source.ChoosePrecision(row.setting.activation_bits, row.setting.kv_bits,
                                                 backend.ops->HasInt4Products()));
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
                          Tokenizer::Create(source.vocabulary()));

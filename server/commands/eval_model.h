@@ -21,6 +21,13 @@ struct EvalSetting {
 // "A8/KV4", "Amixed/KV8/4", "Afloat/KVauto". Errors: kInvalidArgument.
 Result<EvalSetting> ParseEvalSetting(const std::string& text);
 
+// A model and what it computes with: one row of a table.
+struct EvalRow {
+  std::string path;
+  EvalSetting setting;
+  friend bool operator==(const EvalRow&, const EvalRow&) = default;
+};
+
 // What every `comet eval` takes.
 struct EvalModelOptions {
   std::string model;                  // Checkpoint folder or unquantised file.
@@ -30,8 +37,8 @@ struct EvalModelOptions {
   std::string kv_bits = "auto";
   BackendOptions backend;
 
-  // The rows in order. Errors: kInvalidArgument.
-  Result<std::vector<EvalSetting>> Settings() const;
+  // The rows in order, the reference first where there is one. Errors: kInvalidArgument.
+  Result<std::vector<EvalRow>> Rows() const;
 };
 
 // A model opened for one row; its weights are not loaded yet.
@@ -41,8 +48,7 @@ struct EvalModel {
   Precision precision;
   std::unique_ptr<Tokenizer> tokenizer;
 
-  static Result<EvalModel> Open(const std::string& path, const EvalSetting& setting,
-                                const BackendOptions& backend);
+  static Result<EvalModel> Open(const EvalRow& row, const BackendOptions& backend);
 
   // "weights 4-bit, activations 8, KV checkpoint"
   std::string Describe() const;

@@ -20,9 +20,9 @@ struct Row {
   PerplexityResult result;
 };
 
-Result<Row> Evaluate(const EvalPerplexityOptions& options, const std::string& path,
-                     const EvalSetting& setting, const std::string& text) {
-  COMET_ASSIGN_OR_RETURN(EvalModel opened, EvalModel::Open(path, setting, options.model.backend));
+Result<Row> Evaluate(const EvalPerplexityOptions& options, const EvalRow& planned,
+                     const std::string& text) {
+  COMET_ASSIGN_OR_RETURN(EvalModel opened, EvalModel::Open(planned, options.model.backend));
   COMET_ASSIGN_OR_RETURN(std::vector<int> ids,
                          opened.tokenizer->Encode(text, {.add_special = true}));
   // The protocol has one BOS and no EOS.
@@ -33,7 +33,7 @@ Result<Row> Evaluate(const EvalPerplexityOptions& options, const std::string& pa
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<Model> model,
       opened.source.Load(opened.backend, opened.precision, PerplexityLimits(perplexity)));
-  Row row{.label = opened.Describe(), .model = path, .result = {}};
+  Row row{.label = opened.Describe(), .model = planned.path, .result = {}};
   Progress progress(row.label);
   COMET_ASSIGN_OR_RETURN(
       row.result, EvaluatePerplexity(*opened.backend.device, *model, ids, perplexity,
@@ -91,21 +91,16 @@ Status RunEvalPerplexity(const EvalPerplexityOptions& options) {
   if (options.context < 2) {
     return InvalidArgument(StrCat("eval: context is ", options.context, ", expected at least 2"));
   }
-  COMET_ASSIGN_OR_RETURN(const std::vector<EvalSetting> settings, options.model.Settings());
+  COMET_ASSIGN_OR_RETURN(const std::vector<EvalRow> planned, options.model.Rows());
   COMET_ASSIGN_OR_RETURN(const std::string text, ReadEvalText(options.text));
   if (!options.svg.empty()) {
     COMET_RETURN_IF_ERROR(WriteAccuracyChart(options.model.model, options.svg));
   }
   const bool has_reference = !options.model.reference.empty();
   std::vector<Row> rows;
-  if (has_reference) {
-    COMET_ASSIGN_OR_RETURN(Row row,
-                           Evaluate(options, options.model.reference, {"float", "16"}, text));
-    rows.push_back(std::move(row));
-  }
-  for (const EvalSetting& setting : settings) {
-    COMET_ASSIGN_OR_RETURN(Row row, Evaluate(options, options.model.model, setting, text));
-    rows.push_back(std::move(row));
+  for (const EvalRow& row : planned) {
+    COMET_ASSIGN_OR_RETURN(Row evaluated, Evaluate(options, row, text));
+    rows.push_back(std::move(evaluated));
   }
   options.json ? PrintJson(rows, has_reference) : PrintTable(rows, has_reference);
   return Status::Ok();

@@ -98,7 +98,8 @@ void AddEngineRules(ServeOptions& o, std::vector<OptionRule>& rules) {
 void AddServerRules(ServeOptions& o, std::vector<OptionRule>& rules) {
   rules.insert(
       rules.end(),
-      {{kHttp, "num_threads", "--http-threads", "I/O threads", &o.http.num_threads},
+      {{kHttp, "num_threads", "--http-threads", "I/O threads; 0: a quarter of the cores, 1 to 8",
+        &o.http.num_threads},
        {kHttp, "connections_max", "--http-connections-max", "Open connections; 503 beyond",
         &o.http.connections_max},
        {kHttp, "body_bytes_max", "--http-body-bytes-max", "Request body; 413 beyond",

@@ -1,6 +1,7 @@
 #include "server/commands/throughput_profile.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +14,8 @@
 
 namespace comet {
 namespace {
+
+using std::chrono::steady_clock;
 
 constexpr int kNumRepeats = 3;
 // Zeros written before a step, so that the device still has work when the host has issued all of it
@@ -73,12 +76,17 @@ Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, s
                          Sampler::Create(device, ops,
                                          {.rows_max = rows.num_rows(),
                                           .vocab_size = parts.model->config().vocab_size}));
+  steady_clock::duration issue_time{};
   const auto run = [&]() -> Status {
+    const steady_clock::time_point start = steady_clock::now();
     COMET_ASSIGN_OR_RETURN(const TensorView logits, parts.model->Forward(step.input()));
     COMET_RETURN_IF_ERROR(sampler->Start(rows, logits));
+    issue_time = steady_clock::now() - start;
     return sampler->Finish().status();
   };
   COMET_RETURN_IF_ERROR(run());  // Warms up.
+  COMET_RETURN_IF_ERROR(run());
+  if (!device.is_asynchronous()) issue_time = {};  // There it is the step itself.
   DeviceBuffer lead;
   if (!device.is_host()) {
     COMET_ASSIGN_OR_RETURN(lead, device.Allocate(kLeadBytes));
@@ -86,7 +94,8 @@ Result<StepProfile> Profile(const EngineParts& parts, const UniformStep& step, s
   StepProfile profile{.name = std::move(name),
                       .num_sequences = static_cast<int>(step.context_length.size()),
                       .num_tokens = static_cast<int>(step.token_ids.size()),
-                      .context_length = step.context_length.front()};
+                      .context_length = step.context_length.front(),
+                      .issue_us = std::chrono::duration<double, std::micro>(issue_time).count()};
   ops.Start();
   for (int i = 0; i < kNumRepeats; ++i) {
     if (!device.is_host()) {

@@ -25,10 +25,11 @@ double Gibibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30);
 
 std::string ProfileText(const StepProfile& profile, const DeviceRates& rates) {
   std::string text = FormatText(
-      "\n%s step, op by op: %d sequences, %d tokens, context %d: %.0f us\n"
+      "\n%s step, op by op: %d sequences, %d tokens, context %d: %.0f us, issued in %.0f us\n"
       "%-22s %6s %10s %7s %9s %9s %7s\n",
       profile.name.c_str(), profile.num_sequences, profile.num_tokens, profile.context_length,
-      profile.step_us, "op", "calls", "us", "share", "memory", "compute", "bound");
+      profile.step_us, profile.issue_us, "op", "calls", "us", "share", "memory", "compute",
+      "bound");
   for (const OpClassTime& time : profile.classes) {
     text += FormatText(
         "%-22s %6d %10.1f %6.1f%% %8.1f%% %8.1f%% %6.1f%%\n", time.name.c_str(), time.num_calls,
@@ -62,6 +63,7 @@ ordered_json ProfileJson(const StepProfile& profile, const DeviceRates& rates) {
           {"num_tokens", profile.num_tokens},
           {"context_length", profile.context_length},
           {"step_us", profile.step_us},
+          {"issue_us", profile.issue_us},
           {"classes", std::move(classes)}};
 }
 
@@ -101,6 +103,16 @@ double PanelHeight(const StepProfile& profile) {
 }
 
 }  // namespace
+
+std::optional<double> OwnUsMax(const ThroughputResult& result) {
+  double idle_issue_us = 0;
+  for (const StepProfile& profile : result.profiles) {
+    idle_issue_us = std::max(idle_issue_us, profile.issue_us);
+  }
+  // Without working ahead the host's part leaves issuing out.
+  if (idle_issue_us == 0 || result.host_us < result.issue_us) return std::nullopt;
+  return result.host_us - result.issue_us + std::min(result.issue_us, idle_issue_us);
+}
 
 double BoundUs(const OpClassTime& time, const DeviceRates& rates) {
   return std::max(MemoryUs(time, rates), ComputeUs(time, rates));
@@ -143,10 +155,16 @@ std::string ThroughputText(const ThroughputResult& result) {
         result.decode_only->tokens_per_second, result.decode_only->seconds);
   }
   text += FormatText(
-      "%lld steps of %.0f us at the mean, the host's own work %.0f us (%.1f %%); "
-      "%lld preemptions\n",
+      "%lld steps of %.0f us at the mean, the host's part %.0f us (%.1f %%), issuing %.0f us (CPU "
+      "time %.0f us); %lld preemptions\n",
       static_cast<long long>(result.num_steps), result.step_us, result.host_us,
-      Percent(result.host_us, result.step_us), static_cast<long long>(result.num_preemptions));
+      Percent(result.host_us, result.step_us), result.issue_us, result.issue_cpu_us,
+      static_cast<long long>(result.num_preemptions));
+  if (const std::optional<double> own_us = OwnUsMax(result)) {
+    text +=
+        FormatText("the host's own work is at most %.0f us (%.1f %%) of a step: the rest waits\n",
+                   *own_us, Percent(*own_us, result.step_us));
+  }
   if (result.rates.bytes_per_second > 0 && !result.profiles.empty()) {
     text += FormatText(
         "bounds: %.2f TB/s (copy, measured), %.0f INT8 TOPS, %.0f f16 TFLOPS (cuBLASLt's best)\n",
@@ -173,6 +191,9 @@ ordered_json ThroughputJson(const ThroughputResult& result) {
                        {"num_steps", result.num_steps},
                        {"step_us", result.step_us},
                        {"host_us", result.host_us},
+                       {"issue_us", result.issue_us},
+                       {"issue_cpu_us", result.issue_cpu_us},
+                       {"own_us_max", OwnUsMax(result) ? ordered_json(*OwnUsMax(result)) : nullptr},
                        {"num_preemptions", result.num_preemptions}};
   json["memory"] = {{"free_bytes", result.memory.free_bytes},
                     {"weights_bytes", result.memory.weights_bytes},

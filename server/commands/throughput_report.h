@@ -17,7 +17,8 @@ struct StepProfile {
   int num_sequences = 0;
   int num_tokens = 0;
   int context_length = 0;
-  double step_us = 0;  // Of all its ops.
+  double step_us = 0;   // Of all its ops.
+  double issue_us = 0;  // For the host to issue it to an idle device; 0: it computes itself.
   std::vector<OpClassTime> classes;
 };
 
@@ -54,7 +55,11 @@ struct ThroughputResult {
   double run_seconds = 0;    // From the first submission to the last token.
   int64_t num_steps = 0;
   double step_us = 0;  // At the mean.
-  double host_us = 0;  // The host's own work, beside the device's where steps are issued ahead.
+  // The host's part of a step, beside the device's where steps are issued ahead; and the calls that
+  // issue the ops, which wait where the device's queue is full (StepTimes).
+  double host_us = 0;
+  double issue_us = 0;
+  double issue_cpu_us = 0;
   int64_t num_preemptions = 0;
   std::optional<TokenRate> steady;       // From the first end to the last start.
   std::optional<TokenRate> decode_only;  // While as many as run at once all decode.
@@ -66,6 +71,11 @@ struct ThroughputResult {
     return num_requests * static_cast<double>(num_output_tokens) / run_seconds;
   }
 };
+
+// What of the host's part of a step is its own work, at most: issuing counts with no more than what
+// the profile's longer step took on an idle device, for the rest waits for a place in the device's
+// queue, in which a driver spins. Empty: not known.
+std::optional<double> OwnUsMax(const ThroughputResult& result);
 
 // The least time of a class: its bytes or its arithmetic at the device's rates, whichever is
 // longer.

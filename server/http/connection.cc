@@ -65,7 +65,7 @@ class BeastConnection final : public Connection,
         config_(context.config),
         socket_(std::move(socket)),
         buffer_(static_cast<size_t>(config_.header_bytes_max) + kPipelinedBytesMax + kReadBytes),
-        wake_(std::make_shared<WakeEvent>(context.io, socket_.get_executor())),
+        wake_(std::make_shared<WakeEvent>(context.wakes)),
         watchdog_(std::make_shared<Watchdog>(socket_)),
         on_closed_(std::move(on_closed)),
         refuses_(refuses) {}
@@ -75,13 +75,13 @@ class BeastConnection final : public Connection,
   void BeginDrain() override;
   void Close() override;
   void Abort() override;
-  asio::any_io_executor strand() { return socket_.get_executor(); }
+  asio::any_io_executor executor() { return socket_.get_executor(); }
 
   const HttpRequest& request() const override { return request_; }
   Task<Status> Write(HttpResponse response) override;
-  Task<Status> BeginStream(std::string_view content_type) override;
+  void BeginStream(std::string_view content_type) override;
   Task<Status> WriteStream(std::string_view bytes) override;
-  Task<Status> EndStream() override;
+  Task<Status> EndStream(std::string_view last_bytes) override;
   bool has_begun() const override { return has_begun_; }
   bool is_client_gone() const override { return is_client_gone_; }
   std::function<void()> MakeWaker() override { return wake_->MakeWaker(); }
@@ -94,6 +94,7 @@ class BeastConnection final : public Connection,
   ReadOutcome TakeRequest(Parser& parser);
   Task<void> Answer();
   Task<Status> WriteFailure(ApiStatus outcome);
+  std::string TakeStreamed(std::string_view bytes);
   Task<Status> WriteAll(std::string_view bytes);
   Task<void> Linger();
   void WatchClient();
@@ -117,6 +118,7 @@ class BeastConnection final : public Connection,
   bool keeps_alive_ = true;
   bool has_begun_ = false;
   bool is_stream_ = false;
+  std::string unsent_head_;  // Of a stream.
 
   // A request has been read, or refused, and its answer isn't out yet.
   bool is_answering_ = false;
@@ -152,11 +154,11 @@ Task<void> BeastConnection::Run() {
 }
 
 void BeastConnection::BeginDrain() {
-  asio::post(strand(), [self = shared_from_this()] { self->is_draining_ = true; });
+  asio::post(executor(), [self = shared_from_this()] { self->is_draining_ = true; });
 }
 
 void BeastConnection::Close() {
-  asio::post(strand(), [self = shared_from_this()] {
+  asio::post(executor(), [self = shared_from_this()] {
     self->is_draining_ = true;
     self->is_closing_ = true;
     if (self->is_answering_) return;
@@ -172,6 +174,7 @@ Task<ReadOutcome> BeastConnection::ReadRequest() {
   refusal_ = ApiStatus();
   has_begun_ = false;
   is_stream_ = false;
+  unsent_head_.clear();
   if (!co_await ReadFirstByte()) co_return ReadOutcome::kClosed;
 
   Parser parser;
@@ -195,7 +198,7 @@ Task<ReadOutcome> BeastConnection::ReadRequest() {
 }
 
 void BeastConnection::Abort() {
-  asio::post(strand(), [self = shared_from_this()] {
+  asio::post(executor(), [self = shared_from_this()] {
     self->is_client_gone_ = true;
     boost::system::error_code ignored;
     self->socket_.close(ignored);
@@ -284,8 +287,7 @@ Task<Status> BeastConnection::WriteFailure(ApiStatus outcome) {
   if (has_begun_) {
     // A whole answer that is partly sent can only be cut off.
     if (!is_stream_) co_return outcome.status;
-    COMET_CO_RETURN_IF_ERROR(co_await WriteStream(FormatSse(ErrorBody(outcome), "error")));
-    co_return co_await EndStream();
+    co_return co_await EndStream(FormatSse(ErrorBody(outcome), "error"));
   }
   const int status = HttpStatusOf(outcome);
   if (status == 429 || status == 503) {
@@ -313,7 +315,7 @@ Task<Status> BeastConnection::Write(HttpResponse response) {
   co_return co_await WriteAll(FormatHead(head) + response.body);
 }
 
-Task<Status> BeastConnection::BeginStream(std::string_view content_type) {
+void BeastConnection::BeginStream(std::string_view content_type) {
   has_begun_ = true;
   is_stream_ = true;
   // Before HTTP/1.1 a body of unknown length ends with the connection.
@@ -321,22 +323,37 @@ Task<Status> BeastConnection::BeginStream(std::string_view content_type) {
   HttpHead head = HeadOf(200, content_type);
   head.content_bytes = -1;
   keeps_alive_ = head.keeps_alive;
-  co_return co_await WriteAll(FormatHead(head));
+  unsent_head_ = FormatHead(head);
 }
 
 Task<Status> BeastConnection::WriteStream(std::string_view bytes) {
   if (bytes.empty()) co_return Status::Ok();
-  if (is_http10_) co_return co_await WriteAll(bytes);
-  co_return co_await WriteAll(FormatChunk(bytes));
+  co_return co_await WriteAll(TakeStreamed(bytes));
 }
 
-Task<Status> BeastConnection::EndStream() {
-  if (is_http10_) co_return Status::Ok();
-  co_return co_await WriteAll(kLastChunk);
+Task<Status> BeastConnection::EndStream(std::string_view last_bytes) {
+  std::string out = TakeStreamed(last_bytes);
+  if (!is_http10_) out += kLastChunk;
+  co_return co_await WriteAll(out);
+}
+
+// The bytes as they follow what is sent, the head included while it is not.
+std::string BeastConnection::TakeStreamed(std::string_view bytes) {
+  std::string out = std::exchange(unsent_head_, {});
+  if (is_http10_ || bytes.empty()) {
+    out += bytes;
+  } else {
+    AppendChunk(out, bytes);
+  }
+  return out;
 }
 
 Task<Status> BeastConnection::WriteAll(std::string_view bytes) {
   if (is_client_gone_) co_return Cancelled("connection: the client closed it");
+  // Most clients keep up: what the socket takes at once costs neither a timer nor a handler.
+  boost::system::error_code ignored;  // Told again by the write that waits.
+  bytes.remove_prefix(socket_.write_some(asio::buffer(bytes.data(), bytes.size()), ignored));
+  if (bytes.empty()) co_return Status::Ok();
   watchdog_->Start(std::chrono::milliseconds(config_.write_ms_max));
   auto [error, num_bytes] =
       co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), kAwait);
@@ -400,9 +417,9 @@ std::shared_ptr<Connection> Spawn(tcp::socket socket, const ConnectionContext& c
   const auto connection =
       std::make_shared<BeastConnection>(std::move(socket), context, std::move(on_closed), refuses);
   // Posted, so that nothing of the connection runs inside the caller's lock.
-  asio::post(connection->strand(), [connection] {
+  asio::post(connection->executor(), [connection] {
     asio::co_spawn(
-        connection->strand(), [connection]() -> Task<void> { co_await connection->Run(); },
+        connection->executor(), [connection]() -> Task<void> { co_await connection->Run(); },
         asio::detached);
   });
   return connection;

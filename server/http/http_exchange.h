@@ -11,7 +11,7 @@
 namespace comet {
 
 // One request being answered: either Write() once, or BeginStream(), WriteStream()..., EndStream().
-// Confined to its connection's strand, wakers excepted.
+// Confined to its connection's I/O thread, wakers excepted.
 // Errors of every write: kCancelled (the client went away), kDeadlineExceeded (it read too slowly
 // for the write timeout; the connection is dropped).
 class HttpExchange {
@@ -22,12 +22,13 @@ class HttpExchange {
 
   virtual Task<Status> Write(HttpResponse response) = 0;
 
-  // Sends the head of an answer whose length is not known. Error events follow the same way.
-  virtual Task<Status> BeginStream(std::string_view content_type) = 0;
+  // The head of an answer whose length is not known, sent with what follows. Error events follow
+  // the same way.
+  virtual void BeginStream(std::string_view content_type) = 0;
   virtual Task<Status> WriteStream(std::string_view bytes) = 0;
-  virtual Task<Status> EndStream() = 0;
+  virtual Task<Status> EndStream(std::string_view last_bytes) = 0;
 
-  // Something was sent: an error can only be told in the stream.
+  // Something was sent, or is about to be: an error can only be told in the stream.
   virtual bool has_begun() const = 0;
   // The socket is watched while the handler runs, so this turns true without any write.
   virtual bool is_client_gone() const = 0;

@@ -82,11 +82,12 @@ std::string FormatHead(const HttpHead& head) {
   return out.append("\r\n");
 }
 
-std::string FormatChunk(std::string_view bytes) {
+void AppendChunk(std::string& out, std::string_view bytes) {
   std::string size;
   for (size_t rest = bytes.size(); rest > 0; rest >>= 4) size += "0123456789abcdef"[rest & 15];
   std::reverse(size.begin(), size.end());
-  return size.append("\r\n").append(bytes).append("\r\n");
+  out.reserve(out.size() + size.size() + bytes.size() + 4);
+  out.append(size).append("\r\n").append(bytes).append("\r\n");
 }
 
 bool PercentDecode(std::string_view text, std::string& out) {

@@ -46,7 +46,7 @@ struct HttpHead {
 std::string FormatHead(const HttpHead& head);
 
 // One chunk of a chunked body; `bytes` isn't empty.
-std::string FormatChunk(std::string_view bytes);
+void AppendChunk(std::string& out, std::string_view bytes);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 // "%2F" -> "/"; false when an escape is malformed or gives NUL.

@@ -1,5 +1,6 @@
 #include "server/http/http_server.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <map>
@@ -13,13 +14,14 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 
 #include "engine/config/config_check.h"
+#include "kernels/base/host_limits.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/base/thread_annotations.h"
 #include "server/http/connection.h"
 #include "server/http/request_ids.h"
+#include "server/http/wake_queue.h"
 #include "server/logging/log.h"
 
 namespace comet {
@@ -34,16 +36,30 @@ constexpr int kRefusingConnectionsMax =
 constexpr auto kStuckTime = std::chrono::seconds(5);           // For handlers to notice an abort.
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // After a failed accept.
 
+// A thread and the connections that live on it, which need no lock between them.
+struct IoThread {
+  // Shared with wakers: see ConnectionContext.
+  std::shared_ptr<asio::io_context> io = std::make_shared<asio::io_context>(1);
+  std::shared_ptr<WakeQueue> wakes = std::make_shared<WakeQueue>(io);
+  asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(*io);
+  std::thread thread;
+};
+
+// A thread sends some 100,000 tokens a second; most of the host is the engine's and the clients'.
+int NumIoThreads(const HttpConfig& config) {
+  constexpr int kDefaultMax = 8;
+  if (config.num_threads > 0) return config.num_threads;
+  return std::clamp(ReadHostLimits().num_cpus / 4, 1, kDefaultMax);
+}
+
 class AsioHttpServer final : public HttpServer {
  public:
   AsioHttpServer(const HttpConfig& config, const Router& router)
       : config_(config),
         router_(router),
-        io_(std::make_shared<asio::io_context>(config.num_threads)),
-        work_(asio::make_work_guard(*io_)),
-        accept_strand_(asio::make_strand(*io_)),
-        acceptor_(accept_strand_),
-        accept_timer_(accept_strand_) {}
+        threads_(static_cast<size_t>(NumIoThreads(config))),
+        acceptor_(*threads_.front().io),
+        accept_timer_(*threads_.front().io) {}
 
   ~AsioHttpServer() override;
 
@@ -58,18 +74,17 @@ class AsioHttpServer final : public HttpServer {
  private:
   Status BindFailure(error_code error) const;
   void Accept();
-  void Serve(tcp::socket socket);
+  void Serve(tcp::socket socket, IoThread& thread);
 
   const HttpConfig config_;
   const Router& router_;
-  // Shared with wakers: see ConnectionContext.
-  std::shared_ptr<asio::io_context> io_;
-  asio::executor_work_guard<asio::io_context::executor_type> work_;
-  asio::strand<asio::io_context::executor_type> accept_strand_;
+  std::vector<IoThread> threads_;
+  // The first thread's.
   tcp::acceptor acceptor_;
   asio::steady_timer accept_timer_;
+  size_t next_thread_idx_ = 0;  // Of the connection that is accepted next.
+
   RequestIds request_ids_;
-  std::vector<std::thread> threads_;
 
   mutable std::mutex mutex_;
   std::condition_variable connection_closed_;
@@ -89,11 +104,14 @@ AsioHttpServer::~AsioHttpServer() {
   }
   // Handlers notice at their next wake; only one in a job of the worker pool takes longer, and
   // must: the job uses its locals.
-  if (!threads_.empty() && !WaitDrained(kStuckTime)) COMET_LOG(kWarn, "connections_stuck");
+  const bool has_started = threads_.front().thread.joinable();
+  if (has_started && !WaitDrained(kStuckTime)) COMET_LOG(kWarn, "connections_stuck");
   // The threads end when every handler has run. One left behind by stop() would keep its
   // connection, and that the io_context it lies in, for ever.
-  work_.reset();
-  for (std::thread& thread : threads_) thread.join();
+  for (IoThread& thread : threads_) thread.work.reset();
+  for (IoThread& thread : threads_) {
+    if (thread.thread.joinable()) thread.thread.join();
+  }
 }
 
 Status AsioHttpServer::BindFailure(error_code error) const {
@@ -121,9 +139,9 @@ Status AsioHttpServer::Start() {
   error_code error;
   acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) return BindFailure(error);
-  asio::post(accept_strand_, [this] { Accept(); });
-  for (int i = 0; i < config_.num_threads; ++i) {
-    threads_.emplace_back([this] { io_->run(); });
+  asio::post(*threads_.front().io, [this] { Accept(); });
+  for (IoThread& thread : threads_) {
+    thread.thread = std::thread([&io = *thread.io] { io.run(); });
   }
   return Status::Ok();
 }
@@ -139,10 +157,12 @@ int AsioHttpServer::num_connections() const {
 }
 
 void AsioHttpServer::Accept() {
-  acceptor_.async_accept(asio::make_strand(*io_), [this](error_code error, tcp::socket socket) {
+  IoThread& thread = threads_[next_thread_idx_];
+  next_thread_idx_ = (next_thread_idx_ + 1) % threads_.size();
+  acceptor_.async_accept(*thread.io, [this, &thread](error_code error, tcp::socket socket) {
     if (!acceptor_.is_open()) return;
     if (!error) {
-      Serve(std::move(socket));
+      Serve(std::move(socket), thread);
       Accept();
       return;
     }
@@ -155,8 +175,9 @@ void AsioHttpServer::Accept() {
   });
 }
 
-void AsioHttpServer::Serve(tcp::socket socket) {
+void AsioHttpServer::Serve(tcp::socket socket, IoThread& thread) {
   error_code ignored;
+  socket.non_blocking(true, ignored);
   // A token is a small write that must leave at once.
   socket.set_option(tcp::no_delay(true), ignored);
   if (config_.send_buffer_bytes > 0) {
@@ -166,7 +187,7 @@ void AsioHttpServer::Serve(tcp::socket socket) {
   const int num_open = static_cast<int>(connections_.size());
   if (is_closing_ || num_open >= config_.connections_max + kRefusingConnectionsMax) return;
   const uint64_t connection_id = next_connection_id_++;
-  const ConnectionContext context{io_, config_, router_, request_ids_};
+  const ConnectionContext context{thread.wakes, config_, router_, request_ids_};
   const auto on_closed = [this, connection_id] {
     const std::lock_guard closing_lock(mutex_);
     connections_.erase(connection_id);
@@ -189,7 +210,7 @@ void AsioHttpServer::BeginDrain() {
 }
 
 void AsioHttpServer::Close() {
-  asio::post(accept_strand_, [this] {
+  asio::post(*threads_.front().io, [this] {
     error_code ignored;
     acceptor_.close(ignored);
     accept_timer_.cancel();
@@ -219,7 +240,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::Bind(const HttpConfig& config,
 Status HttpConfig::Validate() const {
   ConfigCheck check("http");
   check.InRange("port", port, 0, 65535);
-  check.InRange("num_threads", num_threads, 1, 64);
+  check.InRange("num_threads", num_threads, 0, 64);
   check.AtLeast("connections_max", connections_max, 1);
   check.InRange("body_bytes_max", body_bytes_max, int64_t{1024}, int64_t{1} << 30);
   check.InRange("header_bytes_max", header_bytes_max, 1024, 1 << 20);

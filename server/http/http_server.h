@@ -12,8 +12,8 @@ namespace comet {
 struct HttpConfig {
   std::string host = "127.0.0.1";
   int port = 8000;                    // 0: any free one.
-  int num_threads = 1;                // I/O threads.
-  int connections_max = 512;          // Beyond it a connection is answered 503 and closed.
+  int num_threads = 0;                // I/O threads; 0: a quarter of the cores, 1 to 8.
+  int connections_max = 1024;         // Beyond it a connection is answered 503 and closed.
   int64_t body_bytes_max = 4 << 20;   // 413 beyond.
   int header_bytes_max = 16 << 10;    // 431 beyond.
   int idle_ms_max = 75000;            // Between requests of a kept connection.
@@ -26,8 +26,8 @@ struct HttpConfig {
   Status Validate() const;
 };
 
-// An HTTP/1.1 server: accepts, parses, routes, writes. Each connection is a coroutine on its own
-// strand. Thread-safe after Bind().
+// An HTTP/1.1 server: accepts, parses, routes, writes. Each connection is a coroutine on one of the
+// I/O threads, which share nothing. Thread-safe after Bind().
 class HttpServer {
  public:
   // Takes the port, so that a port in use fails before anything slow. `router` outlives the server.

@@ -11,7 +11,7 @@
 namespace comet {
 
 // Answers one request, or returns why it cannot: the connection writes the error. Runs on the
-// connection's strand and must not block.
+// connection's I/O thread and must not block.
 using HttpHandler = std::function<Task<ApiStatus>(HttpExchange&)>;
 
 // Finds the handler of a path and method. Filled at start, immutable while serving.

@@ -4,7 +4,7 @@
 
 namespace comet {
 
-// A coroutine of a connection's strand. The only name of the networking library outside
+// A coroutine of a connection's I/O thread. The only name of the networking library outside
 // server/http.
 template <typename T>
 using Task = boost::asio::awaitable<T>;

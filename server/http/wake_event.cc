@@ -3,24 +3,17 @@
 #include <utility>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 namespace comet {
 
 namespace asio = boost::asio;
 
-WakeEvent::WakeEvent(std::shared_ptr<asio::io_context> io, asio::any_io_executor strand)
-    : io_(std::move(io)), strand_(std::move(strand)), timer_(strand_) {}
+WakeEvent::WakeEvent(std::shared_ptr<WakeQueue> queue)
+    : queue_(std::move(queue)), timer_(queue_->executor()) {}
 
 std::function<void()> WakeEvent::MakeWaker() {
-  return [self = shared_from_this()] {
-    // Weak: when the server is gone nothing runs it, and it must not keep the io_context it lies
-    // in.
-    asio::post(self->strand_, [weak = self->weak_from_this()] {
-      if (const auto event = weak.lock()) event->Wake();
-    });
-  };
+  return [self = shared_from_this()] { self->queue_->Add(self); };
 }
 
 void WakeEvent::Wake() {

@@ -3,19 +3,18 @@
 #include <functional>
 #include <memory>
 
-#include <boost/asio/any_io_executor.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "server/http/task.h"
+#include "server/http/wake_queue.h"
 
 namespace comet {
 
-// Lets other threads wake a coroutine. Confined to its strand, except the wakers it makes.
+// Lets other threads wake a coroutine. Confined to the I/O thread of its queue, except the wakers
+// it makes.
 class WakeEvent : public std::enable_shared_from_this<WakeEvent> {
  public:
-  // `io` is held because a waker may run when the server is gone.
-  WakeEvent(std::shared_ptr<boost::asio::io_context> io, boost::asio::any_io_executor strand);
+  explicit WakeEvent(std::shared_ptr<WakeQueue> queue);
 
   // Callable from any thread, any number of times.
   std::function<void()> MakeWaker();
@@ -25,8 +24,7 @@ class WakeEvent : public std::enable_shared_from_this<WakeEvent> {
   Task<void> Wait();
 
  private:
-  std::shared_ptr<boost::asio::io_context> io_;
-  boost::asio::any_io_executor strand_;
+  const std::shared_ptr<WakeQueue> queue_;
   boost::asio::steady_timer timer_;
   bool is_set_ = false;
 };

@@ -9,8 +9,8 @@
 
 namespace comet {
 
-// Ends a socket's operations when they take too long. One limit at a time. Confined to the strand
-// of the socket, which outlives every Start() that is not stopped.
+// Ends a socket's operations when they take too long. One limit at a time. Confined to the I/O
+// thread of the socket, which outlives every Start() that is not stopped.
 class Watchdog : public std::enable_shared_from_this<Watchdog> {
  public:
   explicit Watchdog(boost::asio::ip::tcp::socket& socket)

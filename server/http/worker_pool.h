@@ -16,7 +16,7 @@ namespace comet {
 
 struct WorkerPoolConfig {
   int num_threads = 2;
-  int waiting_max = 256;  // Jobs that wait for a thread; beyond it TryPost() refuses.
+  int waiting_max = 512;  // Jobs that wait for a thread; beyond it TryPost() refuses.
 };
 
 // Threads for work too long for an I/O thread: reading bodies, templates, tokenizing. Thread-safe.

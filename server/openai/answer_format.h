@@ -27,7 +27,7 @@ struct AnswerHead {
 };
 
 // Writes one request's output in the JSON of its endpoint. Only deltas without a failure reach it.
-// Confined to one request's strand.
+// Confined to one request's I/O thread.
 class AnswerFormat {
  public:
   virtual ~AnswerFormat() = default;

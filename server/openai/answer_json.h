@@ -23,4 +23,19 @@ AnswerJson FinishReasonJson(const std::optional<FinishReason>& reason);
 // {"id", "object", "created", "model"}
 AnswerJson HeadJson(const AnswerHead& head, std::string_view id_prefix, std::string_view object);
 
+// The server-sent events of a stream that differ in one text: the rest is written once, as making
+// and printing a JSON tree for every token would be most of what the front end does.
+class ChunkTemplate {
+ public:
+  // `chunk` has the string member `field`, empty, once.
+  ChunkTemplate(const AnswerJson& chunk, std::string_view field);
+
+  // What FormatSse(DumpAnswer(chunk)) gives with `text` as the member.
+  std::string Event(std::string_view text) const;
+
+ private:
+  std::string before_;
+  std::string after_;
+};
+
 }  // namespace comet

@@ -1,4 +1,6 @@
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "server/http/sse.h"
 #include "server/openai/answer_format.h"
@@ -22,21 +24,24 @@ class ChatFormat final : public AnswerFormat {
   ChatFormat(AnswerHead head, const Tokenizer& tokenizer)
       : head_(std::move(head)),
         tokenizer_(tokenizer),
-        has_role_(static_cast<size_t>(head_.num_choices), false) {}
+        content_events_(static_cast<size_t>(head_.num_choices)) {}
 
   std::string Events(const OutputDelta& delta) override {
     std::string events;
-    const size_t choice_idx = static_cast<size_t>(delta.choice_idx);
-    if (!has_role_[choice_idx]) {
-      has_role_[choice_idx] = true;
-      events += ChunkEvent(delta.choice_idx, {{"role", "assistant"}, {"content", ""}}, nullptr, {});
-    }
-    if (!delta.text.empty() || !delta.logprobs.empty()) {
+    std::optional<ChunkTemplate>& content = content_events_[static_cast<size_t>(delta.choice_idx)];
+    if (!content) {
+      content.emplace(Chunk(delta.choice_idx, {{"content", ""}}, nullptr, {}), "content");
       events +=
-          ChunkEvent(delta.choice_idx, {{"content", delta.text}}, LogprobsJson(delta.logprobs), {});
+          Event(Chunk(delta.choice_idx, {{"role", "assistant"}, {"content", ""}}, nullptr, {}));
+    }
+    if (!delta.logprobs.empty() || (head_.has_logprobs && !delta.text.empty())) {
+      events += Event(
+          Chunk(delta.choice_idx, {{"content", delta.text}}, LogprobsJson(delta.logprobs), {}));
+    } else if (!delta.text.empty()) {
+      events += content->Event(delta.text);
     }
     if (delta.finish_reason) {
-      events += ChunkEvent(delta.choice_idx, AnswerJson::object(), nullptr, delta.finish_reason);
+      events += Event(Chunk(delta.choice_idx, AnswerJson::object(), nullptr, delta.finish_reason));
     }
     return events;
   }
@@ -45,7 +50,7 @@ class ChatFormat final : public AnswerFormat {
     AnswerJson chunk = HeadJson(head_, kIdPrefix, "chat.completion.chunk");
     chunk["choices"] = AnswerJson::array();
     chunk["usage"] = UsageJson(usage);
-    return FormatSse(DumpAnswer(chunk));
+    return Event(chunk);
   }
 
   std::string Body(const std::vector<WholeChoice>& choices, const Usage& usage) const override {
@@ -63,15 +68,17 @@ class ChatFormat final : public AnswerFormat {
   }
 
  private:
-  std::string ChunkEvent(int choice_idx, AnswerJson delta, AnswerJson logprobs,
-                         const std::optional<FinishReason>& reason) const {
+  static std::string Event(const AnswerJson& chunk) { return FormatSse(DumpAnswer(chunk)); }
+
+  AnswerJson Chunk(int choice_idx, AnswerJson delta, AnswerJson logprobs,
+                   const std::optional<FinishReason>& reason) const {
     AnswerJson chunk = HeadJson(head_, kIdPrefix, "chat.completion.chunk");
     chunk["choices"] = AnswerJson::array({{{"index", choice_idx},
                                            {"delta", std::move(delta)},
                                            {"logprobs", std::move(logprobs)},
                                            {"finish_reason", FinishReasonJson(reason)}}});
     if (head_.has_usage_in_stream) chunk["usage"] = nullptr;
-    return FormatSse(DumpAnswer(chunk));
+    return chunk;
   }
 
   AnswerJson LogprobsJson(const std::vector<TokenLogprob>& logprobs) const {
@@ -90,7 +97,8 @@ class ChatFormat final : public AnswerFormat {
 
   const AnswerHead head_;
   const Tokenizer& tokenizer_;
-  std::vector<bool> has_role_;  // By choice: its first chunk, which names the speaker, is sent.
+  // By choice, once its first chunk, which names the speaker, is sent.
+  std::vector<std::optional<ChunkTemplate>> content_events_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "server/http/sse.h"
 #include "server/openai/answer_format.h"
@@ -24,19 +26,20 @@ class CompletionFormat final : public AnswerFormat {
   CompletionFormat(AnswerHead head, const Tokenizer& tokenizer)
       : head_(std::move(head)),
         tokenizer_(tokenizer),
-        text_offsets_(static_cast<size_t>(head_.num_choices), 0) {}
+        text_offsets_(static_cast<size_t>(head_.num_choices), 0),
+        text_events_(static_cast<size_t>(head_.num_choices)) {}
 
   std::string Events(const OutputDelta& delta) override {
     if (delta.text.empty() && delta.logprobs.empty() && !delta.finish_reason) return {};
-    int& text_offset = text_offsets_[static_cast<size_t>(delta.choice_idx)];
-    AnswerJson chunk = HeadJson(head_, kIdPrefix, kObject);
-    chunk["choices"] =
-        AnswerJson::array({{{"index", delta.choice_idx},
-                            {"text", delta.text},
-                            {"logprobs", LogprobsJson(delta.logprobs, text_offset)},
-                            {"finish_reason", FinishReasonJson(delta.finish_reason)}}});
-    if (head_.has_usage_in_stream) chunk["usage"] = nullptr;
-    return FormatSse(DumpAnswer(chunk));
+    const size_t choice_idx = static_cast<size_t>(delta.choice_idx);
+    if (!head_.has_logprobs && !delta.finish_reason) {
+      std::optional<ChunkTemplate>& text_event = text_events_[choice_idx];
+      if (!text_event) text_event.emplace(Chunk(delta.choice_idx, "", nullptr, {}), "text");
+      return text_event->Event(delta.text);
+    }
+    return FormatSse(DumpAnswer(Chunk(delta.choice_idx, delta.text,
+                                      LogprobsJson(delta.logprobs, text_offsets_[choice_idx]),
+                                      delta.finish_reason)));
   }
 
   std::string UsageEvent(const Usage& usage) const override {
@@ -61,6 +64,17 @@ class CompletionFormat final : public AnswerFormat {
   }
 
  private:
+  AnswerJson Chunk(int choice_idx, const std::string& text, AnswerJson logprobs,
+                   const std::optional<FinishReason>& reason) const {
+    AnswerJson chunk = HeadJson(head_, kIdPrefix, kObject);
+    chunk["choices"] = AnswerJson::array({{{"index", choice_idx},
+                                           {"text", text},
+                                           {"logprobs", std::move(logprobs)},
+                                           {"finish_reason", FinishReasonJson(reason)}}});
+    if (head_.has_usage_in_stream) chunk["usage"] = nullptr;
+    return chunk;
+  }
+
   // `text_offset`: characters of the tokens before; advanced by these.
   AnswerJson LogprobsJson(const std::vector<TokenLogprob>& logprobs, int& text_offset) const {
     if (!head_.has_logprobs) return nullptr;
@@ -90,7 +104,8 @@ class CompletionFormat final : public AnswerFormat {
 
   const AnswerHead head_;
   const Tokenizer& tokenizer_;
-  std::vector<int> text_offsets_;  // By choice.
+  std::vector<int> text_offsets_;                          // By choice.
+  std::vector<std::optional<ChunkTemplate>> text_events_;  // By choice, once it gave text.
 };
 
 }  // namespace

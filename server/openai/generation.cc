@@ -17,23 +17,20 @@ Task<Status> WriteEvents(HttpExchange& exchange, Generation& generation,
                          const GenerateFields& fields, AnswerFormat& format, RequestLog& log) {
   while (true) {
     COMET_CO_ASSIGN_OR_RETURN(const std::vector<OutputDelta> deltas, co_await generation.Next());
-    if (deltas.empty()) break;
     std::string events;
     for (const OutputDelta& delta : deltas) {
       log.NoteDelta(delta);
       events += format.Events(delta);
     }
     // The head goes with the first output, so that a failure before it still has its own status.
-    if (!exchange.has_begun()) {
-      COMET_CO_RETURN_IF_ERROR(co_await exchange.BeginStream(kSseContentType));
+    if (!exchange.has_begun()) exchange.BeginStream(kSseContentType);
+    if (generation.is_finished()) {
+      if (fields.has_usage_in_stream) events += format.UsageEvent(generation.usage());
+      events += kSseDone;
+      co_return co_await exchange.EndStream(events);
     }
     COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream(events));
   }
-  std::string last;
-  if (fields.has_usage_in_stream) last += format.UsageEvent(generation.usage());
-  last += kSseDone;
-  COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream(last));
-  co_return co_await exchange.EndStream();
 }
 
 Task<Status> WriteWhole(HttpExchange& exchange, Generation& generation, int num_choices,
@@ -102,15 +99,18 @@ Task<Result<std::vector<OutputDelta>>> Generation::Next() {
     // What came before a failure is still told.
     if (!deltas.empty()) co_return deltas;
     if (!failure_.ok()) co_return failure_;
-    bool is_finished = true;
+    if (is_finished()) co_return deltas;
     for (Source& source : sources_) {
-      if (source.stream->is_finished()) continue;
-      is_finished = false;
-      source.stream->OnReady(exchange_.MakeWaker());
+      if (!source.stream->is_finished()) source.stream->OnReady(exchange_.MakeWaker());
     }
-    if (is_finished) co_return deltas;
     co_await exchange_.Wait();
   }
+}
+
+bool Generation::is_finished() const {
+  return failure_.ok() && std::all_of(sources_.begin(), sources_.end(), [](const Source& source) {
+           return source.stream->is_finished();
+         });
 }
 
 Usage Generation::usage() const {

@@ -15,7 +15,7 @@ namespace comet {
 
 // The engine's side of one HTTP request: a token stream for each prompt, read as one. Choices are
 // numbered prompt by prompt. Its end, however it comes, cancels what still runs. Confined to the
-// request's strand.
+// request's I/O thread.
 class Generation {
  public:
   explicit Generation(HttpExchange& exchange) : exchange_(exchange) {}
@@ -28,6 +28,8 @@ class Generation {
   // why the engine failed a choice, which ends the others too.
   Task<Result<std::vector<OutputDelta>>> Next();
 
+  // Next() has given every choice's end.
+  bool is_finished() const;
   Usage usage() const;
 
  private:

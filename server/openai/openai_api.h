@@ -31,7 +31,7 @@ struct OpenAiContext {
 // /detokenize. `context` outlives the router.
 void AddOpenAiRoutes(const OpenAiContext& context, Router& router);
 
-// Endpoints. Coroutines of the connection's strand; bodies, templates and tokenizing go to the
+// Endpoints. Coroutines of the connection's I/O thread; bodies, templates and tokenizing go to the
 // workers.
 Task<ApiStatus> HandleChatCompletions(const OpenAiContext& context, HttpExchange& exchange);
 Task<ApiStatus> HandleCompletions(const OpenAiContext& context, HttpExchange& exchange);

@@ -1,4 +1,4 @@
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/base/thread_pool.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-namespace comet::cpu {
+namespace comet {
 namespace {
 
 TEST(ThreadPool, CallsEveryItemOnce) {
@@ -53,4 +53,4 @@ TEST(ThreadPool, ManyShortLoopsAreEachComplete) {
 }
 
 }  // namespace
-}  // namespace comet::cpu
+}  // namespace comet

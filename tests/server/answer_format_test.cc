@@ -47,6 +47,31 @@ OutputDelta Delta(std::string text, std::optional<FinishReason> reason = {}) {
   return delta;
 }
 
+// A text of its own kind costs no JSON tree (ChunkTemplate); what the client reads is the same.
+TEST(AnswerFormat, TextsComeBackAsTheyWere) {
+  const auto tokenizer = MakeTokenizer();
+  AnswerHead head = Head();
+  head.model = R"(odd "content":"" and "text":"" name)";
+  const auto chat = MakeChatFormat(head, *tokenizer);
+  const auto completion = MakeCompletionFormat(head, *tokenizer);
+  chat->Events(Delta("a"));  // Names the speaker too.
+  for (const std::string& text :
+       {std::string("plain"), std::string(R"(quo"te \ back)"),
+        std::string("line\nend\r\n\ttab\x01\x7f"), std::string("\0", 1),
+        std::string("\xc3\xa9 \xf0\x9f\x8c\x99"), std::string(R"("text":"")")}) {
+    const std::vector<Json> chat_events = Events(chat->Events(Delta(text)));
+    const std::vector<Json> events = Events(completion->Events(Delta(text)));
+    ASSERT_EQ(chat_events.size(), 1u);
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(chat_events[0]["choices"][0]["delta"]["content"], text);
+    EXPECT_EQ(chat_events[0]["model"], head.model);
+    EXPECT_EQ(events[0]["choices"][0]["text"], text);
+    EXPECT_EQ(events[0]["model"], head.model);
+  }
+  // What is no UTF-8 is replaced, never sent.
+  EXPECT_EQ(Events(completion->Events(Delta("\xc3")))[0]["choices"][0]["text"], "\xef\xbf\xbd");
+}
+
 TEST(ChatFormat, NamesTheSpeakerOnceThenTextThenTheEnd) {
   const auto tokenizer = MakeTokenizer();
   const auto format = MakeChatFormat(Head(), *tokenizer);

@@ -18,15 +18,17 @@ TEST(EvalSetting, RefusesEverythingElse) {
   }
 }
 
-TEST(EvalSetting, RowsAreTheSettingsOrElseTheFlags) {
-  EvalModelOptions options{.activation_bits = "mixed", .kv_bits = "8"};
-  EXPECT_EQ(options.Settings().value(), (std::vector<EvalSetting>{{"mixed", "8"}}));
+TEST(EvalSetting, RowsAreTheReferenceThenTheSettingsOrElseTheFlags) {
+  EvalModelOptions options{.model = "m", .activation_bits = "mixed", .kv_bits = "8"};
+  EXPECT_EQ(options.Rows().value(), (std::vector<EvalRow>{{"m", {"mixed", "8"}}}));
 
+  options.reference = "r";
   options.settings = {"A8/KV4", "A8/KV16"};
-  EXPECT_EQ(options.Settings().value(), (std::vector<EvalSetting>{{"8", "4"}, {"8", "16"}}));
+  EXPECT_EQ(options.Rows().value(),
+            (std::vector<EvalRow>{{"r", {"float", "16"}}, {"m", {"8", "4"}}, {"m", {"8", "16"}}}));
 
   options.settings.push_back("A8");
-  EXPECT_FALSE(options.Settings().ok());
+  EXPECT_FALSE(options.Rows().ok());
 }
 
 }  // namespace

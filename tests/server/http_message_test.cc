@@ -22,8 +22,12 @@ TEST(Sse, CannotBeSplitByData) {
 }
 
 TEST(Chunk, WritesItsSizeInHex) {
-  EXPECT_EQ(FormatChunk("abc"), "3\r\nabc\r\n");
-  EXPECT_EQ(FormatChunk(std::string(300, 'x')).substr(0, 5), "12c\r\n");
+  std::string out = "before";
+  AppendChunk(out, "abc");
+  EXPECT_EQ(out, "before3\r\nabc\r\n");
+  out.clear();
+  AppendChunk(out, std::string(300, 'x'));
+  EXPECT_EQ(out.substr(0, 5), "12c\r\n");
 }
 
 TEST(Head, StatesLengthIdAndClose) {

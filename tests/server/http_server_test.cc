@@ -6,8 +6,11 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "kernels/base/str_cat.h"
 #include "server/http/sse.h"
@@ -19,6 +22,7 @@ namespace {
 
 constexpr auto kNow = std::chrono::seconds(0);
 constexpr auto kSoon = std::chrono::seconds(15);  // Long enough for a busy machine.
+constexpr int kNumTicks = 50;
 constexpr auto kShort = std::chrono::milliseconds(100);
 
 // A server on a free port whose routes exercise one thing each.
@@ -26,6 +30,7 @@ class HttpServerTest : public testing::Test {
  protected:
   void StartServer(HttpConfig config = {}) {
     config.port = 0;
+    config.num_threads = 2;  // Connections lie on them in turns.
     AddRoutes();
     Result<std::unique_ptr<HttpServer>> server = HttpServer::Bind(config, router_);
     ASSERT_TRUE(server.ok()) << server.status();
@@ -41,6 +46,7 @@ class HttpServerTest : public testing::Test {
     router_.Add("POST", "/late", [](HttpExchange& exchange) { return FailLate(exchange); });
     router_.Add("POST", "/pool", [this](HttpExchange& exchange) { return UsePool(exchange); });
     router_.Add("POST", "/wait", [this](HttpExchange& exchange) { return WaitForLeave(exchange); });
+    router_.Add("POST", "/tick", [this](HttpExchange& exchange) { return Tick(exchange); });
     router_.Add("POST", "/flood", [this](HttpExchange& exchange) { return Flood(exchange); });
   }
 
@@ -55,7 +61,7 @@ class HttpServerTest : public testing::Test {
   }
   static Task<ApiStatus> Fail() { co_return FieldFault("n", "value is 0, expected at least 1"); }
   static Task<ApiStatus> FailLate(HttpExchange& exchange) {
-    COMET_CO_RETURN_IF_ERROR(co_await exchange.BeginStream(kSseContentType));
+    exchange.BeginStream(kSseContentType);
     COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream(FormatSse("first")));
     co_return Internal("engine: broke");
   }
@@ -74,9 +80,23 @@ class HttpServerTest : public testing::Test {
     has_left_.set_value();
     co_return Cancelled("client left");
   }
+  // An event for each of kNumTicks wakes that come from elsewhere, as a step's tokens do.
+  Task<ApiStatus> Tick(HttpExchange& exchange) {
+    exchange.BeginStream(kSseContentType);
+    for (int i = 0; i < kNumTicks; ++i) {
+      {
+        const std::lock_guard lock(ticking_mutex_);
+        ticking_.push_back(exchange.MakeWaker());
+      }
+      co_await exchange.Wait();
+      COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream(FormatSse("tick")));
+    }
+    co_return co_await exchange.EndStream(FormatSse("end"));
+  }
   // Writes until that fails.
   Task<ApiStatus> Flood(HttpExchange& exchange) {
-    Status written = co_await exchange.BeginStream(kSseContentType);
+    exchange.BeginStream(kSseContentType);
+    Status written;
     while (written.ok()) written = co_await exchange.WriteStream(std::string(64 << 10, 'x'));
     flood_end_.set_value(written.code());
     co_return written;
@@ -99,6 +119,8 @@ class HttpServerTest : public testing::Test {
   std::promise<void> has_left_;
   std::function<void()> waker_;
   std::promise<StatusCode> flood_end_;
+  std::mutex ticking_mutex_;
+  std::vector<std::function<void()>> ticking_;  // Each is called once.
   Router router_;
   std::unique_ptr<HttpServer> server_;
 };
@@ -294,6 +316,35 @@ TEST_F(HttpServerTest, NoticesThatAWaitingClientLeft) {
 
   EXPECT_EQ(has_left_.get_future().wait_for(kSoon), std::future_status::ready);
   EXPECT_TRUE(server_->WaitDrained(kSoon));
+}
+
+TEST_F(HttpServerTest, WakesEveryStreamForEveryTick) {
+  StartServer();
+  std::jthread ticker([this](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      std::vector<std::function<void()>> wakers;
+      {
+        const std::lock_guard lock(ticking_mutex_);
+        wakers.swap(ticking_);
+      }
+      for (const std::function<void()>& wake : wakers) wake();
+    }
+  });
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 9; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Post("/tick", "{}"));
+  }
+  for (const std::unique_ptr<RawClient>& client : clients) {
+    const std::string answer = client->ReadAll();
+    int num_ticks = 0;
+    for (size_t at = 0; (at = answer.find("data: tick", at)) != std::string::npos; ++at) {
+      ++num_ticks;
+    }
+    EXPECT_EQ(num_ticks, kNumTicks);
+    EXPECT_TRUE(answer.ends_with("data: end\n\n\r\n0\r\n\r\n"))
+        << answer.substr(answer.size() - 60);
+  }
 }
 
 TEST_F(HttpServerTest, DropsAClientThatReadsTooSlowly) {

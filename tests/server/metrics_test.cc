@@ -31,7 +31,7 @@ TEST(Metrics, ObservesEveryHistogram) {
   metrics->OnQueued(0.5);
   metrics->OnFirstToken(0.5);
   metrics->OnNextToken(0.004);
-  metrics->OnStep(0.5, 0.0001);
+  metrics->OnStep({.step_seconds = 0.5, .host_seconds = 0.0001});
 
   const std::string text = metrics->Scrape();
   for (const char* name : {"comet_request_queue_time_seconds", "comet_time_to_first_token_seconds",

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "engine/model/decoder_layer.h"
@@ -12,29 +11,10 @@
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/two_level_values.h"
 
 namespace comet {
 namespace {
-
-std::vector<float> NormalValues(size_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(count);
-  for (float& value : values) value = random.NextNormal();
-  return values;
-}
-
-std::vector<float> ValuesOf(const TwoLevelWeights& weights, int num_channels) {
-  const int num_rows = static_cast<int>(weights.scale.size());
-  return Dequantize(W4axWeights{
-      .codes = {weights.codes.data(), DType::kU8, {num_rows, num_channels / 2}},
-      .steps = {weights.steps.data(), DType::kI8, {num_rows, CeilDiv(num_channels, 128)}},
-      .scale = {weights.scale.data(), DType::kF32, {num_rows}}});
-}
-
-bool SameBytes(const TwoLevelWeights& a, const TwoLevelWeights& b) {
-  return a.codes == b.codes && a.steps == b.steps &&
-         std::memcmp(a.scale.data(), b.scale.data(), a.scale.size() * sizeof(float)) == 0;
-}
 
 // Inputs whose channels are mixtures of a few sources, [num_tokens, K], and
 // their gram matrix.

@@ -5,11 +5,10 @@
 #include <string>
 
 #include "kernels/base/random.h"
+#include "tests/engine/letter_pairs.h"
 
 namespace comet {
 namespace {
-
-constexpr int kFirstPairId = 3;
 
 size_t Size(int value) { return static_cast<size_t>(value); }
 
@@ -32,23 +31,11 @@ class PlantedSource final : public FloatSource {
     config_.head_dim = 64;
     config_.rotary_dim = 64;
     config_.ffn_size = kPlantedChannels;
-    config_.vocab_size = kFirstPairId + 256;
+    config_.vocab_size = kLetterPairVocab;
     config_.context_length_max = 1024;
     config_.rope.theta = 1e6;  // Qwen2's.
     config_.bos_id = 1;
-    config_.eos_ids = {2};
-    vocabulary_.kind = TokenizerKind::kSentencePiece;
-    vocabulary_.pieces = {"<unk>", "<s>", "</s>"};
-    vocabulary_.types = {TokenType::kUnknown, TokenType::kControl, TokenType::kControl};
-    for (int i = 0; i < 256; ++i) {
-      vocabulary_.pieces.push_back(
-          {static_cast<char>('a' + i / 16), static_cast<char>('a' + i % 16)});
-      vocabulary_.types.push_back(TokenType::kNormal);
-    }
-    vocabulary_.scores.assign(vocabulary_.pieces.size(), 0.0f);
-    vocabulary_.unknown_id = 0;
-    vocabulary_.bos_id = 1;
-    vocabulary_.eos_id = 2;
+    config_.eos_ids = {kEosId};
     vocabulary_.add_space_prefix = false;
   }
 
@@ -144,7 +131,7 @@ class PlantedSource final : public FloatSource {
 
   PlantedOptions options_;
   ModelConfig config_;
-  Vocabulary vocabulary_;
+  Vocabulary vocabulary_ = LetterPairVocabulary();
   std::vector<NamedTemplate> chat_templates_;
 };
 

@@ -52,10 +52,10 @@ class PlantedTest : public testing::Test {
   }
 
   // The embeddings of random tokens: a layer's input.
-  std::vector<float> HiddenRows(FloatSource& source) {
+  HostRows HiddenRows(FloatSource& source) {
     const std::vector<float> table = source.ReadEmbedding().value();
     Random random(5);
-    std::vector<float> rows;
+    HostRows rows;
     for (int i = 0; i < kNumTokens; ++i) {
       const auto row = table.begin() + random.NextInt(256) * kPlantedChannels;
       rows.insert(rows.end(), row, row + kPlantedChannels);
@@ -63,7 +63,7 @@ class PlantedTest : public testing::Test {
     return rows;
   }
   DeviceTensor Hidden(FloatSource& source) {
-    const std::vector<float> rows = HiddenRows(source);
+    const HostRows rows = HiddenRows(source);
     return DeviceTensor::Upload(*backend_.device,
                                 {rows.data(), DType::kF32, {kNumTokens, kPlantedChannels}})
         .value();
@@ -129,7 +129,7 @@ TEST_F(PlantedTest, PermutationFindsEveryOutlier) {
     const FloatLayer layer = source->ReadLayer(0).value();
     auto stream = ResidualStream::Create(backend_, source->config(), {HiddenRows(*source)}, 2);
     ASSERT_TRUE(stream.ok()) << stream.status();
-    CalibrationStreams streams(backend_, std::move(stream).value(), std::nullopt);
+    CalibrationStreams streams(backend_, std::move(stream).value(), std::nullopt, 2);
     streams.BeginLayer(layer);
 
     for (const LinearKind kind :

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "engine/model/decoder_layer.h"
 #include "engine/quantizer/accuracy_report.h"
@@ -16,29 +15,10 @@
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/two_level_values.h"
 
 namespace comet {
 namespace {
-
-std::vector<float> NormalValues(size_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(count);
-  for (float& value : values) value = random.NextNormal();
-  return values;
-}
-
-std::vector<float> ValuesOf(const TwoLevelWeights& weights, int num_channels) {
-  const int num_rows = static_cast<int>(weights.scale.size());
-  return Dequantize(W4axWeights{
-      .codes = {weights.codes.data(), DType::kU8, {num_rows, num_channels / 2}},
-      .steps = {weights.steps.data(), DType::kI8, {num_rows, CeilDiv(num_channels, 128)}},
-      .scale = {weights.scale.data(), DType::kF32, {num_rows}}});
-}
-
-bool SameBytes(const TwoLevelWeights& a, const TwoLevelWeights& b) {
-  return a.codes == b.codes && a.steps == b.steps &&
-         std::memcmp(a.scale.data(), b.scale.data(), a.scale.size() * sizeof(float)) == 0;
-}
 
 TEST(ParallelRows, CoversEveryRowOnce) {
   for (const int num_rows : {0, 1, 2, 3, 100}) {
@@ -112,7 +92,7 @@ TEST(PrecisionBudget, MeetsTheShareOverAllLayers) {
 TEST(ChannelOrder, PermutesColumnsAndRows) {
   const std::vector<float> matrix = {1, 2, 3, 4, 5, 6};
 
-  EXPECT_EQ(PermuteColumns(matrix, std::vector<int32_t>{2, 0, 1}),
+  EXPECT_EQ(PermuteColumns(matrix, std::vector<int32_t>{2, 0, 1}, 2),
             (std::vector<float>{3, 1, 2, 6, 4, 5}));
   EXPECT_EQ(PermuteRows(matrix, std::vector<int32_t>{1, 0}),
             (std::vector<float>{4, 5, 6, 1, 2, 3}));
@@ -142,7 +122,7 @@ TEST(KeySmoothing, KeepsLogitsAndBalancesPairs) {
   for (size_t k = 0; k < 12; ++k) gram[k * 13] = 1.0f;
   FloatLayer smoothed = layer;
 
-  SmoothKeys(config, gram, smoothed);
+  SmoothKeys(config, gram, 2, smoothed);
 
   const auto row = [](const FloatLayer& of, size_t n) { return of.qkv[n * 12 + 5]; };
   for (size_t head = 0; head < 4; ++head) {
@@ -240,7 +220,7 @@ TEST(Int8Rows, ErrorStaysWithinHalfAStep) {
   std::vector<float> weights = NormalValues(8 * 64, 12);
   std::fill(weights.begin(), weights.begin() + 64, 0.0f);
 
-  const Int8Rows rows = QuantizeInt8Rows(weights, 64);
+  const Int8Rows rows = QuantizeInt8Rows(weights, 64, 2);
 
   for (size_t i = 0; i < weights.size(); ++i) {
     const float scale = rows.scale[i / 64];

@@ -73,7 +73,7 @@ TEST_F(RotationTest, LeavesTheFloatModelsOutputAsItIs) {
     const auto source = MakePlantedSource({.k_bias_norm = bias, .bias_pairs = 3});
     auto rotation = ChooseRotation(backend_, *source, Embedded(*source), 0.84, 2);
     ASSERT_TRUE(rotation.ok()) << rotation.status();
-    const auto rotated = MakeRotatedSource(*source, backend_, std::move(rotation).value());
+    const auto rotated = MakeRotatedSource(*source, backend_, std::move(rotation).value(), 2);
 
     EXPECT_LT(RelativeError(Logits(*rotated), Logits(*source)), 1e-5);
     EXPECT_GT(RelativeError(rotated->ReadLayer(0)->down, source->ReadLayer(0)->down), 0.5);
@@ -107,19 +107,21 @@ TEST_F(RotationTest, PrincipalDirectionsComeFirstAndAllAreOrthonormal) {
 TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
   constexpr int kTokens = 200;
   Random random(3);
-  std::vector<float> inputs;
-  std::vector<float> float_inputs;
+  WindowRows inputs(1);
+  WindowRows float_inputs(1);
   for (int t = 0; t < kTokens; ++t) {
     const float a = random.NextNormal();
     const float b = random.NextNormal();
-    float_inputs.insert(float_inputs.end(), {a, b, a, 0.5f});
-    inputs.insert(inputs.end(), {0.25f * a, b, a, 0.5f});
+    float_inputs[0].insert(float_inputs[0].end(), {a, b, a, 0.5f});
+    inputs[0].insert(inputs[0].end(), {0.25f * a, b, a, 0.5f});
   }
   ActivationStatistics seen;
-  ASSERT_TRUE(AddRows(backend_,
-                      {.inputs = inputs, .float_inputs = float_inputs, .weighting = inputs}, 4, 1,
-                      seen)
-                  .ok());
+  ASSERT_TRUE(
+      AddRows(
+          backend_,
+          {.num_channels = 4, .inputs = inputs, .float_inputs = float_inputs, .weighting = inputs},
+          2, seen)
+          .ok());
   const std::vector<float> weights = {1.0f, 2.0f, 0.0f, 0.0f, -1.0f, 0.0f, 3.0f, 1.0f};
 
   const auto target = WeightTarget(backend_, weights, seen, {.damping = 1e-4f});
@@ -131,8 +133,8 @@ TEST_F(RotationTest, WeightTargetMakesUpForWhatInputsHaveLost) {
       for (size_t n = 0; n < 2; ++n) {
         double difference = 0.0;
         for (size_t k = 0; k < 4; ++k) {
-          difference += double{w[4 * n + k]} * double{inputs[4 * t + k]} -
-                        double{weights[4 * n + k]} * double{float_inputs[4 * t + k]};
+          difference += double{w[4 * n + k]} * double{inputs[0][4 * t + k]} -
+                        double{weights[4 * n + k]} * double{float_inputs[0][4 * t + k]};
         }
         error += difference * difference;
       }

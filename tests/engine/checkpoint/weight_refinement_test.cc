@@ -8,19 +8,13 @@
 #include "engine/quantizer/error_feedback.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/two_level_values.h"
 
 namespace comet {
 namespace {
 
 constexpr int kRows = 40;
 constexpr int kChannels = 320;  // Two blocks and a short one.
-
-std::vector<float> NormalValues(size_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(count);
-  for (float& value : values) value = random.NextNormal();
-  return values;
-}
 
 // Of inputs whose channels are mixtures of fewer sources, with a little of each channel's own.
 std::vector<float> CorrelatedGram(uint64_t seed) {

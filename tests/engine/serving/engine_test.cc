@@ -208,7 +208,7 @@ TEST_F(EngineTest, RefusesWhatIsWrongNamingIt) {
       message([](Request& r) { r.prompt_ids.assign(300, 1); }),
       "request: the prompt is 300 tokens long, expected fewer than 256, the context of prompt "
       "and output");
-  EXPECT_EQ(message([](Request& r) { r.prompt_ids[2] = kRandomVocab; }),
+  EXPECT_EQ(message([](Request& r) { r.prompt_ids[2] = kLetterPairVocab; }),
             "request: a token of the prompt is 259, expected 0 to 258");
   EXPECT_EQ(message([](Request& r) { r.num_choices = 17; }),
             "request: num_choices is 17, expected 1 to 16");

@@ -25,22 +25,10 @@ class RandomSource final : public FloatSource {
     config_.head_dim = options.hidden_size / 4;
     config_.rotary_dim = options.hidden_size / 4;
     config_.ffn_size = options.hidden_size * 3 / 2;
-    config_.vocab_size = kRandomVocab;
+    config_.vocab_size = kLetterPairVocab;
     config_.context_length_max = options.context_length_max;
     config_.bos_id = 1;
     config_.eos_ids = {kEosId};
-    vocabulary_.kind = TokenizerKind::kSentencePiece;
-    vocabulary_.pieces = {"<unk>", "<s>", "</s>"};
-    vocabulary_.types = {TokenType::kUnknown, TokenType::kControl, TokenType::kControl};
-    for (int i = 0; i < 256; ++i) {
-      vocabulary_.pieces.push_back(
-          {static_cast<char>('a' + i / 16), static_cast<char>('a' + i % 16)});
-      vocabulary_.types.push_back(TokenType::kNormal);
-    }
-    vocabulary_.scores.assign(vocabulary_.pieces.size(), 0.0f);
-    vocabulary_.unknown_id = 0;
-    vocabulary_.bos_id = 1;
-    vocabulary_.eos_id = kEosId;
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -96,7 +84,7 @@ class RandomSource final : public FloatSource {
 
   RandomSourceOptions options_;
   ModelConfig config_;
-  Vocabulary vocabulary_;
+  Vocabulary vocabulary_ = LetterPairVocabulary();
   std::vector<NamedTemplate> chat_templates_;
 };
 
@@ -236,7 +224,7 @@ bool StepGate::AdvanceOneStep() {
   return changed_.wait_for(lock, kPatience, [this] { return is_held_; });
 }
 
-void StepGate::OnStep(double /*step_seconds*/, double /*host_seconds*/) {
+void StepGate::OnStep(const StepTimes& /*times*/) {
   std::unique_lock lock(mutex_);
   if (!is_shut_) return;
   is_held_ = true;

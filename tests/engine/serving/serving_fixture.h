@@ -14,12 +14,9 @@
 #include "engine/model/model.h"
 #include "engine/runtime/start_engine.h"
 #include "kernels/make_backend.h"
+#include "tests/engine/letter_pairs.h"
 
 namespace comet {
-
-inline constexpr int kEosId = 2;
-inline constexpr int kFirstPairId = 3;  // The first token that gives text: two letters.
-inline constexpr int kRandomVocab = kFirstPairId + 256;
 
 // A small LLaMA of random weights: the shapes of a real one, text of two letters a token.
 struct RandomSourceOptions {
@@ -65,7 +62,7 @@ class StepGate : public EngineObserver {
   // as WaitUntilHeld().
   [[nodiscard]] bool AdvanceOneStep();
 
-  void OnStep(double step_seconds, double host_seconds) override;
+  void OnStep(const StepTimes& times) override;
 
  private:
   std::mutex mutex_;

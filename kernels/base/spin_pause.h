@@ -1,8 +1,8 @@
 #pragma once
 
-namespace comet::cpu {
+namespace comet {
 
 // Tells the processor that the thread is spinning.
 void SpinPause();
 
-}  // namespace comet::cpu
+}  // namespace comet

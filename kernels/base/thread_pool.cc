@@ -1,8 +1,8 @@
-#include "kernels/cpu/thread_pool.h"
+#include "kernels/base/thread_pool.h"
 
-#include "kernels/cpu/spin_pause.h"
+#include "kernels/base/spin_pause.h"
 
-namespace comet::cpu {
+namespace comet {
 namespace {
 
 // About 20 to 100 microseconds: longer than the serial part between two ops, shorter than waking a
@@ -60,4 +60,4 @@ uint32_t ThreadPool::WaitForLoop(uint32_t epoch) {
   return epoch_;
 }
 
-}  // namespace comet::cpu
+}  // namespace comet

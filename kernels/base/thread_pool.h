@@ -5,7 +5,7 @@
 #include <thread>
 #include <vector>
 
-namespace comet::cpu {
+namespace comet {
 
 // The workers of one back end. The calling thread computes too, so num_threads - 1 threads are
 // started. They spin for a few microseconds after a loop, as the next op's usually follows, then
@@ -60,4 +60,4 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace comet::cpu
+}  // namespace comet
