@@ -103,7 +103,7 @@ TEST(WorkSplitter, SchedulesThePapersLayersNearTheBoundAndNeverBelowIt) {
         const double bound = BoundOf(plan, shape, rates);
         EXPECT_NEAR(makespan, MakespanOf(plan, shape, rates), 1e-6 * makespan);
         EXPECT_GE(makespan, bound * (1 - 1e-9)) << layer.name << " M " << num_tokens;
-        EXPECT_LE(makespan, 1.6 * bound) << layer.name << " M " << num_tokens;
+        EXPECT_LE(makespan, 1.75 * bound) << layer.name << " M " << num_tokens;
         EXPECT_LE(makespan, Simulate(SplitNaively(work, num_ctas), work,
                                      CostsOf(plan.config_idx, shape, rates, num_ctas)) *
                                 (1 + 1e-9))

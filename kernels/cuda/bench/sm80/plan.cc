@@ -22,10 +22,11 @@ void PrintPlan(const GemmShape& shape, const DeviceRates& rates, int num_inputs)
   const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, num_ctas);
   std::printf(
       "{\"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, "
-      "\"tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, \"chosen\": %.0f, "
+      "\"tiles\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, "
+      "\"chosen\": %.0f, "
       "\"bound\": %.0f}\n",
       shape.num_outputs, num_inputs, shape.num_tokens, shape.num_int8_blocks, shape.num_int4_blocks,
-      plan.config_idx, work.num_tiles, plan.split.num_ctas,
+      plan.config_idx, work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas,
       MakespanOf(SplitNaively(work, num_ctas), work, costs),
       RemappedMakespan(work, costs, num_ctas), MakespanOf(plan, shape, rates),
       BoundOf(plan, shape, rates));
