@@ -19,6 +19,7 @@ struct OpBenchOptions {
   double int4_share = 0.75;     // Of K, rounded down to blocks: the paper's share.
   bool has_baselines = true;    // cuBLASLt's fp16, INT8 and FP8 products beside ours.
   bool has_other_mode = false;  // Our W4Ax product in the other mode beside ours.
+  bool has_residual = false;    // Our products add to y in place, as o and down do in a step.
   int num_repeats = 9;          // Of each kernel, in turn with the others; medians count.
   int num_heuristics_max = 32;  // Algorithms of cuBLASLt timed a product; the fastest counts.
 
@@ -93,6 +94,8 @@ class OpBench {
   // num_bytes is the part of the cache that is read, num_ops four times head_dim a head, query and
   // position that it sees.
   virtual Result<OpMeasurement> MeasureAttention(const AttentionCase& c) = 0;
+  // The op that appends those queries' tokens: num_bytes is qkv, the queries and the codes, once.
+  virtual Result<OpMeasurement> MeasureRopeAppend(const AttentionCase& c) = 0;
 };
 
 // A bench of cuda device 0, the only one there is. Errors: kInvalidArgument: an option;

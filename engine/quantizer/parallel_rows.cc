@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 
 #include "kernels/base/thread_pool.h"
 
@@ -12,16 +11,6 @@ namespace {
 // What is slower than the others, by its work or as another process has its core, holds up less.
 constexpr int kRangesPerThread = 4;
 
-// The workers of the calling thread. Tuning runs hundreds of thousands of loops of well under a
-// millisecond: threads started for each would take longer than most of them.
-ThreadPool& WorkersOf(int num_threads) {
-  thread_local std::unique_ptr<ThreadPool> workers;
-  if (workers == nullptr || workers->num_threads() != num_threads) {
-    workers = std::make_unique<ThreadPool>(num_threads);
-  }
-  return *workers;
-}
-
 }  // namespace
 
 void ParallelRows(int num_threads, int num_rows, const std::function<void(int, int)>& body) {
@@ -29,7 +18,9 @@ void ParallelRows(int num_threads, int num_rows, const std::function<void(int, i
   if (num_threads <= 1 || num_rows == 1) return body(0, num_rows);
   const int num_ranges = std::min(kRangesPerThread * num_threads, num_rows);
   const auto bound = [&](int i) { return static_cast<int>(int64_t{num_rows} * i / num_ranges); };
-  WorkersOf(num_threads).ParallelFor(num_ranges, [&](int i, int) { body(bound(i), bound(i + 1)); });
+  WorkersOfThisThread(num_threads).ParallelFor(num_ranges, [&](int i, int) {
+    body(bound(i), bound(i + 1));
+  });
 }
 
 }  // namespace comet

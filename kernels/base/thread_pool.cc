@@ -1,5 +1,7 @@
 #include "kernels/base/thread_pool.h"
 
+#include <memory>
+
 #include "kernels/base/spin_pause.h"
 
 namespace comet {
@@ -58,6 +60,15 @@ uint32_t ThreadPool::WaitForLoop(uint32_t epoch) {
   for (int spins = 0; epoch_ == epoch && spins < kSpinsBeforePark; ++spins) SpinPause();
   epoch_.wait(epoch);
   return epoch_;
+}
+
+ThreadPool& WorkersOfThisThread(int num_threads) {
+  thread_local std::vector<std::unique_ptr<ThreadPool>> pools;  // One a count that was asked for.
+  for (const std::unique_ptr<ThreadPool>& pool : pools) {
+    if (pool->num_threads() == num_threads) return *pool;
+  }
+  pools.push_back(std::make_unique<ThreadPool>(num_threads));
+  return *pools.back();
 }
 
 }  // namespace comet

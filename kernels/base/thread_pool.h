@@ -7,7 +7,7 @@
 
 namespace comet {
 
-// The workers of one back end. The calling thread computes too, so num_threads - 1 threads are
+// Workers for loops. The calling thread computes too, so num_threads - 1 threads are
 // started. They spin for a few microseconds after a loop, as the next op's usually follows, then
 // park. ParallelFor() is confined to one thread at a time and is not reentrant.
 class ThreadPool {
@@ -59,5 +59,10 @@ class ThreadPool {
   std::atomic<bool> is_stopping_{false};
   std::vector<std::thread> workers_;
 };
+
+// The calling thread's pool of that many threads, made when first asked for and kept while the
+// caller lives. Whatever loops a thread runs by turns, those of a back end's ops and its own, share
+// it: the workers of two pools would spin for the same cores.
+ThreadPool& WorkersOfThisThread(int num_threads);
 
 }  // namespace comet

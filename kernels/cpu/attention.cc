@@ -21,7 +21,7 @@ Status CpuOps::Attention(const AttentionArgs& args) {
   if (args.batch.num_tokens == 0) return Status::Ok();
   const cpu::KvHeadLayout layout = cpu::MakeKvHeadLayout(cache.format, cache.head_dim);
   PlanAttention(args);
-  pool_.ParallelFor(static_cast<int>(attention_items_.size()), [&](int item_idx, int thread_idx) {
+  pool().ParallelFor(static_cast<int>(attention_items_.size()), [&](int item_idx, int thread_idx) {
     AttendItem(args, layout, attention_items_[static_cast<size_t>(item_idx)],
                scratch_[static_cast<size_t>(thread_idx)]);
   });

@@ -22,19 +22,19 @@ CpuOps::CpuOps(Device& device, const CpuOptions& options)
     : device_(device),
       kernels_(cpu::KernelsOf(options.isa)),
       description_(DescriptionOf(kernels_.name)),
-      pool_(options.num_threads),
+      num_threads_(options.num_threads),
       scratch_(static_cast<size_t>(options.num_threads)) {}
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const W4axWeights& weights) {
-  return cpu::CpuLinear::Pack(device_, pool_, weights);
+  return cpu::CpuLinear::Pack(device_, pool(), weights);
 }
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const Int8Weights& weights) {
-  return cpu::CpuLinear::Pack(device_, pool_, weights);
+  return cpu::CpuLinear::Pack(device_, pool(), weights);
 }
 
 Result<std::unique_ptr<PackedLinear>> CpuOps::PackLinear(const FloatWeights& weights) {
-  return cpu::CpuLinear::Pack(device_, pool_, weights);
+  return cpu::CpuLinear::Pack(device_, pool(), weights);
 }
 
 int64_t CpuOps::KvPageBytes(const KvFormat& format, int num_kv_heads, int head_dim) const {

@@ -87,9 +87,15 @@ class CpuOps final : public Ops {
   // Writes one token in the format of `out`; x is zero from K to a multiple of sixteen.
   void WriteLinearInput(float* x, int token_idx, const LinearInput& out) const;
 
+  ThreadPool& pool() const { return WorkersOfThisThread(num_threads_); }
+
   StagedInput StageInput(const LinearInput& x, const cpu::CpuLinear& weights);
+  struct TokenRange {
+    int first = 0;
+    int last = 0;
+  };
   void LinearTile(const LinearArgs& args, const cpu::CpuLinear& weights, const StagedInput& input,
-                  int tile_idx) const;
+                  int tile_idx, TokenRange tokens) const;
 
   void AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& layout, int sequence_idx,
                   int head_idx, ThreadScratch& scratch) const;
@@ -103,7 +109,7 @@ class CpuOps final : public Ops {
   Device& device_;
   const cpu::KernelTable& kernels_;
   const std::string description_;
-  ThreadPool pool_;
+  const int num_threads_;
   std::vector<ThreadScratch> scratch_;  // One a thread.
   cpu::Scratch<int8_t> staged_codes_;
   cpu::Scratch<int32_t> staged_sums_;
@@ -116,7 +122,7 @@ void CpuOps::ForTokens(int num_tokens, const Fn& fn) {
   // A token's row takes about a microsecond: fewer than this are not worth waking a worker.
   constexpr int kTokensPerItem = 8;
   const int num_items = (num_tokens + kTokensPerItem - 1) / kTokensPerItem;
-  pool_.ParallelFor(num_items, [&](int item_idx, int thread_idx) {
+  pool().ParallelFor(num_items, [&](int item_idx, int thread_idx) {
     ThreadScratch& scratch = scratch_[static_cast<size_t>(thread_idx)];
     const int first = item_idx * kTokensPerItem;
     for (int t = first; t < first + kTokensPerItem && t < num_tokens; ++t) fn(t, scratch);

@@ -15,6 +15,14 @@ int TilesPerItem(int num_tokens, int num_tiles, int num_threads) {
   return std::clamp(num_tiles / (kItemsPerThread * num_threads), 1, kTilesMax);
 }
 
+// Many tokens go to items of several tokens' tiles each, so that few tiles of outputs (18 of 576
+// channels) still fill the threads.
+int TokensPerItem(int num_tokens, int num_tiles, int num_threads) {
+  constexpr int kItemsPerThread = 4;
+  const int num_parts = CeilDiv(kItemsPerThread * num_threads, num_tiles);
+  return AlignUp(CeilDiv(num_tokens, num_parts), cpu::kTileTokens);
+}
+
 // Element [row, column] of a matrix, null where it is absent.
 template <typename Pointer>
 Pointer ElementAt(const BasicTensorView<Pointer>& tensor, int row, int column) {
@@ -35,12 +43,16 @@ Status CpuOps::Linear(const LinearArgs& args) {
 
   const StagedInput input = StageInput(args.x, weights);
   const int num_tiles = weights.num_tiles();
-  const int tiles_per_item = TilesPerItem(num_tokens, num_tiles, pool_.num_threads());
-  pool_.ParallelFor(CeilDiv(num_tiles, tiles_per_item), [&](int item_idx, int) {
-    const int first = item_idx * tiles_per_item;
+  const int tiles_per_item = TilesPerItem(num_tokens, num_tiles, num_threads_);
+  const int tokens_per_item = TokensPerItem(num_tokens, num_tiles, num_threads_);
+  const int num_parts = CeilDiv(num_tokens, tokens_per_item);
+  pool().ParallelFor(CeilDiv(num_tiles, tiles_per_item) * num_parts, [&](int item_idx, int) {
+    const int first = item_idx / num_parts * tiles_per_item;
     const int last = std::min(first + tiles_per_item, num_tiles);
+    const int first_token = item_idx % num_parts * tokens_per_item;
+    const TokenRange tokens{first_token, std::min(first_token + tokens_per_item, num_tokens)};
     for (int tile_idx = first; tile_idx < last; ++tile_idx) {
-      LinearTile(args, weights, input, tile_idx);
+      LinearTile(args, weights, input, tile_idx, tokens);
     }
   });
   return Status::Ok();
@@ -72,13 +84,13 @@ CpuOps::StagedInput CpuOps::StageInput(const LinearInput& x, const cpu::CpuLinea
 }
 
 void CpuOps::LinearTile(const LinearArgs& args, const cpu::CpuLinear& weights,
-                        const StagedInput& input, int tile_idx) const {
+                        const StagedInput& input, int tile_idx, TokenRange tokens) const {
   alignas(64) float out[cpu::kTileTokens * cpu::kTileOutputs];
   const int64_t padded = weights.padded_inputs();
   const int num_blocks = weights.num_blocks();
   const int first_output = tile_idx * cpu::kTileOutputs;
-  for (int t = 0; t < args.x.num_tokens(); t += cpu::kTileTokens) {
-    const int num_tokens = std::min(cpu::kTileTokens, args.x.num_tokens() - t);
+  for (int t = tokens.first; t < tokens.last; t += cpu::kTileTokens) {
+    const int num_tokens = std::min(cpu::kTileTokens, tokens.last - t);
     if (weights.kind() == WeightKind::kFloat) {
       kernels_.float_tile({.weights = weights.float_tile(tile_idx),
                            .x = input.values + t * padded,

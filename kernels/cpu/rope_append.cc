@@ -36,7 +36,7 @@ Status CpuOps::RopeAppend(const RopeAppendArgs& args) {
   if (args.batch.num_tokens * num_heads <= kHeadsInline) {
     for (int i = 0; i < num_items; ++i) append(i, 0);
   } else {
-    pool_.ParallelFor(num_items, append);
+    pool().ParallelFor(num_items, append);
   }
   return Status::Ok();
 }

@@ -136,7 +136,7 @@ void FailRow(const SampleArgs& args, int r, int num_nonfinite) {
 
 Status CpuOps::Sample(const SampleArgs& args) {
   COMET_RETURN_IF_ERROR(Validate(args));
-  pool_.ParallelFor(args.logits.dim(0), [&](int r, int thread_idx) {
+  pool().ParallelFor(args.logits.dim(0), [&](int r, int thread_idx) {
     SampleRow(args, r, scratch_[static_cast<size_t>(thread_idx)]);
   });
   return Status::Ok();

@@ -40,12 +40,12 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   cuda::ReleaseNextGrids();
   if (thread_idx == 0) {
     for (int i = 0; i < kTileStages; ++i) {
-      ptx::InitBarrier(&smem.pages_full[i], 1);
       ptx::InitBarrier(&smem.k_full[i], kGroupWarps);
       ptx::InitBarrier(&smem.v_full[i], kGroupWarps);
       ptx::InitBarrier(&smem.k_empty[i], kAttentionConsumers * kGroupWarps);
       ptx::InitBarrier(&smem.v_empty[i], kAttentionConsumers * kGroupWarps);
     }
+    for (uint64_t& barrier : smem.pages_full) ptx::InitBarrier(&barrier, 1);
     for (int i = 0; i < kItemStages; ++i) {
       ptx::InitBarrier(&smem.items_full[i], 1);
       ptx::InitBarrier(&smem.items_empty[i], (1 + kAttentionConsumers) * kGroupWarps);

@@ -250,10 +250,10 @@ class PrefillConsumer {
       if (kv_tile == last_kv_tile) break;
 
       ptx::Wait(&smem_.k_full[keys_.stage_idx], keys_.phase);
+      ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
       AwaitTurn();
       ptx::FenceProducts();
       StartScores(scores, keys_.stage_idx);
-      ptx::Wait(&smem_.v_full[values_.stage_idx], values_.phase);
       ptx::FenceProducts();  // Of its own, or the compiler lets every product wait for the last.
       StartValues(out, weights, values_.stage_idx);
       PassTurn();

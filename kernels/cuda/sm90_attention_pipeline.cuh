@@ -22,7 +22,7 @@ constexpr int kTileRows = kAttentionConsumers * kGroupRows;
 constexpr int kTilePages = 2;
 constexpr int kTileKeys = kTilePages * kPageTokens;
 constexpr int kTileStages = 2;
-constexpr int kItemStages = 4;
+constexpr int kItemStages = 8;
 constexpr int kSlabHalves = 64;  // Of a row of shared memory: 128 bytes, the swizzle's width.
 
 // Registers of a thread after the exchange; together what 168 for everyone were.
@@ -43,6 +43,9 @@ struct PrefillShape {
   static constexpr int kAccumulators = kHeadDim / 2;  // Of a thread, of 64 rows of the output.
   static constexpr cuda::KvPageLayout kLayout{kHeadDim, kKeyBits, kValueBits};
   static constexpr int kHeadBytes = kLayout.head_bytes();
+  // Of a KV tile's pages: keys are expanded a tile ahead of values, so two are read at a time, and
+  // one arrives where there is room.
+  static constexpr int kPageStages = kLayout.k_bits == 4 || kHeadDim == 64 ? 3 : 2;
 };
 
 // Rows are 128 bytes, their 16-byte chunks swizzled: chunk c of row r lies at c ^ r % 8.
@@ -54,8 +57,9 @@ struct alignas(1024) PrefillSmem {
   __half q[kAttentionConsumers][Shape::kSlabs][kGroupRows][kSlabHalves];
   __half k[kTileStages][Shape::kSlabs][kTileKeys][kSlabHalves];
   __half v[kTileStages][kTilePages][Shape::kHeadDim][kSlabHalves];
-  alignas(16) uint8_t pages[kTileStages][kTilePages][Shape::kHeadBytes];  // As the cache has them.
-  uint64_t pages_full[kTileStages];
+  alignas(16)
+      uint8_t pages[Shape::kPageStages][kTilePages][Shape::kHeadBytes];  // As the cache has them.
+  uint64_t pages_full[Shape::kPageStages];
   uint64_t k_full[kTileStages];
   uint64_t k_empty[kTileStages];
   uint64_t v_full[kTileStages];
@@ -79,6 +83,8 @@ __device__ __forceinline__ int SwizzledByte(int row, int chunk) {
 }
 
 using TileCursor = cuda::RingCursor<kTileStages>;
+template <typename Shape>
+using PageCursor = cuda::RingCursor<Shape::kPageStages>;
 
 // A warp's way through the items that warp 0 hands out: tiles of queries and KV heads.
 template <typename Shape>

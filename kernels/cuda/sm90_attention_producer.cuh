@@ -243,16 +243,16 @@ class PageLoader {
     if (item_.sequence_idx < 0) return;
     const bool is_page = ReadsPage();
     const int num_pages = __popc(__ballot_sync(0xffffffffu, is_page));
-    uint64_t* barrier = &smem_.pages_full[stage_idx_];
+    uint64_t* barrier = &smem_.pages_full[place_.stage_idx];
     if (lane_idx_ == 0) ptx::ArriveAndExpect(barrier, num_pages * Shape::kHeadBytes);
     __syncwarp();
     if (is_page) {
       const uint8_t* source = params_.pages + page_id_ * params_.page_stride +
                               int64_t{item_.kv_head_idx} * Shape::kHeadBytes;
-      ptx::CopyBytes(smem_.pages[stage_idx_][lane_idx_], source, Shape::kHeadBytes, barrier,
+      ptx::CopyBytes(smem_.pages[place_.stage_idx][lane_idx_], source, Shape::kHeadBytes, barrier,
                      ptx::kEvictNormal);
     }
-    stage_idx_ ^= 1;
+    place_.Advance();
     if (++kv_tile_ < EndKvTile(item_)) {
       FindPages();
     } else {
@@ -297,9 +297,17 @@ class PageLoader {
   cuda::QueryTile item_;
   const int lane_idx_;
   unsigned taken_ = 0;  // Of lane 0.
-  int stage_idx_ = 0;
+  PageCursor<Shape> place_;
   int kv_tile_ = 0;
   int page_id_ = 0;
+};
+
+// A KV tile whose keys are expanded and whose values are not.
+struct ValueTile {
+  int page_stage = 0;
+  int kv_tile = -1;  // -1: none yet.
+  int first_position = 0;
+  int num_positions = 0;
 };
 
 template <typename Shape>
@@ -309,7 +317,7 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
   const KeyExpander<Shape> keys(warp_idx, lane_idx);
   if (warp_idx == 0) {
     loader.Begin();
-    for (int i = 0; i < kTileStages; ++i) loader.LoadTile();
+    for (int i = 0; i < Shape::kPageStages; ++i) loader.LoadTile();
   }
   const auto publish = [&](uint64_t* barrier) {
     ptx::FenceForAsyncReaders();
@@ -317,29 +325,41 @@ __device__ void ProduceTiles(const cuda::AttentionParams& params, PrefillSmem<Sh
     if (lane_idx == 0) ptx::Arrive(barrier);
   };
   ItemReader<Shape> items(smem);
-  TileCursor cursor;
+  TileCursor keys_place;
+  TileCursor values_place;
+  PageCursor<Shape> pages_place;
+  // Values follow keys by a tile: their places are still read when those of keys are free.
+  ValueTile values;
+  const auto expand_values = [&] {
+    ptx::Wait(&smem.v_empty[values_place.stage_idx], values_place.phase ^ 1);
+    const int page = warp_idx / 2;
+    const int page_position = (values.kv_tile * kTilePages + page) * kPageTokens;
+    const uint8_t* codes = smem.pages[values.page_stage][page];
+    ValueScales scales;
+    scales.Load(codes + Shape::kLayout.v_scale_offset(), values.first_position - page_position,
+                values.num_positions - page_position, lane_idx % 4);
+    ExpandValues<Shape>(codes, scales,
+                        reinterpret_cast<uint8_t*>(smem.v[values_place.stage_idx][page]),
+                        warp_idx % 2, lane_idx);
+    publish(&smem.v_full[values_place.stage_idx]);
+    values_place.Advance();
+    ptx::SyncThreads(kProducerBarrier, kGroupThreads);  // All have read the pages.
+    if (warp_idx == 0) loader.LoadTile();
+  };
   for (cuda::QueryTile item = items.Next(); item.sequence_idx >= 0; item = items.Next()) {
     for (int kv_tile = FirstKvTile(item); kv_tile < EndKvTile(item); ++kv_tile) {
-      const int stage_idx = cursor.stage_idx;
-      ptx::Wait(&smem.pages_full[stage_idx], cursor.phase);
-      ptx::Wait(&smem.k_empty[stage_idx], cursor.phase ^ 1);
-      keys.Expand(smem.pages[stage_idx], reinterpret_cast<uint8_t*>(smem.k[stage_idx]));
-      publish(&smem.k_full[stage_idx]);
-      ptx::Wait(&smem.v_empty[stage_idx], cursor.phase ^ 1);
-      const int page = warp_idx / 2;
-      const int page_position = (kv_tile * kTilePages + page) * kPageTokens;
-      const uint8_t* codes = smem.pages[stage_idx][page];
-      ValueScales scales;
-      scales.Load(codes + Shape::kLayout.v_scale_offset(), item.first_position - page_position,
-                  item.num_positions - page_position, lane_idx % 4);
-      ExpandValues<Shape>(codes, scales, reinterpret_cast<uint8_t*>(smem.v[stage_idx][page]),
-                          warp_idx % 2, lane_idx);
-      publish(&smem.v_full[stage_idx]);
-      ptx::SyncThreads(kProducerBarrier, kGroupThreads);  // All have read the pages.
-      if (warp_idx == 0) loader.LoadTile();
-      cursor.Advance();
+      ptx::Wait(&smem.pages_full[pages_place.stage_idx], pages_place.phase);
+      ptx::Wait(&smem.k_empty[keys_place.stage_idx], keys_place.phase ^ 1);
+      keys.Expand(smem.pages[pages_place.stage_idx],
+                  reinterpret_cast<uint8_t*>(smem.k[keys_place.stage_idx]));
+      publish(&smem.k_full[keys_place.stage_idx]);
+      keys_place.Advance();
+      if (values.kv_tile >= 0) expand_values();
+      values = {pages_place.stage_idx, kv_tile, item.first_position, item.num_positions};
+      pages_place.Advance();
     }
   }
+  if (values.kv_tile >= 0) expand_values();
 }
 
 }  // namespace comet::sm90

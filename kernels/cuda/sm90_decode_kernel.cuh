@@ -1,6 +1,6 @@
 // kernels/cuda/sm90_decode_kernel.cuh
 //
-// Decode attention on Hopper: the arithmetic of attention_kernel.cuh, its bits included, over a
+// Decode attention on Hopper: the arithmetic of attention_tile.cuh, its bits included, over a
 // pipeline that does not end with a sequence.
 //
 // Mapping  Persistent CTAs of four warps for keys, four for values and a producer warp. The
@@ -12,9 +12,10 @@
 //          and 4 bits; more lengthens the tail, in which an SM computes what arrived last.
 #pragma once
 
-#include "kernels/cuda/attention_kernel.cuh"
+#include "kernels/cuda/attention_values.cuh"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/device/ptx_bulk_copy.cuh"
+#include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/ring_cursor.cuh"
 
 namespace comet::cuda {

@@ -39,6 +39,11 @@ Result<OpBenchOptions> ToBenchOptions(const BenchOpsOptions& options, bool is_pr
   }
   bench.has_baselines = is_product && options.baseline == "cublaslt";
   bench.has_other_mode = options.baseline == "policy";
+  if (options.has_residual && !is_product) {
+    return InvalidArgument(
+        StrCat("bench: op with a residual is '", options.op, "', expected a product"));
+  }
+  bench.has_residual = options.has_residual;
   return bench;
 }
 
@@ -163,8 +168,10 @@ Result<std::vector<BenchGroup>> MeasureRows(OpBench& bench, const BenchOpsOption
 
 Status Report(const BenchOpsOptions& options, const BenchDevice& device,
               const std::vector<BenchGroup>& groups) {
-  nlohmann::ordered_json json = {
-      {"op", options.op}, {"policy", options.policy}, {"int4_share", options.int4_share}};
+  nlohmann::ordered_json json = {{"op", options.op},
+                                 {"policy", options.policy},
+                                 {"int4_share", options.int4_share},
+                                 {"residual", options.has_residual}};
   json.update(BenchJson(device, groups));
   const std::string text = json.dump(2) + "\n";
   std::printf("%s", (options.json == "-" ? text : BenchTable(device, groups)).c_str());
@@ -180,7 +187,7 @@ Status Report(const BenchOpsOptions& options, const BenchDevice& device,
 }  // namespace
 
 Status RunBenchOps(const BenchOpsOptions& options) {
-  if (options.op == "attention") {
+  if (options.op == "attention" || options.op == "rope_append") {
     COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench, ToBenchOptions(options, false));
     return RunBenchAttention(options, bench);
   }
@@ -189,7 +196,7 @@ Status RunBenchOps(const BenchOpsOptions& options) {
   if (!row_op.has_value() && !kind.has_value()) {
     return InvalidArgument(StrCat("bench: op is '", options.op,
                                   "', expected w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, "
-                                  "embedding or attention"));
+                                  "embedding, attention or rope_append"));
   }
   COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench_options,
                          ToBenchOptions(options, kind.has_value()));

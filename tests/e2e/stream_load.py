@@ -25,10 +25,10 @@ class Tally:
         self.errors = []
 
 
-def make_request(arguments, rng: random.Random) -> bytes:
+def make_request(arguments, rng: random.Random, num_output_tokens: int) -> bytes:
     # Token ids, so that the length is exact whatever the tokenizer.
     prompt = [rng.randrange(arguments.vocab_size) for _ in range(arguments.input_tokens)]
-    body = json.dumps({"prompt": prompt, "max_tokens": arguments.output_tokens, "ignore_eos": True,
+    body = json.dumps({"prompt": prompt, "max_tokens": num_output_tokens, "ignore_eos": True,
                        "temperature": 0, "stream": True,
                        "stream_options": {"include_usage": True}}).encode()
     return (f"POST /v1/completions HTTP/1.1\r\nHost: {arguments.host}\r\n"
@@ -51,7 +51,9 @@ class Client(asyncio.Protocol):
         self.tail = b""
         self.is_first = True
         self.start = time.monotonic()
-        self.transport.write(make_request(self.arguments, self.rng))
+        spread = round(self.arguments.output_spread * self.arguments.output_tokens)
+        self.num_output_tokens = self.arguments.output_tokens + self.rng.randint(-spread, spread)
+        self.transport.write(make_request(self.arguments, self.rng, self.num_output_tokens))
 
     def data_received(self, data: bytes):
         if self.is_first:
@@ -68,8 +70,8 @@ class Client(asyncio.Protocol):
         if at < 0 or DONE not in self.tail:
             return self.fail(self.tail[-400:].decode(errors="replace"))
         usage = json.loads(self.tail[at + 8:self.tail.index(b"}", at) + 1])
-        if usage["completion_tokens"] != self.arguments.output_tokens:
-            return self.fail(f"{usage} where {self.arguments.output_tokens} tokens were asked for")
+        if usage["completion_tokens"] != self.num_output_tokens:
+            return self.fail(f"{usage} where {self.num_output_tokens} tokens were asked for")
         self.tally.num_whole += 1
         self.tally.num_tokens += usage["completion_tokens"]
         self.tally.last_token_time = time.monotonic()
@@ -115,6 +117,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--input-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=256)
+    parser.add_argument("--output-spread", type=float, default=0.0,
+                        help="each output's length is up to this share longer or shorter")
     parser.add_argument("--vocab-size", type=int, default=32000)
     arguments = parser.parse_args()
     tallies = multiprocessing.Queue()

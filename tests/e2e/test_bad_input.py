@@ -98,12 +98,12 @@ def test_the_default_length_ends_with_the_context(http):
 
 
 def test_more_choices_than_the_queue_holds_are_refused(http):
-    body = {"model": "smollm2", "prompt": ["hi"] * 20, "n": 16, "max_tokens": 1}
+    body = {"model": "smollm2", "prompt": ["hi"] * 40, "n": 16, "max_tokens": 1}
 
     error = error_of(http.post(COMPLETIONS, json=body))
 
     assert error["param"] == "n"
-    assert "320" in error["message"] and "256" in error["message"]
+    assert "640" in error["message"] and "512" in error["message"]
 
 
 @pytest.mark.parametrize("body", [

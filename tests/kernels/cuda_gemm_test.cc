@@ -49,21 +49,26 @@ class CudaGemmTest : public ::testing::Test {
     }
   }
 
+  DeviceBuffer UploadBias(int num_outputs) {
+    std::vector<float> bias(static_cast<size_t>(num_outputs));
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
+    const int64_t num_bytes = num_outputs * BytesOf(DType::kF32);
+    DeviceBuffer device_bias = device_->Allocate(num_bytes).value();
+    EXPECT_EQ(device_->CopyToDevice(device_bias.data(), bias.data(), num_bytes), Status::Ok());
+    return device_bias;
+  }
+
   using RunLinear = std::function<Status(const LinearArgs&)>;
 
   // y of `naive`, and then of what `run` adds in place to it and a bias.
   std::vector<uint8_t> AddInPlace(CudaProduct& product, const PackedLinear& naive,
                                   const PackedLinear& weights, const RunLinear& run) {
     const ProductCase& c = product.shape();
-    std::vector<float> bias(static_cast<size_t>(c.num_outputs));
-    for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
-    const int64_t bias_bytes = c.num_outputs * BytesOf(DType::kF32);
-    const DeviceBuffer device_bias = device_->Allocate(bias_bytes).value();
-    EXPECT_EQ(device_->CopyToDevice(device_bias.data(), bias.data(), bias_bytes), Status::Ok());
+    const DeviceBuffer bias = UploadBias(c.num_outputs);
     EXPECT_EQ(cuda::NaiveLinear(*device_, product.DeviceArgs(naive, c.num_tokens)), Status::Ok());
     LinearArgs args = product.DeviceArgsUnpoisoned(weights, c.num_tokens);
     args.residual = args.y;
-    args.bias = ConstTensorView(device_bias.data(), DType::kF32, {c.num_outputs});
+    args.bias = ConstTensorView(bias.data(), DType::kF32, {c.num_outputs});
     EXPECT_EQ(run(args), Status::Ok());
     return product.DownloadY(c.num_tokens);
   }
@@ -136,6 +141,48 @@ TEST_F(CudaGemmTest, Int8ProductsAddBiasAndResidual) {
                     AddInPlace(product, *naive, *naive, run_naive))
             << c;
       }
+    }
+  }
+}
+
+// f16 tiles of 96 tokens or more leave in boxes where there is no residual; a bias is all they add.
+TEST_F(CudaGemmTest, EveryConfigAddsABiasAlone) {
+  Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
+  if (!gemm.ok()) GTEST_SKIP() << gemm.status().message();
+  for (const int num_outputs : {192, 320, 328}) {
+    for (const int num_tokens : {96, 131, 300}) {
+      const ProductCase c{
+          WeightKind::kW4ax, ActivationMode::kInt8, num_tokens, num_outputs, 1408, 1152};
+      CudaProduct product(*device_, c, /*seed=*/101);
+      const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
+      const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+      const DeviceBuffer bias = UploadBias(num_outputs);
+      const auto with_bias = [&](const PackedLinear& packed) {
+        LinearArgs args = product.DeviceArgs(packed, num_tokens);
+        args.bias = ConstTensorView(bias.data(), DType::kF32, {num_outputs});
+        return args;
+      };
+      ASSERT_EQ(cuda::NaiveLinear(*device_, with_bias(*naive)), Status::Ok());
+      const std::vector<uint8_t> expected = product.DownloadY(num_tokens);
+
+      for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
+        ASSERT_EQ(gemm->Run(with_bias(*weights), config, device_->stream().handle()), Status::Ok());
+        EXPECT_TRUE(product.DownloadY(num_tokens) == expected) << c << ": " << Describe(config);
+      }
+    }
+  }
+}
+
+// One block a tile, so that boxes are filled again right after they were: two tiles a CTA and
+// three.
+TEST_F(CudaGemmTest, EveryConfigIsExactOverManyShortTiles) {
+  for (const int num_tiles : {2 * 132, 300}) {
+    for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
+      if (config.box_tokens() == 0) continue;
+      const int num_token_tiles = 4;
+      ExpectEveryConfigExact({WeightKind::kW4ax, ActivationMode::kInt8,
+                              num_token_tiles * config.tile_tokens - 3,
+                              num_tiles / num_token_tiles * config.tile_outputs(), 128, 128});
     }
   }
 }

@@ -111,6 +111,9 @@ TEST_F(CudaLinearTest, LargeInt8ProductsAreExact) {
   ExpectExact({WeightKind::kInt8, ActivationMode::kInt8, 9, 128256, 4096, 0, DType::kF32});
   ExpectExact({WeightKind::kInt8, ActivationMode::kMixed, 3, 151936, 1536, 0, DType::kF16});
   ExpectExact({WeightKind::kInt8, ActivationMode::kInt8, 8192, 1000, 1024, 0, DType::kF16});
+  // More tiles than CTAs, of f32, which leaves registers.
+  ExpectExact({WeightKind::kInt8, ActivationMode::kInt8, 260, 20001, 512, 0, DType::kF32});
+  ExpectExact({WeightKind::kInt8, ActivationMode::kInt8, 1111, 10000, 128, 0, DType::kF32});
 }
 
 TEST_F(CudaLinearTest, ATokensOutputsDoNotDependOnItsBatch) {

@@ -219,10 +219,11 @@ class OurProduct {
   int num_copies() const { return static_cast<int>(weights_.size()); }
   double num_bytes(int num_tokens) const {
     const PackedLinear& weights = *weights_.front();
-    // Codes, scale, exponent and the two sums of each token; results in f16.
+    // Codes, scale, exponent and the two sums of each token; results in f16, which a residual has
+    // read as well.
+    const double y_bytes = (context_->options.has_residual ? 4.0 : 2.0) * weights.num_outputs();
     return static_cast<double>(weights.num_bytes()) +
-           static_cast<double>(num_tokens) *
-               (weights.num_inputs() + 16 + 2.0 * weights.num_outputs());
+           static_cast<double>(num_tokens) * (weights.num_inputs() + 16 + y_bytes);
   }
   double num_ops(int num_tokens) const {
     return 2.0 * num_tokens * weights_.front()->num_outputs() * weights_.front()->num_inputs();
@@ -243,10 +244,10 @@ class OurProduct {
     const double us = EstimateUs(num_bytes(num_tokens), num_ops(num_tokens), /*ops_per_us=*/1.4e9);
     return Replay::Capture(context_->device, NumLaunches(us, num_copies()), [&](int i) {
       const PackedLinear& weights = *weights_[static_cast<size_t>(i % num_copies())];
-      return context_->ops.Linear(
-          {.y = TensorView(y_.data(), DType::kF16, {num_tokens, weights.num_outputs()}),
-           .x = x.Rows(num_tokens),
-           .weights = &weights});
+      const TensorView y(y_.data(), DType::kF16, {num_tokens, weights.num_outputs()});
+      LinearArgs args{.y = y, .x = x.Rows(num_tokens), .weights = &weights};
+      if (context_->options.has_residual) args.residual = y;
+      return context_->ops.Linear(args);
     });
   }
 
