@@ -94,6 +94,8 @@ class OpBench {
   // num_bytes is the part of the cache that is read, num_ops four times head_dim a head, query and
   // position that it sees.
   virtual Result<OpMeasurement> MeasureAttention(const AttentionCase& c) = 0;
+  // The op that appends those queries' tokens: num_bytes is qkv, the queries and the codes, once.
+  virtual Result<OpMeasurement> MeasureRopeAppend(const AttentionCase& c) = 0;
 };
 
 // A bench of cuda device 0, the only one there is. Errors: kInvalidArgument: an option;

@@ -247,14 +247,15 @@ void AddBenchOps(CLI::App& bench, BenchOpsOptions& options) {
               "--json ops.json --svg ops.svg"));
   command
       .add_option("--op", options.op,
-                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, embedding or attention")
+                  "w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, embedding, attention or "
+                  "rope_append")
       ->capture_default_str();
   command.add_option("--shapes", options.shapes,
                      "Files of shapes [configs/bench/llama3_layers.json]; products only");
   command.add_option(
       "--shape", options.shape,
-      "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192; of "
-      "attention batch x context [x queries] as in 64x4096,1x8192x8192");
+      "One product, N x K as in 28672x4096; channels of a row op as in 4096,8192; of attention "
+      "and rope_append batch x context [x queries] as in 64x4096,1x8192x8192");
   command.add_option("--heads", options.heads, "Of attention: query heads x KV heads x head_dim")
       ->capture_default_str();
   command.add_option("--kv-bits", options.kv_bits, "Of attention: K x V")->capture_default_str();

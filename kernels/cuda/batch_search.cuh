@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/base/math.h"
 #include "kernels/ops/kv_cache_view.h"
 
 namespace comet::cuda {
@@ -43,17 +44,21 @@ struct TokenPlace {
   int position = 0;
 };
 
-// The sequence and the position of a token row: the last sequence that starts at or before it.
+// The sequence and the position of a token row, for a whole warp that asks for one row: the last
+// sequence that starts at or before it. Each round tries 32 starts at once.
 __device__ __forceinline__ TokenPlace FindToken(const DeviceBatch& batch, int token_row) {
-  int first = batch.is_one_token_each ? token_row : 0;
-  int last = batch.is_one_token_each ? token_row : batch.num_sequences - 1;
-  while (first < last) {
-    const int middle = (first + last + 1) / 2;
-    if (batch.query_start[middle] <= token_row) {
-      first = middle;
-    } else {
-      last = middle - 1;
-    }
+  constexpr int kLanes = 32;
+  if (batch.is_one_token_each) return {token_row, batch.context_length[token_row] - 1};
+  const int lane_idx = static_cast<int>(threadIdx.x) % kLanes;
+  int first = 0;  // Of `count` sequences left, of which the first starts at or before the row.
+  int count = batch.num_sequences;
+  while (count > 1) {
+    const int step = CeilDiv(count, kLanes);
+    const int offset = lane_idx * step;
+    const bool is_before = offset < count && batch.query_start[first + offset] <= token_row;
+    const int last = (31 - __clz(static_cast<int>(__ballot_sync(~0u, is_before)))) * step;
+    first += last;
+    count = min(step, count - last);
   }
   const int num_after = batch.query_start[first + 1] - token_row;
   return {first, batch.context_length[first] - num_after};

@@ -1,30 +1,41 @@
 // kernels/cuda/rope_append.cu
 //
-// Mapping  One warp per (token, head of q | k | v); lane l owns channels l, l + 32, ...
+// Mapping  A CTA a token, or some a token while tokens are few; D / 8 lanes a head of q | k | v.
+//          Lane l owns the channels 4l ... 4l + 3 and those D / 2 further, the pairs of a whole
+//          rotation, and has kHeadsAtOnce heads' loads under way before it knows the position.
 // Traffic  Reads qkv once, writes q once and the token's codes byte by byte: 2 x 2 bytes a channel
 //          of q, k, v bound it. A decode step moves so little that launch and latency bound it.
-// Limits   head_dim 64 or 128, 4 or 8 bits; see kernels/ops/rope_append.h.
+// Limits   head_dim 64 or 128, 4 or 8 bits; see kernels/ops/rope_append.h. Loads and stores of four
+//          channels where rows allow it; otherwise the same kernel moves single elements.
 
 #include "kernels/cuda/rope_append.h"
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/base/math.h"
 #include "kernels/cuda/batch_search.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
+#include "kernels/cuda/device/ptx_maximum.cuh"
+#include "kernels/cuda/device/ptx_reciprocal.cuh"
+#include "kernels/cuda/device/round_to_byte.cuh"
+#include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/kv_page_layout.cuh"
 #include "kernels/cuda/kv_support.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_launch.h"
 
 namespace comet::cuda {
 namespace {
 
-constexpr int kWarps = 4;  // Of a CTA; warps share nothing.
-constexpr int kWarpLanes = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kThreads = 256;
+constexpr int kCtasPerSm = 4;    // By their registers.
+constexpr int kHeadsAtOnce = 3;  // The 48 heads of LLaMA-3-8B's q, k and v by one CTA.
+constexpr int kQuad = 4;         // Neighbouring channels of a lane, twice.
+constexpr int kLaneChannels = 2 * kQuad;
 
 template <typename T>
 struct RopeAppendParams {
@@ -34,10 +45,13 @@ struct RopeAppendParams {
   int64_t q_row_stride;
   const float* cos;
   const float* sin;
-  int num_pairs;  // rotary_dim / 2
+  int num_pairs;          // rotary_dim / 2
+  bool has_vector_rows;   // Every quad of qkv and of q_out is aligned to its size;
+  bool rotates_in_lanes;  // pairs are half a head apart, and the tables' quads aligned.
   uint8_t* pages;
   int64_t page_stride;
-  KvPageLayout layout;
+  int k_bits;
+  int v_bits;
   DeviceBatch batch;
   int num_heads;
   int num_kv_heads;
@@ -45,189 +59,294 @@ struct RopeAppendParams {
   float hadamard_factor;
 };
 
-__device__ __forceinline__ float LoadAsFloat(const float* x) { return *x; }
-__device__ __forceinline__ float LoadAsFloat(const __half* x) { return __half2float(*x); }
-__device__ __forceinline__ void StoreRounded(float* out, float x) { *out = x; }
-__device__ __forceinline__ void StoreRounded(__half* out, float x) { *out = __float2half_rn(x); }
-
+// The lanes that share a head.
 template <int kHeadDim>
-struct HeadValues {
-  static constexpr int kPerLane = kHeadDim / kWarpLanes;
-  float x[kPerLane];
+struct HeadLanes {
+  static constexpr int kCount = kHeadDim / kLaneChannels;
+  int lane_idx;
+  unsigned mask;  // Of the warp's lanes.
+
+  __device__ __forceinline__ HeadLanes()
+      : lane_idx(static_cast<int>(threadIdx.x) % kCount),
+        mask(((1u << kCount) - 1) << (threadIdx.x % 32 / kCount * kCount)) {}
+
+  // The first channel of this lane's quad in either half of the head.
+  __device__ __forceinline__ int ChannelOf(int half) const {
+    return kQuad * lane_idx + half * (kHeadDim / 2);
+  }
 };
 
-// `row` is this warp's shared memory.
-template <int kHeadDim>
-__device__ void Rotate(HeadValues<kHeadDim>& head, float* row, const float* cos, const float* sin,
-                       int num_pairs, int lane_idx) {
+// A lane's channels of a head on their way.
+template <typename T>
+struct HeadQuads {
+  PackedVec<T, kQuad> half[2];
+};
+
+template <int kHeadDim, typename T>
+__device__ __forceinline__ void StoreHead(const float (&x)[2][kQuad], T* head,
+                                          const HeadLanes<kHeadDim>& lanes, bool has_vectors) {
 #pragma unroll
-  for (int j = 0; j < head.kPerLane; ++j) row[lane_idx + j * kWarpLanes] = head.x[j];
-  __syncwarp();
-#pragma unroll
-  for (int j = 0; j < head.kPerLane; ++j) {
-    const int channel = lane_idx + j * kWarpLanes;
-    if (channel < num_pairs) {
-      head.x[j] = head.x[j] * cos[channel] - row[channel + num_pairs] * sin[channel];
-    } else if (channel < 2 * num_pairs) {
-      const int pair = channel - num_pairs;
-      head.x[j] = head.x[j] * cos[pair] + row[pair] * sin[pair];
+  for (int h = 0; h < 2; ++h) {
+    if (has_vectors) {
+      StoreFloats<true>(x[h], head, lanes.ChannelOf(h), kHeadDim);
+    } else {
+      StoreFloats<false>(x[h], head, lanes.ChannelOf(h), kHeadDim);
     }
   }
-  __syncwarp();
 }
 
-// Sylvester order: strides within a warp's lanes first, then between a lane's own channels.
-template <int kHeadDim>
-__device__ void ApplyHadamard(HeadValues<kHeadDim>& head, float factor, int lane_idx) {
+// The pairs lie in one lane.
+__device__ __forceinline__ void RotateInLane(float (&x)[2][kQuad], const float (&cos)[kQuad],
+                                             const float (&sin)[kQuad]) {
 #pragma unroll
-  for (int stride = 1; stride < kWarpLanes; stride *= 2) {
-#pragma unroll
-    for (float& x : head.x) {
-      const float other = __shfl_xor_sync(kAllLanes, x, stride);
-      x = (lane_idx & stride) != 0 ? other - x : x + other;
-    }
+  for (int i = 0; i < kQuad; ++i) {
+    const float a = x[0][i];
+    const float b = x[1][i];
+    x[0][i] = a * cos[i] - b * sin[i];
+    x[1][i] = b * cos[i] + a * sin[i];
   }
-#pragma unroll
-  for (int stride = 1; stride < head.kPerLane; stride *= 2) {
-#pragma unroll
-    for (int j = 0; j < head.kPerLane; ++j) {
-      if ((j & stride) != 0) continue;
-      const float a = head.x[j];
-      const float b = head.x[j + stride];
-      head.x[j] = a + b;
-      head.x[j + stride] = a - b;
-    }
-  }
-#pragma unroll
-  for (float& x : head.x) x = x * factor;
 }
 
-struct RowScale {
+// Any number of pairs; `row` is this head's shared memory.
+template <int kHeadDim>
+__device__ __forceinline__ void RotateThroughMemory(float (&x)[2][kQuad], float* row,
+                                                    const float* cos, const float* sin,
+                                                    int num_pairs,
+                                                    const HeadLanes<kHeadDim>& lanes) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) StoreFloats<true>(x[h], row, lanes.ChannelOf(h), kHeadDim);
+  __syncwarp(lanes.mask);
+#pragma unroll 1
+  for (int i = lanes.lane_idx; i < num_pairs; i += lanes.kCount) {
+    const float a = row[i];
+    const float b = row[i + num_pairs];
+    row[i] = a * cos[i] - b * sin[i];
+    row[i + num_pairs] = b * cos[i] + a * sin[i];
+  }
+  __syncwarp(lanes.mask);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) LoadFloats<true>(x[h], row, lanes.ChannelOf(h), kHeadDim);
+}
+
+// Sylvester order: strides within a quad, then between lanes, then between the halves.
+template <int kHeadDim>
+__device__ __forceinline__ void ApplyHadamard(float (&x)[2][kQuad], float factor,
+                                              const HeadLanes<kHeadDim>& lanes) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int stride = 1; stride < kQuad; stride *= 2) {
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i) {
+        if ((i & stride) != 0) continue;
+        const float a = x[h][i];
+        const float b = x[h][i + stride];
+        x[h][i] = a + b;
+        x[h][i + stride] = a - b;
+      }
+    }
+#pragma unroll
+    for (int stride = 1; stride < lanes.kCount; stride *= 2) {
+      const float sign = (lanes.lane_idx & stride) != 0 ? -1.0f : 1.0f;
+#pragma unroll
+      for (float& value : x[h]) {
+        // One rounding: the product is exact.
+        value = __fmaf_rn(value, sign, __shfl_xor_sync(lanes.mask, value, stride));
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) {
+    const float a = x[0][i];
+    const float b = x[1][i];
+    x[0][i] = (a + b) * factor;
+    x[1][i] = (a - b) * factor;
+  }
+}
+
+struct KvScale {
   __half scale;
   __half minimum;
 };
 
 template <int kHeadDim>
-__device__ RowScale ChooseScale(const HeadValues<kHeadDim>& head, float levels) {
-  float low = head.x[0];
-  float high = head.x[0];
-  bool is_finite = true;
+__device__ __forceinline__ KvScale ChooseScale(const float (&x)[2][kQuad], float levels,
+                                               const HeadLanes<kHeadDim>& lanes) {
+  float low = x[0][0];
+  float high = x[0][0];
 #pragma unroll
-  for (const float x : head.x) {
-    low = fminf(low, x);
-    high = fmaxf(high, x);
-    is_finite = is_finite && isfinite(x);
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (const float value : x[h]) {
+      low = ptx::MinimumOrNan(low, value);
+      high = ptx::MaximumOrNan(high, value);
+    }
   }
 #pragma unroll
-  for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
-    low = fminf(low, __shfl_xor_sync(kAllLanes, low, mask));
-    high = fmaxf(high, __shfl_xor_sync(kAllLanes, high, mask));
+  for (int stride = lanes.kCount / 2; stride > 0; stride /= 2) {
+    low = ptx::MinimumOrNan(low, __shfl_xor_sync(lanes.mask, low, stride));
+    high = ptx::MaximumOrNan(high, __shfl_xor_sync(lanes.mask, high, stride));
   }
-  const RowScale row{__float2half_rn((high - low) / levels), __float2half_rn(low)};
-  if (__all_sync(kAllLanes, is_finite) && isfinite(__half2float(row.scale)) &&
-      isfinite(__half2float(row.minimum))) {
-    return row;
-  }
+  const KvScale row{__float2half_rn((high - low) / levels), __float2half_rn(low)};
+  if (isfinite(__half2float(row.scale)) && isfinite(__half2float(row.minimum))) return row;
   return {__float2half_rn(NAN), __float2half_rn(NAN)};
 }
 
-// Stores one token's key or value; `codes` is this warp's shared memory.
-template <int kHeadDim, bool kIsKey>
-__device__ void Append(const HeadValues<kHeadDim>& head, const KvPageLayout& layout,
-                       uint8_t* head_page, int token_idx, uint8_t* codes, int lane_idx) {
-  const int bits = kIsKey ? layout.k_bits : layout.v_bits;
-  const float levels = bits == 4 ? 15.0f : 255.0f;
-  const RowScale row = ChooseScale(head, levels);
+// Stores one token's key or value in a page's K or V codes of kBits, (s, m) at `scale_place`.
+template <int kHeadDim, bool kIsKey, int kBits>
+__device__ __forceinline__ void AppendCodes(const float (&x)[2][kQuad], uint8_t* side,
+                                            uint8_t* scale_place, int token_idx,
+                                            const HeadLanes<kHeadDim>& lanes) {
+  constexpr float kLevels = (1 << kBits) - 1;
+  constexpr KvPageLayout kLayout{kHeadDim, kBits, kBits};
+  constexpr auto kByteOf = [](int of_token, int channel) {
+    return kIsKey ? KeyCodePlace(kLayout, of_token, channel).byte
+                  : ValueCodePlace(kLayout, of_token, channel).byte;
+  };
+  const KvScale row = ChooseScale(x, kLevels, lanes);
   const float scale = __half2float(row.scale);
   const float minimum = __half2float(row.minimum);
+  const bool has_codes = scale > 0.0f;  // Neither zero nor NaN.
+  float reciprocal = ptx::ApproximateReciprocal(scale);
+  reciprocal = __fmaf_rn(reciprocal, __fmaf_rn(-scale, reciprocal, 1.0f), reciprocal);
+  uint8_t* const first = side + kByteOf(token_idx, lanes.ChannelOf(0));
 #pragma unroll
-  for (int j = 0; j < head.kPerLane; ++j) {
-    float code = 0.0f;
-    if (scale > 0.0f) {
-      code = fminf(fmaxf(rintf((head.x[j] - minimum) / scale), 0.0f), levels);
+  for (int h = 0; h < 2; ++h) {
+    uint32_t codes[kQuad];
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      // The quotient has a division's bits: an fp16 divisor's 11 bits put every quotient of floats
+      // 2^-12 ulp or more from where rounding changes, and this is within 2^-22 before its own.
+      const float above = x[h][i] - minimum;
+      const float near = above * reciprocal;
+      const float quotient = __fmaf_rn(reciprocal, __fmaf_rn(-scale, near, above), near);
+      codes[i] = has_codes ? RoundToByte(fminf(fmaxf(quotient, 0.0f), kLevels)) & 0xffu : 0u;
     }
-    codes[lane_idx + j * kWarpLanes] = static_cast<uint8_t>(code);
+    // Of two codes in a byte, the other channel is two further for keys, the next one for values.
+    constexpr int kToHigh = kIsKey ? 2 : 1;
+#pragma unroll
+    for (int i = 0; i < kQuad * kBits / 8; ++i) {
+      const int low = kBits == 8 || kIsKey ? i : 2 * i;
+      // From a lane's first channel on, its others are equally far in every lane and token.
+      const int distance = kByteOf(0, low + h * kHeadDim / 2);
+      const uint32_t byte = kBits == 8 ? codes[low] : codes[low] | codes[low + kToHigh] << 4;
+      first[distance] = static_cast<uint8_t>(byte);
+    }
   }
-  __syncwarp();
+  if (lanes.lane_idx == 0) {
+    *reinterpret_cast<__half2*>(scale_place + ScalePlace(token_idx)) =
+        __halves2half2(row.scale, row.minimum);
+  }
+}
 
-  uint8_t* side = head_page + (kIsKey ? 0 : layout.v_code_offset());
-  const auto place = [&](int channel) {
-    return kIsKey ? KeyCodePlace(layout, token_idx, channel)
-                  : ValueCodePlace(layout, token_idx, channel);
-  };
-  if (bits == 8) {
-    for (int channel = lane_idx; channel < kHeadDim; channel += kWarpLanes) {
-      side[place(channel).byte] = codes[channel];
-    }
+template <int kHeadDim, bool kIsKey>
+__device__ __forceinline__ void Append(const float (&x)[2][kQuad], const KvPageLayout& layout,
+                                       uint8_t* head_page, int token_idx,
+                                       const HeadLanes<kHeadDim>& lanes) {
+  uint8_t* const side = head_page + (kIsKey ? 0 : layout.v_code_offset());
+  uint8_t* const scales = head_page + (kIsKey ? layout.k_scale_offset() : layout.v_scale_offset());
+  if ((kIsKey ? layout.k_bits : layout.v_bits) == 4) {
+    AppendCodes<kHeadDim, kIsKey, 4>(x, side, scales, token_idx, lanes);
   } else {
-    // The other channel of a byte is two further for keys, the next one for values.
-    for (int i = lane_idx; i < kHeadDim / 2; i += kWarpLanes) {
-      const int low = kIsKey ? i / 2 * 4 + i % 2 : 2 * i;
-      const int high = low + (kIsKey ? 2 : 1);
-      side[place(low).byte] = static_cast<uint8_t>(codes[low] | codes[high] << 4);
-    }
-  }
-  if (lane_idx == 0) {
-    const int offset = kIsKey ? layout.k_scale_offset() : layout.v_scale_offset();
-    __half2* scales = reinterpret_cast<__half2*>(head_page + offset + ScalePlace(token_idx));
-    *scales = __halves2half2(row.scale, row.minimum);
+    AppendCodes<kHeadDim, kIsKey, 8>(x, side, scales, token_idx, lanes);
   }
 }
 
 template <typename T, int kHeadDim>
-__global__ void __launch_bounds__(kWarps* kWarpLanes)
+__global__ void __launch_bounds__(kThreads, kCtasPerSm)
     RopeAppendKernel(const __grid_constant__ RopeAppendParams<T> params) {
-  __shared__ float smem_rows[kWarps][kHeadDim];
-  __shared__ uint8_t smem_codes[kWarps][kHeadDim];
-  const int lane_idx = threadIdx.x % kWarpLanes;
-  const int warp_idx = threadIdx.x / kWarpLanes;
-  const int num_slots = params.num_heads + 2 * params.num_kv_heads;
-  const int64_t item_idx = int64_t{blockIdx.x} * kWarps + warp_idx;
-  const int token_row = static_cast<int>(item_idx / num_slots);
-  const int slot_idx = static_cast<int>(item_idx % num_slots);
+  using Lanes = HeadLanes<kHeadDim>;
+  constexpr int kHeads = kThreads / Lanes::kCount;
+  __shared__ alignas(16) float smem_rows[kHeads][kHeadDim];
+  const Lanes lanes;
+  const int head_of_cta = static_cast<int>(threadIdx.x) / Lanes::kCount;
+  const int token_row = static_cast<int>(blockIdx.x);
+  const int num_slots = params.num_heads + 2 * params.num_kv_heads;  // q | k | v
+  const int first_slot = static_cast<int>(blockIdx.y) * kHeads + head_of_cta;
+  const int slot_step = static_cast<int>(gridDim.y) * kHeads;
+  const T* const qkv_row = params.qkv + token_row * params.qkv_row_stride;
+  T* const q_row = params.q_out + token_row * params.q_row_stride;
+  const KvPageLayout layout{kHeadDim, params.k_bits, params.v_bits};
+
+  HeadQuads<T> loaded[kHeadsAtOnce];  // Of the next slots.
+  const auto load_head = [&](int i, int slot_idx) {
+    if (slot_idx >= num_slots || !params.has_vector_rows) return;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      loaded[i].half[h] =
+          LoadPacked<kQuad>(qkv_row + slot_idx * kHeadDim, lanes.ChannelOf(h), kHeadDim);
+    }
+  };
+
   ReleaseNextGrids();
   WaitForPreviousGrids();
-  if (token_row >= params.batch.num_tokens) return;
-
-  HeadValues<kHeadDim> head;
-  const T* source = params.qkv + token_row * params.qkv_row_stride + slot_idx * kHeadDim;
 #pragma unroll
-  for (int j = 0; j < head.kPerLane; ++j) {
-    head.x[j] = LoadAsFloat(source + lane_idx + j * kWarpLanes);
-  }
+  for (int i = 0; i < kHeadsAtOnce; ++i) load_head(i, first_slot + i * slot_step);
   const TokenPlace token = FindToken(params.batch, token_row);
-
-  const bool is_value = slot_idx >= params.num_heads + params.num_kv_heads;
-  if (!is_value) {
-    const int64_t table_row = int64_t{token.position} * params.num_pairs;
-    Rotate(head, smem_rows[warp_idx], params.cos + table_row, params.sin + table_row,
-           params.num_pairs, lane_idx);
-    if (params.hadamard) ApplyHadamard(head, params.hadamard_factor, lane_idx);
-  }
-  if (slot_idx < params.num_heads) {
-    T* out = params.q_out + token_row * params.q_row_stride + slot_idx * kHeadDim;
-#pragma unroll
-    for (int j = 0; j < head.kPerLane; ++j)
-      StoreRounded(out + lane_idx + j * kWarpLanes, head.x[j]);
-    return;
-  }
-
-  const int kv_head_idx = (slot_idx - params.num_heads) % params.num_kv_heads;
   const int page_id = params.batch.PageId(token.sequence_idx, token.position / kPageTokens);
-  uint8_t* head_page = params.pages + page_id * params.page_stride +
-                       int64_t{kv_head_idx} * params.layout.head_bytes();
+  uint8_t* const page = params.pages + page_id * params.page_stride;
   const int token_idx = token.position % kPageTokens;
-  if (is_value) {
-    Append<kHeadDim, false>(head, params.layout, head_page, token_idx, smem_codes[warp_idx],
-                            lane_idx);
-  } else {
-    Append<kHeadDim, true>(head, params.layout, head_page, token_idx, smem_codes[warp_idx],
-                           lane_idx);
+  const float* const cos_row = params.cos + int64_t{token.position} * params.num_pairs;
+  const float* const sin_row = params.sin + int64_t{token.position} * params.num_pairs;
+  float cos[kQuad] = {};
+  float sin[kQuad] = {};
+  if (params.rotates_in_lanes) {
+    LoadFloats<true>(cos, cos_row, lanes.ChannelOf(0), params.num_pairs);
+    LoadFloats<true>(sin, sin_row, lanes.ChannelOf(0), params.num_pairs);
   }
+
+  const auto handle_head = [&](const HeadQuads<T>& quads, int slot_idx) {
+    float x[2][kQuad];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (params.has_vector_rows) {
+        ToFloats(x[h], quads.half[h]);
+      } else {
+        LoadFloats<false>(x[h], qkv_row + slot_idx * kHeadDim, lanes.ChannelOf(h), kHeadDim);
+      }
+    }
+    const int kv_slot_idx = slot_idx - params.num_heads;
+    if (kv_slot_idx >= params.num_kv_heads) {
+      const int kv_head_idx = kv_slot_idx - params.num_kv_heads;
+      Append<kHeadDim, false>(x, layout, page + int64_t{kv_head_idx} * layout.head_bytes(),
+                              token_idx, lanes);
+      return;
+    }
+    if (params.rotates_in_lanes) {
+      RotateInLane(x, cos, sin);
+    } else {
+      RotateThroughMemory(x, smem_rows[head_of_cta], cos_row, sin_row, params.num_pairs, lanes);
+    }
+    if (params.hadamard) ApplyHadamard(x, params.hadamard_factor, lanes);
+    if (kv_slot_idx < 0) {
+      StoreHead(x, q_row + slot_idx * kHeadDim, lanes, params.has_vector_rows);
+    } else {
+      Append<kHeadDim, true>(x, layout, page + int64_t{kv_slot_idx} * layout.head_bytes(),
+                             token_idx, lanes);
+    }
+  };
+#pragma unroll 1
+  for (int slot_idx = first_slot; slot_idx < num_slots; slot_idx += slot_step) {
+    const HeadQuads<T> quads = loaded[0];
+#pragma unroll
+    for (int i = 1; i < kHeadsAtOnce; ++i) loaded[i - 1] = loaded[i];
+    load_head(kHeadsAtOnce - 1, slot_idx + kHeadsAtOnce * slot_step);
+    handle_head(quads, slot_idx);
+  }
+}
+
+// CTAs of a token: as many as the device holds at once, at most one for each pass over the heads.
+template <int kHeadDim>
+unsigned CtasPerToken(int num_tokens, int num_slots, int num_sms) {
+  constexpr int kHeads = kThreads / HeadLanes<kHeadDim>::kCount;
+  return static_cast<unsigned>(
+      std::clamp(num_sms * kCtasPerSm / num_tokens, 1, CeilDiv(num_slots, kHeads)));
 }
 
 template <typename T, int kHeadDim>
 Status LaunchHeads(const RopeAppendArgs& args, cudaStream_t stream) {
+  const int num_pairs = args.cos.dim(1);
+  constexpr int64_t kQuadBytes = kQuad * sizeof(T);
   const RopeAppendParams<T> params{
       .qkv = static_cast<const T*>(args.qkv.data()),
       .qkv_row_stride = args.qkv.stride(0),
@@ -235,21 +354,28 @@ Status LaunchHeads(const RopeAppendArgs& args, cudaStream_t stream) {
       .q_row_stride = args.q_out.stride(0),
       .cos = args.cos.as<float>(),
       .sin = args.sin.as<float>(),
-      .num_pairs = args.cos.dim(1),
+      .num_pairs = num_pairs,
+      .has_vector_rows =
+          HasAlignedRows(args.qkv, kQuadBytes) && HasAlignedRows(args.q_out, kQuadBytes),
+      .rotates_in_lanes = 2 * num_pairs == kHeadDim && IsAligned(args.cos.data(), 16) &&
+                          IsAligned(args.sin.data(), 16),
       .pages = args.cache.pages.as<uint8_t>(),
       .page_stride = args.cache.pages.stride(0),
-      .layout = {kHeadDim, args.cache.format.k_bits, args.cache.format.v_bits},
+      .k_bits = args.cache.format.k_bits,
+      .v_bits = args.cache.format.v_bits,
       .batch = MakeDeviceBatch(args.batch),
       .num_heads = args.num_heads,
       .num_kv_heads = args.cache.num_kv_heads,
       .hadamard = args.hadamard,
       .hadamard_factor = 1.0f / std::sqrt(static_cast<float>(kHeadDim))};
-  const int64_t num_items =
-      int64_t{args.batch.num_tokens} * (args.num_heads + 2 * args.cache.num_kv_heads);
-  const unsigned num_ctas = static_cast<unsigned>(CeilDiv<int64_t>(num_items, kWarps));
   COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  return Launch("rope_append", limits, {.grid = dim3(num_ctas), .num_threads = kWarps * kWarpLanes},
-                stream, RopeAppendKernel<T, kHeadDim>, params);
+  const int num_tokens = args.batch.num_tokens;
+  const int num_slots = args.num_heads + 2 * args.cache.num_kv_heads;
+  const LaunchShape shape{
+      .grid = dim3(static_cast<unsigned>(num_tokens),
+                   CtasPerToken<kHeadDim>(num_tokens, num_slots, limits.num_sms)),
+      .num_threads = kThreads};
+  return Launch("rope_append", limits, shape, stream, RopeAppendKernel<T, kHeadDim>, params);
 }
 
 }  // namespace

@@ -146,14 +146,16 @@ Status RunBenchAttention(const BenchOpsOptions& options, const OpBenchOptions& b
     for (const AttentionCase& size : cases) {
       progress.Update(static_cast<int>(all.size()), static_cast<int>(cases.size()),
                       StrCat(size.num_sequences, "x", size.context_length));
-      COMET_ASSIGN_OR_RETURN(OpMeasurement measurement, bench->MeasureAttention(size));
+      COMET_ASSIGN_OR_RETURN(OpMeasurement measurement, options.op == "attention"
+                                                            ? bench->MeasureAttention(size)
+                                                            : bench->MeasureRopeAppend(size));
       all.push_back({size, std::move(measurement)});
     }
   }
   const BenchDevice& device = bench->device();
   ordered_json rows = ordered_json::array();
   for (const Measured& measured : all) rows.push_back(ToJson(device, measured));
-  const ordered_json json = {{"op", "attention"},
+  const ordered_json json = {{"op", options.op},
                              {"device", device.description},
                              {"copy_bytes_per_second", device.copy_bytes_per_second},
                              {"sizes", std::move(rows)}};

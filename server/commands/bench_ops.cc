@@ -187,7 +187,7 @@ Status Report(const BenchOpsOptions& options, const BenchDevice& device,
 }  // namespace
 
 Status RunBenchOps(const BenchOpsOptions& options) {
-  if (options.op == "attention") {
+  if (options.op == "attention" || options.op == "rope_append") {
     COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench, ToBenchOptions(options, false));
     return RunBenchAttention(options, bench);
   }
@@ -196,7 +196,7 @@ Status RunBenchOps(const BenchOpsOptions& options) {
   if (!row_op.has_value() && !kind.has_value()) {
     return InvalidArgument(StrCat("bench: op is '", options.op,
                                   "', expected w4ax_gemm, int8_gemm, rms_norm, gather, silu_mul, "
-                                  "embedding or attention"));
+                                  "embedding, attention or rope_append"));
   }
   COMET_ASSIGN_OR_RETURN(const OpBenchOptions bench_options,
                          ToBenchOptions(options, kind.has_value()));

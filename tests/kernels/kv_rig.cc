@@ -57,6 +57,13 @@ KvRig::KvRig(Ops& ops, const KvCase& c, const std::vector<int>& sequence_lengths
   }
 }
 
+KvCacheView KvRig::cache() {
+  return {.pages = pages_.view(),
+          .format = case_.format,
+          .num_kv_heads = case_.num_kv_heads,
+          .head_dim = case_.head_dim};
+}
+
 void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
   const int num_sequences = static_cast<int>(chunks.size());
   HostTensor page_table(DType::kI32, {num_sequences, num_pages_max_ + 1}, 2);
@@ -101,12 +108,8 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
                                 ? 0
                                 : *std::max_element(context_length.begin(), context_length.end()),
       .query_length_max = query_length_max};
-  const KvCacheView cache{.pages = pages_.view(),
-                          .format = case_.format,
-                          .num_kv_heads = case_.num_kv_heads,
-                          .head_dim = case_.head_dim};
   ASSERT_EQ(ops_.RopeAppend({.q_out = q.view(),
-                             .cache = cache,
+                             .cache = cache(),
                              .qkv = qkv.view(),
                              .cos = cos_.view(),
                              .sin = sin_.view(),
@@ -123,7 +126,7 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
   HostTensor scratch(DType::kU8, {static_cast<int>(scratch_bytes)});
   ASSERT_EQ(ops_.Attention({.out = out.view(),
                             .q = q.view(),
-                            .cache = cache,
+                            .cache = cache(),
                             .batch = batch,
                             .scratch = scratch_bytes > 0 ? scratch.view() : TensorView(),
                             .num_heads = case_.num_heads,

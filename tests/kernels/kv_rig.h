@@ -44,6 +44,11 @@ class KvRig {
   // What Step() computed, [length, num_heads * head_dim].
   const HostTensor& queries(int sequence_idx) const { return At(sequence_idx).queries; }
   const HostTensor& outputs(int sequence_idx) const { return At(sequence_idx).outputs; }
+  // What the back end made of the tokens, and the page of one of them.
+  KvCacheView cache();
+  int page_id(int sequence_idx, int position) const {
+    return At(sequence_idx).pages[static_cast<size_t>(position / kPageTokens)];
+  }
   // Raw q | k | v of a sequence, before its tokens are appended.
   HostTensor& qkv(int sequence_idx) { return sequences_[static_cast<size_t>(sequence_idx)].qkv; }
 

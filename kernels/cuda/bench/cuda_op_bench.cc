@@ -102,6 +102,10 @@ class CudaOpBench final : public OpBench {
     return cuda::MeasureAttention(context(), c);
   }
 
+  Result<OpMeasurement> MeasureRopeAppend(const AttentionCase& c) override {
+    return cuda::MeasureRopeAppend(context(), c);
+  }
+
  private:
   explicit CudaOpBench(const OpBenchOptions& options) : options_(options) {}
 

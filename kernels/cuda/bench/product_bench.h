@@ -39,7 +39,8 @@ Result<std::vector<OpMeasurement>> MeasureProduct(const BenchContext& context, W
 Result<std::vector<OpMeasurement>> MeasureRowOp(const BenchContext& context, const RowOpCase& c,
                                                 std::span<const int> num_tokens);
 
-// OpBench::MeasureAttention().
+// OpBench::MeasureAttention(), OpBench::MeasureRopeAppend().
 Result<OpMeasurement> MeasureAttention(const BenchContext& context, const AttentionCase& c);
+Result<OpMeasurement> MeasureRopeAppend(const BenchContext& context, const AttentionCase& c);
 
 }  // namespace comet::cuda

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/round_to_byte.cuh"
 #include "kernels/cuda/device/vector_access.cuh"
 #include "kernels/cuda/row_launch.h"
 
@@ -114,10 +115,9 @@ __device__ __forceinline__ RowScale ChooseScale(const RowOutputParams& params,
 }
 
 // clamp(round_half_even(x * inverse)) in the low byte. The limit is an integer, so clamping first
-// gives the same; adding 1.5 * 2^23 rounds to it and leaves two's complement in the low bits.
+// gives the same.
 __device__ __forceinline__ uint32_t QuantizeToByte(float x, float inverse, float limit) {
-  constexpr float kRoundMagic = 0x1.8p+23f;
-  return __float_as_uint(fminf(fmaxf(x * inverse, -limit), limit) + kRoundMagic);
+  return RoundToByte(fminf(fmaxf(x * inverse, -limit), limit));
 }
 
 // The low bytes of four words.

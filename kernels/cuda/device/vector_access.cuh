@@ -69,6 +69,40 @@ __device__ __forceinline__ void ToFloats(float (&out)[kCount], const Vec<T, kCou
   for (int i = 0; i < kCount; ++i) out[i] = ToFloat(vec.values[i]);
 }
 
+// The same elements as loaded. As words: halves of their own would each be moved by an instruction,
+// which waits for the load.
+template <typename T, int kCount>
+struct alignas(sizeof(Vec<T, kCount>) < 16 ? sizeof(Vec<T, kCount>) : 16) PackedVec {
+  uint32_t words[kCount * sizeof(T) / 4];
+};
+
+// Elements [offset, offset + kCount) as they are, zeros past the row's end; the conditions of
+// kVectors hold. Unlike LoadFloats() nothing waits for the load before the values are used.
+template <int kCount, typename T>
+__device__ __forceinline__ PackedVec<T, kCount> LoadPacked(const T* row, int offset, int size) {
+  PackedVec<T, kCount> vec = {};
+  if (offset < size) vec = *reinterpret_cast<const PackedVec<T, kCount>*>(row + offset);
+  return vec;
+}
+
+__device__ __forceinline__ void ToFloats(float& low, float& high, uint32_t pair_of_f16) {
+  const float2 pair = __half22float2(reinterpret_cast<const __half2&>(pair_of_f16));
+  low = pair.x, high = pair.y;
+}
+
+template <int kCount>
+__device__ __forceinline__ void ToFloats(float (&out)[kCount],
+                                         const PackedVec<__half, kCount>& vec) {
+#pragma unroll
+  for (int i = 0; i < kCount; i += 2) ToFloats(out[i], out[i + 1], vec.words[i / 2]);
+}
+template <int kCount>
+__device__ __forceinline__ void ToFloats(float (&out)[kCount],
+                                         const PackedVec<float, kCount>& vec) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) out[i] = __uint_as_float(vec.words[i]);
+}
+
 // The reverse: writes nothing past the row's end.
 template <bool kVectors, int kCount, typename T>
 __device__ __forceinline__ void StoreFloats(const float (&values)[kCount], T* row, int offset,
