@@ -6,11 +6,12 @@
   scripts/predict_a100.py --count OBJECT [--arch sm_80]
       instructions a stage of each config, from cuobjdump's disassembly of OBJECT (a compiled
       instances/sm80_gemm_packed.cu); --write puts them into the data file the prediction reads
-  scripts/predict_a100.py --check FILE
-      the same model on the rates of the H100, beside what comet_sm80_bench wrote to FILE
+  scripts/predict_a100.py --check FILE ...
+      the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files: where
+      it timed the plan that is chosen (the variant "configs" times all tiles)
 
-The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc): its loops are
-bound by latency. The units' clocks, from the disassembly and published rates, are printed beside
+The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc), and what an
+A100's tensor cores take longer is added. The units' clocks, from the disassembly and published rates, are printed beside
 them: what a block cannot be faster than.
 """
 
@@ -31,8 +32,9 @@ LAUNCH_US = 2.5  # Of a graph node.
 # fp16 by cuBLAS on an A100: 312 TFLOPS peak. Published products of some 8192 reach 80 % of it,
 # those of a few hundred rows less; its weights stream at the same achieved bandwidth.
 FP16_OPS_PER_US = 312e6 * 0.8
-CONFIGS = (  # tile outputs, tile tokens, warps, CTAs a multiprocessor; as kGemmConfigs.
-    (64, 8, 4, 1), (64, 16, 4, 1), (64, 32, 4, 1), (128, 64, 8, 2), (128, 128, 8, 2), (128, 256, 8, 1))
+CONFIGS = (  # tile outputs, tile tokens, warps that share a block; as kGemmConfigs.
+    (64, 8, 1), (64, 16, 1), (64, 32, 1), (64, 64, 2), (128, 64, 4), (128, 128, 4), (128, 256, 8))
+H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor; an A100's are the plan's default.
 # Clocks an instruction keeps its unit busy, a quarter of a multiprocessor (shared memory: all of it).
 CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
 
@@ -89,13 +91,15 @@ def count(path, arch):
 
 def unit_clocks(counts, config):
     """Clocks of an SM's busiest unit for an INT4 block of a tile, and its name."""
-    loop = next(l for l in counts[f"{config}p"]["loops"] if any("16864" in k for k in l["multiplies"]))
-    outputs, _, warps, _ = CONFIGS[config]
-    warps_of_block = 1 if outputs == 64 else warps  # The narrow tiles' warps have a block each.
+    units = {}
+    for loop in counts[f"{config}p"]["loops"]:  # A stage is one or more runs of multiplies.
+        if any("16864" in kind for kind in loop["multiplies"]):
+            for unit, number in loop["units"].items():
+                units[unit] = units.get(unit, 0) + number
     best = ("", 0.0)
-    for unit, number in loop["units"].items():
+    for unit, number in units.items():
         share = 1 if unit == "shared" else 4
-        clocks = number * CLOCKS[unit] * warps_of_block / share
+        clocks = number * CLOCKS[unit] * CONFIGS[config][2] / share
         if clocks > best[1]:
             best = (unit, clocks)
     return best
@@ -106,9 +110,9 @@ def shapes():
     return [(s["num_outputs"], s["num_inputs"]) for s in json.loads(text)["shapes"]]
 
 
-def plans(binary, sizes, share, m, sms, bytes_per_clock):
+def plans(binary, sizes, share, m, sms, bytes_per_clock, mma_clocks=CLOCKS["tensor"]):
     arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
-                 f"{bytes_per_clock:.3f}"] + [f"{n}x{k}" for n, k in sizes]
+                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks)] + [f"{n}x{k}" for n, k in sizes]
     out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
@@ -150,23 +154,32 @@ def predict(options):
 
 
 def check(options):
-    lines = [json.loads(line) for line in open(options.check) if line.startswith("{")]
-    device, rows = lines[0], [r for r in lines[1:] if r["variant"] == "stand_in"]
+    lines = [json.loads(line) for path in options.check for line in open(path) if line.startswith("{")]
+    device = lines[0]
     ghz = options.ghz
     bytes_per_clock = device["copy_bytes_per_s"] * 1e-9 / (ghz * device["num_sms"])
-    within, missed = 0, []
-    for row in rows:
-        share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
-        plan = plans(options.plan, [(row["n"], row["k"])], share + 1e-9, str(row["m"]),
-                     device["num_sms"], bytes_per_clock)[0]
+    measured = {}
+    for row in lines:
+        if row.get("variant") in ("stand_in", "configs"):
+            share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
+            kind = (row["n"], row["k"], row["m"], share)
+            measured.setdefault(kind, {})[row["config"], row["whole_tiles"]] = row["us"]
+    within, missed, others = 0, [], 0
+    for (n, k, m, share), times in measured.items():
+        plan = plans(options.plan, [(n, k)], share + 1e-9, str(m), device["num_sms"], bytes_per_clock,
+                     H100_MMA_CLOCKS)[0]
+        if (plan["config"], plan["whole_tiles"]) not in times:
+            others += 1
+            continue
+        measured_us = times[plan["config"], plan["whole_tiles"]]
         us = LAUNCH_US + plan["chosen"] / (ghz * 1e3)
-        error = us / row["us"] - 1
+        error = us / measured_us - 1
         if abs(error) <= 0.15:
             within += 1
         else:
-            missed.append(f"{row['n']}x{row['k']} M {row['m']}: model {us:.1f}, measured {row['us']:.1f}"
-                          f" ({error:+.0%})")
-    print(f"{within} of {len(rows)} rows within 15 %; the others:")
+            missed.append(f"{n}x{k} M {m}: model {us:.1f}, measured {measured_us:.1f} ({error:+.0%})")
+    print(f"{within} of {within + len(missed)} rows within 15 % ({others} more were measured by another"
+          " plan than is chosen now); the others:")
     print("\n".join(missed))
 
 
@@ -179,8 +192,8 @@ def main():
     parser.add_argument("--count", metavar="OBJECT")
     parser.add_argument("--arch", default="sm_80")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--check", metavar="FILE")
-    parser.add_argument("--ghz", type=float, default=1.85, help="the H100's clock, for --check")
+    parser.add_argument("--check", metavar="FILE", nargs="+")
+    parser.add_argument("--ghz", type=float, default=1.8, help="the H100's clock, for --check")
     options = parser.parse_args()
     if options.count:
         counts = count(options.count, options.arch)

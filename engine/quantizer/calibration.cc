@@ -56,6 +56,11 @@ Result<CalibrationText> SplitCalibrationText(const Tokenizer& tokenizer, std::st
   const std::span<const int> all(ids);
   CalibrationText result;
   result.windows = CutWindows(all.first(num_calibration), options.window_tokens);
+  const std::span<const int> behind =
+      all.subspan(num_calibration, ids.size() - num_held_out - num_calibration);
+  result.tuning = CutWindows(
+      behind.first(std::min(behind.size(), static_cast<size_t>(options.tuning_tokens_max))),
+      options.window_tokens);
   result.held_out = CutWindows(all.last(num_held_out), options.window_tokens);
   // A window of one token predicts nothing.
   std::erase_if(result.held_out, [](const std::vector<int>& window) { return window.size() < 2; });

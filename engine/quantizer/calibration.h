@@ -11,13 +11,15 @@ namespace comet {
 
 struct CalibrationOptions {
   int window_tokens = 512;         // Tokens run through the model together, from position 0.
-  int tokens_max = 32768;          // Of all windows; a longer text is cut.
+  int tokens_max = 24576;          // Of the windows that statistics are taken of.
+  int tuning_tokens_max = 32768;   // Of those behind them; a longer text is cut.
   int held_out_tokens_max = 2048;  // Of the text's end, kept from calibration.
 };
 
-// A calibration text in two parts that share no token.
+// A calibration text in parts that share no token.
 struct CalibrationText {
-  std::vector<std::vector<int>> windows;   // What statistics are taken of.
+  std::vector<std::vector<int>> windows;   // What statistics are taken of, and tuning sees.
+  std::vector<std::vector<int>> tuning;    // What tuning alone sees; none of a short text.
   std::vector<std::vector<int>> held_out;  // What is measured with, at least 2 tokens a window.
 };
 

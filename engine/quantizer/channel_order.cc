@@ -36,6 +36,18 @@ ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float
   return order;
 }
 
+void DealOverBlocks(ChannelOrder& order) {
+  const size_t num_channels = static_cast<size_t>(order.num_int4_channels);
+  const size_t num_blocks = num_channels / kBlockChannels;
+  const std::vector<int32_t> ordered = order.gather;
+  for (size_t i = 0; i < num_channels; ++i) {
+    const size_t turn = i / num_blocks;
+    const size_t along = i % num_blocks;
+    const size_t block = turn % 2 == 0 ? along : num_blocks - 1 - along;
+    order.gather[block * kBlockChannels + turn] = ordered[i];
+  }
+}
+
 std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather,
                                   int num_threads) {
   const size_t width = gather.size();

@@ -23,6 +23,11 @@ int NumInt4Channels(int num_channels, double int4_share);
 ChannelOrder OrderChannels(std::span<const float> abs_max, std::span<const float> activity,
                            int num_int4_channels);
 
+// Deals the INT4 region's channels out over its blocks, in turn there and back, so that blocks of a
+// region ordered by activity are equally active: for blocks that a Hadamard mixes, as one step of
+// a token serves them all.
+void DealOverBlocks(ChannelOrder& order);
+
 // Columns of a row-major [num_rows, K] matrix in that order, and rows of one.
 std::vector<float> PermuteColumns(std::span<const float> matrix, std::span<const int32_t> gather,
                                   int num_threads);

@@ -80,12 +80,13 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
                                        .num_threads = options_.search.num_threads}));
   // The order goes into the weights' columns and what calibration saw.
   ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), NumInt4ChannelsOf(kind));
+  const bool hadamard = kind == LinearKind::kDown && options_.down_hadamard;
+  if (hadamard) DealOverBlocks(order);
   const int num_threads = options_.search.num_threads;
   std::vector<float> ordered = PermuteColumns(target, order.gather, num_threads);
   std::vector<float> sample = PermuteColumns(seen.sample, order.gather, num_threads);
   std::vector<float> gram = PermuteRows(
       PermuteColumns(seen.DampedGram(options_.damping), order.gather, num_threads), order.gather);
-  const bool hadamard = kind == LinearKind::kDown && options_.down_hadamard;
   if (hadamard) {
     const auto rotate = [&](std::vector<float>& rows) {
       HadamardBlocks(rows, seen.num_channels, order.num_int4_channels, num_threads);

@@ -72,9 +72,14 @@ int64_t EstimatePeakBytes(const ModelConfig& config, const CalibrationSize& cali
   const int64_t residual_stream =
       kFloatBytes * calibration.num_tokens *
       (4 * int64_t{config.hidden_size} + 3 * int64_t{std::max(config.q_size(), config.ffn_size)});
-  return kFixedBytes + std::max({residual_stream + EmbeddingBytes(config),
-                                 residual_stream + LayerBytes(config, calibration),
-                                 HeldOutBytes(config, calibration)});
+  // The float model's inputs of the widest linear, and what the quantised one embeds.
+  const int64_t tuning_stream =
+      kFloatBytes * calibration.num_tuning_tokens *
+      (2 * int64_t{config.hidden_size} + int64_t{std::max(config.q_size(), config.ffn_size)});
+  return kFixedBytes + tuning_stream +
+         std::max({residual_stream + EmbeddingBytes(config),
+                   residual_stream + LayerBytes(config, calibration),
+                   HeldOutBytes(config, calibration)});
 }
 
 Status CheckMemory(int64_t needed_bytes, int64_t available_bytes) {

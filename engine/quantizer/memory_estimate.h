@@ -9,7 +9,8 @@ namespace comet {
 
 // What quantising holds beside one layer.
 struct CalibrationSize {
-  int num_tokens = 0;         // Whose residual streams are kept.
+  int num_tokens = 0;         // Whose residual streams are kept, of both models.
+  int num_tuning_tokens = 0;  // Further ones, of the float model alone.
   int window_tokens_max = 0;  // Computed at once.
   int num_sample_tokens = 0;
   int num_held_out_tokens = 0;

@@ -30,6 +30,12 @@
 namespace comet {
 namespace {
 
+int NumTokens(const std::vector<std::vector<int>>& windows) {
+  size_t count = 0;
+  for (const std::vector<int>& window : windows) count += window.size();
+  return static_cast<int>(count);
+}
+
 // The state of one run: the residual stream of every calibration window, moved layer by layer.
 class ModelQuantizer {
  public:
@@ -55,7 +61,8 @@ class ModelQuantizer {
   // The windows' rows of a table, `value_at` its elements.
   WindowRows Embed(const std::vector<std::vector<int>>& windows,
                    const std::function<float(size_t)>& value_at) const;
-  Status MakeStreams();
+  Status MakeStreams(std::ptrdiff_t num_calibrated);
+  Status PassTuningWindows(const FloatLayer& layer);
   Status QuantizeOneLayer(int layer_idx);
   Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, std::span<const float> first_window,
                                   FloatLayer& layer);
@@ -73,6 +80,7 @@ class ModelQuantizer {
   WindowRows embedded_;   // The windows as the float model embeds them,
   WindowRows quantized_;  // and as the quantised model does.
   std::optional<CalibrationStreams> streams_;
+  std::optional<ResidualStream> tuning_stream_;  // The float model's, of windows only tuned on.
   AccuracyReport report_;
   bool tunes_ = false;
   std::vector<QuantizedLayer> layers_;  // Held back for tuning.
@@ -88,6 +96,7 @@ Result<AccuracyReport> ModelQuantizer::Run() {
   COMET_ASSIGN_OR_RETURN(const CalibrationText text, ReadText());
   const CalibrationSize calibration{
       .num_tokens = report_.num_calibration_tokens,
+      .num_tuning_tokens = NumTokens(text.tuning),
       .window_tokens_max = static_cast<int>(text.windows.front().size()),
       .num_sample_tokens = report_.num_sample_tokens,
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
@@ -99,12 +108,11 @@ Result<AccuracyReport> ModelQuantizer::Run() {
       writer_, CheckpointWriter::Create(options_.output, config, !first_layer.qkv_bias.empty(),
                                         options_.may_replace));
   first_layer = {};
-  tunes_ = options_.tuning.num_steps > 0 &&
-           TuningBytes(config, static_cast<int>(text.windows.front().size())) <=
-               std::min(options_.tuning_bytes_max, options_.memory_bytes_max);
   if (options_.rotates) COMET_RETURN_IF_ERROR(Rotate(text.windows));
-  COMET_RETURN_IF_ERROR(QuantizeEmbedding(text.windows));
-  COMET_RETURN_IF_ERROR(MakeStreams());
+  std::vector<std::vector<int>> windows = text.windows;
+  windows.insert(windows.end(), text.tuning.begin(), text.tuning.end());
+  COMET_RETURN_IF_ERROR(QuantizeEmbedding(windows));
+  COMET_RETURN_IF_ERROR(MakeStreams(static_cast<std::ptrdiff_t>(text.windows.size())));
   for (int i = 0; i < config.num_layers; ++i) COMET_RETURN_IF_ERROR(QuantizeOneLayer(i));
   if (tunes_) COMET_RETURN_IF_ERROR(Tune());
   COMET_RETURN_IF_ERROR(writer_->WriteFinalNorm(final_norm_));
@@ -136,9 +144,16 @@ Result<CalibrationText> ModelQuantizer::ReadText() {
                                     : std::string_view(options_.calibration_text);
   COMET_ASSIGN_OR_RETURN(CalibrationText split,
                          SplitCalibrationText(*tokenizer, text, calibration));
-  for (const std::vector<int>& window : split.windows) {
-    report_.num_calibration_tokens += static_cast<int>(window.size());
-  }
+  report_.num_calibration_tokens = NumTokens(split.windows);
+  const int window_tokens = static_cast<int>(split.windows.front().size());
+  tunes_ = options_.tuning.num_steps > 0 &&
+           TuningBytes(source_->config(), window_tokens) <=
+               std::min(options_.tuning_bytes_max, options_.memory_bytes_max);
+  const size_t num_tuning =
+      tunes_ ? static_cast<size_t>(TuningWindows(options_.tuning, window_tokens)) : 0;
+  const size_t num_windows = split.windows.size();
+  split.tuning.resize(
+      std::min(split.tuning.size(), num_tuning - std::min(num_tuning, num_windows)));
   sample_stride_ = CeilDiv(report_.num_calibration_tokens, options_.sample_tokens_max);
   report_.num_sample_tokens = CeilDiv(report_.num_calibration_tokens, sample_stride_);
   return split;
@@ -220,15 +235,26 @@ WindowRows ModelQuantizer::Embed(const std::vector<std::vector<int>>& windows,
   return embedded;
 }
 
-Status ModelQuantizer::MakeStreams() {
+// The first windows are calibrated on, the others only tuned on.
+Status ModelQuantizer::MakeStreams(std::ptrdiff_t num_calibrated) {
   const ModelConfig& config = source_->config();
+  const auto first_tuned = embedded_.begin() + num_calibrated;
+  if (first_tuned != embedded_.end()) {
+    COMET_ASSIGN_OR_RETURN(
+        tuning_stream_,
+        ResidualStream::Create(backend_, config, WindowRows(first_tuned, embedded_.end()),
+                               options_.num_threads));
+    embedded_.erase(first_tuned, embedded_.end());
+  }
   COMET_ASSIGN_OR_RETURN(
       ResidualStream float_model,
       ResidualStream::Create(backend_, config, std::move(embedded_), options_.num_threads));
   std::optional<ResidualStream> quantized;
   if (options_.follows_quantized) {
     COMET_ASSIGN_OR_RETURN(
-        quantized, ResidualStream::Create(backend_, config, quantized_, options_.num_threads));
+        quantized, ResidualStream::Create(backend_, config,
+                                          {quantized_.begin(), quantized_.begin() + num_calibrated},
+                                          options_.num_threads));
   }
   if (tunes_) {
     tuning_.inputs = std::move(quantized_);
@@ -244,6 +270,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   COMET_ASSIGN_OR_RETURN(FloatLayer layer, source_->ReadLayer(layer_idx));
   COMET_RETURN_IF_ERROR(CheckLayer(config, layer_idx, layer));
   const HostRows first_window = streams_->float_hidden().front();
+  COMET_RETURN_IF_ERROR(PassTuningWindows(layer));
   streams_->BeginLayer(layer);
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
                          streams_->See(LinearKind::kQkv, layer, sample_stride_));
@@ -270,6 +297,15 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   report_.layers.push_back(result.accuracy);
   Report(StrCat("layer ", layer_idx));
   return Status::Ok();
+}
+
+Status ModelQuantizer::PassTuningWindows(const FloatLayer& layer) {
+  if (!tuning_stream_) return Status::Ok();
+  tuning_stream_->BeginLayer(layer);
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kQkv, layer, layer.qkv).status());
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kO, layer, layer.o).status());
+  COMET_RETURN_IF_ERROR(tuning_stream_->Pass(LinearKind::kGateUp, layer, layer.gate_up).status());
+  return tuning_stream_->Pass(LinearKind::kDown, layer, layer.down).status();
 }
 
 // Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
@@ -304,6 +340,11 @@ Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
 Status ModelQuantizer::Tune() {
   const ModelConfig& config = source_->config();
   tuning_.float_outputs = streams_->float_hidden();
+  if (tuning_stream_) {
+    const WindowRows& further = tuning_stream_->hidden();
+    tuning_.float_outputs.insert(tuning_.float_outputs.end(), further.begin(), further.end());
+    tuning_stream_.reset();
+  }
   streams_.reset();
   COMET_ASSIGN_OR_RETURN(const std::vector<float> head,
                          config.tied_embeddings ? source_->ReadEmbedding() : source_->ReadLmHead());

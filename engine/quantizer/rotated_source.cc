@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/quantizer/down_smoothing.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/row_functions.h"
@@ -81,6 +82,7 @@ Result<FloatLayer> RotatedSource::ReadLayer(int layer_idx) {
   COMET_ASSIGN_OR_RETURN(layer.gate_up, FromStream(layer.gate_up));
   RotateValues(rotation_.values[static_cast<size_t>(layer_idx)],
                rotation_.value_scales[static_cast<size_t>(layer_idx)], layer);
+  SmoothDown(rotation_.down_factors[static_cast<size_t>(layer_idx)], layer);
   COMET_ASSIGN_OR_RETURN(layer.o, ToStream(layer.o));
   COMET_ASSIGN_OR_RETURN(layer.down, ToStream(layer.down));
   return layer;

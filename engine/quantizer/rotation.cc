@@ -10,6 +10,7 @@
 
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/channel_order.h"
+#include "engine/quantizer/down_smoothing.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/source_check.h"
@@ -149,7 +150,9 @@ Result<ModelRotation> RotationChooser::Run() {
     COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kO, layer, layer.o).status());
     COMET_RETURN_IF_ERROR(SeeResidual());
     COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kGateUp, layer, layer.gate_up).status());
-    COMET_RETURN_IF_ERROR(stream_.Pass(LinearKind::kDown, layer, layer.down).status());
+    COMET_ASSIGN_OR_RETURN(const WindowRows down_inputs,
+                           stream_.Pass(LinearKind::kDown, layer, layer.down));
+    rotation.down_factors.push_back(DownFactors(layer, down_inputs, stream_.hidden()));
   }
   const int hidden = config_.hidden_size;
   COMET_ASSIGN_OR_RETURN(

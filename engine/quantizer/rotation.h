@@ -19,6 +19,7 @@ struct ModelRotation {
   // One a layer, [num_kv_heads, head_dim]: what values are multiplied by along each direction, and
   // o's columns divided, so that these are of one size and share steps well.
   std::vector<std::vector<float>> value_scales;
+  std::vector<std::vector<float>> down_factors;  // One a layer, [ffn]: SmoothDown()'s.
 };
 
 // Chooses them from the float model's activations on some windows: first as many principal

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <numbers>
+#include <numeric>
 
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
@@ -14,6 +15,7 @@
 #include "engine/quantizer/served_product.h"
 #include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/exact_exp.h"
+#include "kernels/base/math.h"
 
 namespace comet {
 namespace {
@@ -63,6 +65,15 @@ struct ModelFactors {
     return vectors;
   }
 };
+
+// Steps through all windows, neighbours far from each other: the text's parts come mixed.
+size_t MixingStride(size_t num_windows) {
+  constexpr double kGoldenRatio = 0.618;
+  size_t stride =
+      std::max<size_t>(1, static_cast<size_t>(kGoldenRatio * static_cast<double>(num_windows)));
+  while (std::gcd(stride, num_windows) != 1) ++stride;
+  return stride;
+}
 
 // The largest logit and the logarithm of the sum of exponentials beyond it.
 struct LogSum {
@@ -115,7 +126,7 @@ class Tuner {
 
   // Adds the window's divergences, summed over its tokens, and their gradient.
   Status AddWindow(size_t window, ActivationMode mode, double& loss);
-  ActivationMode ModeOf(size_t window, size_t epoch) const;
+  ActivationMode ModeOf(size_t turn) const;
   // Of the rows' distributions in logits_ from those in target_, summed; logits_ become its
   // gradient.
   double Divergence();
@@ -173,17 +184,19 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
   std::vector<AdamVector> adam;
   for (const std::vector<float>* vector : factors_.Vectors()) adam.emplace_back(vector->size());
   TuningResult result;
-  size_t window = 0;
+  const size_t num_windows = task_.inputs.size();
+  const size_t stride = MixingStride(num_windows);
   size_t turn = 0;
   for (int step = 0; step < options_.num_steps; ++step) {
     for (std::vector<float>* vector : gradient_.Vectors()) std::ranges::fill(*vector, 0.0f);
     double loss = 0.0;
     size_t num_tokens = 0;
-    for (size_t i = 0; i < task_.inputs.size(); ++i) {
+    for (size_t i = 0; i < num_windows; ++i) {
       if (num_tokens >= static_cast<size_t>(options_.step_tokens)) break;
-      COMET_RETURN_IF_ERROR(AddWindow(window, ModeOf(window, turn++ / task_.inputs.size()), loss));
+      const size_t window = turn * stride % num_windows;
+      COMET_RETURN_IF_ERROR(AddWindow(window, ModeOf(turn), loss));
       num_tokens += task_.inputs[window].size() / task_.float_norm.size();
-      window = (window + 1) % task_.inputs.size();
+      ++turn;
     }
     const std::vector<std::vector<float>*> gradients = gradient_.Vectors();
     const std::vector<std::vector<float>*> values = factors_.Vectors();
@@ -207,9 +220,11 @@ float Tuner::RateAt(int step) const {
 }
 
 // Each window comes in both modes by turns.
-ActivationMode Tuner::ModeOf(size_t window, size_t epoch) const {
+ActivationMode Tuner::ModeOf(size_t turn) const {
   if (!options_.rounds_activations) return ActivationMode::kFloat;
-  return (window + epoch) % 2 == 0 ? ActivationMode::kInt8 : ActivationMode::kMixed;
+  const size_t epoch = turn / task_.inputs.size();
+  return (turn % task_.inputs.size() + epoch) % 2 == 0 ? ActivationMode::kInt8
+                                                       : ActivationMode::kMixed;
 }
 
 Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
@@ -279,6 +294,10 @@ void Tuner::Apply(std::span<QuantizedLayer> layers, std::vector<float>& final_no
 }
 
 }  // namespace
+
+int64_t TuningWindows(const TuningOptions& options, int window_tokens) {
+  return int64_t{options.num_steps} * CeilDiv(options.step_tokens, window_tokens);
+}
 
 int64_t TuningBytes(const ModelConfig& config, int window_tokens) {
   const int64_t hidden = config.hidden_size;

@@ -16,7 +16,8 @@ namespace comet {
 
 struct TuningOptions {
   int num_steps = 28;      // 0: none.
-  int step_tokens = 2048;  // In whole windows, each at most once; the next step goes on behind.
+  int step_tokens = 2048;  // In whole windows, each at most once; the next step goes on behind, in
+                           // an order that mixes the text's parts.
   float rate = 6e-3f;      // Largest relative change of a factor in one step, about.
   // Windows in turn through 8-bit and mixed activations; else none are rounded.
   bool rounds_activations = true;
@@ -38,6 +39,9 @@ struct TuningTask {
   std::span<const float> float_head;         // [vocab, hidden]
   const Int8Rows* quantized_head = nullptr;  // [vocab, hidden]
 };
+
+// Windows that tuning sees at most.
+int64_t TuningWindows(const TuningOptions& options, int window_tokens);
 
 // Bytes of host and device memory that tuning holds at once, about.
 int64_t TuningBytes(const ModelConfig& config, int window_tokens);

@@ -116,14 +116,16 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
                             {2.0 * ffn, hidden},
                             {hidden, ffn}};
   const double tokens = calibration.num_tokens;
+  const double tuning_tokens = calibration.num_tuning_tokens;
   const double held_out_tokens = kHeldOutRuns * calibration.num_held_out_tokens;
   const double rotation_tokens = QuantizeModelOptions().rotation_tokens;
   QuantizeWork work;
   for (const auto& [n, k] : linears) {
     // Both models pass, the rotation's windows before them; Gram matrix, somewhat over half of it
     // as it is symmetric, and drift.
-    work.float_ops += 2.0 * n * k * (2.0 * tokens + rotation_tokens + held_out_tokens) +
-                      2.0 * 1.6 * k * k * tokens;
+    work.float_ops +=
+        2.0 * n * k * (2.0 * tokens + tuning_tokens + rotation_tokens + held_out_tokens) +
+        2.0 * 1.6 * k * k * tokens;
     work.searched_weights += n * k;
     // The target takes three products with K x K matrices, refinement's start one, each round one.
     work.refining_ops += 2.0 * n * k * k * (4 + WeightSearch().num_refinement_rounds);
@@ -133,8 +135,8 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
   // The residual stream's gap at o and down.
   work.float_ops += 2.0 * hidden * (static_cast<double>(config.q_size()) + ffn) * tokens;
   // Each token attends to half a window on average, in scores and in values.
-  work.float_ops += 2.0 * (2.0 * tokens + held_out_tokens) * calibration.window_tokens_max *
-                    static_cast<double>(config.q_size());
+  work.float_ops += 2.0 * (2.0 * tokens + tuning_tokens + held_out_tokens) *
+                    calibration.window_tokens_max * static_cast<double>(config.q_size());
   for (double* sum : {&work.float_ops, &work.refining_ops, &work.searched_weights,
                       &work.feedback_ops, &work.factor_ops}) {
     *sum *= config.num_layers;

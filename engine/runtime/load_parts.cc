@@ -6,6 +6,7 @@
 #include "engine/chat_template/named_templates.h"
 #include "engine/loader/mapped_file.h"
 #include "engine/model/model_source.h"
+#include "engine/model/precision.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/timed_ops.h"
@@ -56,6 +57,9 @@ Result<LoadedParts> LoadParts(const LoadOptions& options) {
   COMET_ASSIGN_OR_RETURN(const Precision precision,
                          source.ChoosePrecision(options.activation_bits, options.kv_bits,
                                                 parts.backend.ops->HasInt4Products()));
+  if (options.check_activations) {
+    COMET_RETURN_IF_ERROR(options.check_activations(std::string(ToString(precision.activations))));
+  }
   if (options.has_timed_ops) {
     parts.backend.ops =
         std::make_unique<TimedOps>(std::move(parts.backend.ops), *parts.backend.device);

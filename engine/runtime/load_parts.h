@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -21,6 +22,9 @@ struct LoadOptions {
   std::string chat_template_name;           // Optional: which of the model's own.
   BackendOptions backend;
   EngineConfig engine;
+  // Optional: whether to go on with these activations (mixed, 8 or float), which "auto" has become
+  // on the device; asked before anything large is loaded.
+  std::function<Status(const std::string& activation_bits)> check_activations;
   bool has_timed_ops = false;  // The back end's ops are wrapped in TimedOps, for a profile.
 };
 
@@ -33,8 +37,8 @@ struct LoadedParts {
 };
 
 // Opens the model, plans its memory on the device (memory_plan.h), and loads it: what does not fit
-// is refused before anything large is allocated. Errors: those of ModelSource, MakeBackend and
-// PlanMemory().
+// is refused before anything large is allocated. Errors: those of ModelSource, MakeBackend,
+// PlanMemory() and check_activations.
 Result<LoadedParts> LoadParts(const LoadOptions& options);
 
 }  // namespace comet

@@ -64,6 +64,7 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
     COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::Pack(upload_, weights));
   } else {
     COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::Pack(device_, weights));
+    sm80_gemm_->PlanAhead(*packed);
   }
   return packed;
 }

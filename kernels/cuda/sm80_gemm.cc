@@ -18,6 +18,8 @@ namespace {
 
 constexpr int kNumConfigs = static_cast<int>(kGemmConfigs.size());
 constexpr int kCopyBytes = 16;
+constexpr double kInt8MmaClocks = 6.2;             // An H100's.
+constexpr int kCopiesOfARow = 4;                   // Of a stage's 64 bytes of a token.
 constexpr int64_t kOffsetsEnd = int64_t{1} << 32;  // The kernel's offsets have 32 bits.
 
 template <bool kIsPacked, int... kIdx>
@@ -68,6 +70,8 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
       .partials = nullptr,
       .progress = nullptr,
       .codes_row_stride = args.x.codes.stride(0),
+      .codes_copy_stride =
+          static_cast<uint32_t>(args.x.codes.stride(0) * (config.group_threads() / kCopiesOfARow)),
       .residual_row_stride = args.residual.is_present() ? args.residual.stride(0) : 0,
       .y_row_stride = args.y.stride(0),
       .num_tokens = args.x.num_tokens(),
@@ -82,6 +86,7 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
                                                         kOffsetsEnd, num_token_tiles)),
       .whole_waves = split.num_whole_tiles / split.num_ctas,
       .whole_tiles_beyond = split.num_whole_tiles % split.num_ctas,
+      .sign_bits = 0x08080808u,
       .is_half = args.y.dtype() == DType::kF16,
       .stores_vectors = HoldsVectors(args.y) && HoldsVectors(args.residual),
       .split = split,
@@ -103,8 +108,13 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
   }
   DeviceRates rates;
   rates.num_sms = properties.multiProcessorCount;
+  if (properties.major > 8) rates.mma_clocks = kInt8MmaClocks;
   int64_t partial_bytes = 0;
   for (int i = 0; i < kNumConfigs; ++i) {
+    for (const bool is_packed : {false, true}) {
+      COMET_RETURN_IF_ERROR(
+          cuda::StatusOf(InstanceOf(i, is_packed).prepare(), "cudaFuncSetAttribute"));
+    }
     partial_bytes = std::max(
         partial_bytes, 2 * NumCtas(i, rates) * InstanceOf(i, /*is_packed=*/true).partial_bytes);
   }
@@ -116,19 +126,27 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
 }
 
 GemmShape W4axGemm::ShapeOf(const LinearArgs& args) {
-  const int num_blocks = CeilDiv(args.weights->num_inputs(), kUnitChannels);
-  const int num_int4 =
-      args.x.format.packs_int4 ? args.weights->num_int4_channels() / kUnitChannels : 0;
-  return {.num_tokens = args.x.num_tokens(),
-          .num_outputs = args.weights->num_outputs(),
+  return ShapeOf(*args.weights, args.x.num_tokens(), args.x.format.packs_int4);
+}
+
+GemmShape W4axGemm::ShapeOf(const PackedLinear& weights, int num_tokens, bool packs_int4) {
+  const int num_blocks = CeilDiv(weights.num_inputs(), kUnitChannels);
+  const int num_int4 = packs_int4 ? weights.num_int4_channels() / kUnitChannels : 0;
+  return {.num_tokens = num_tokens,
+          .num_outputs = weights.num_outputs(),
           .num_int8_blocks = num_blocks - num_int4,
           .num_int4_blocks = num_int4};
 }
 
-Status W4axGemm::Run(const LinearArgs& args, void* stream) const {
+void W4axGemm::PlanAhead(const PackedLinear& weights) {
+  if (weights.num_outputs() == 0) return;
+  plans_.PlanAhead(ShapeOf(weights, /*num_tokens=*/0, has_int4_products_));
+}
+
+Status W4axGemm::Run(const LinearArgs& args, void* stream) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.x.num_tokens() == 0 || args.weights->num_outputs() == 0) return Status::Ok();
-  return Run(args, ChoosePlan(ShapeOf(args), rates_), stream);
+  return Run(args, plans_.PlanOf(ShapeOf(args)), stream);
 }
 
 Status W4axGemm::Run(const LinearArgs& args, const GemmPlan& plan, void* stream) const {
@@ -147,7 +165,6 @@ Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, con
   GemmParams params = ParamsOf(args, *weights, plan);
   params.partials = static_cast<int4*>(partials_.data());
   params.progress = static_cast<int32_t*>(progress_.data());
-  COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
   return cuda::StatusOf(instance.launch(params, static_cast<cudaStream_t>(stream)),
                         "the launch of linear");
 }

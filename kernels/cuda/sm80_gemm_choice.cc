@@ -10,18 +10,25 @@
 namespace comet::sm80 {
 namespace {
 
-// A block of a tile of each kind on one multiprocessor while data is there, in clocks. Those of the
-// stand-in on an H100 (sm80_gemm.md): the loops are bound by the latency of a warp's instructions,
-// on which the cards hardly differ, and not by the rates of their units.
+// A block of a tile, while data is there: clocks of a CTA that has a multiprocessor to itself,
+// which are latencies of its warps' instructions, and clocks of a multiprocessor that is full of
+// CTAs. INT4 blocks of the stand-in on an H100 (sm80_gemm.md), where an mma takes
+// kMeasuredMmaClocks.
 struct BlockClocks {
-  double int4;
-  double int8;
+  double alone;
+  double full;
 };
 constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {
-    {{233, 408}, {278, 487}, {376, 659}, {931, 1630}, {1383, 2420}, {2500, 4370}}};
+    {{355, 156}, {357, 174}, {387, 355}, {665, 355}, {728, 454}, {916, 795}, {1461, 1461}}};
+constexpr double kInt8BlockRatio = 1.85;  // An INT8 block's over an INT4 block's.
+constexpr double kMeasuredMmaClocks = 6.2;
 
-constexpr double kFillClocks = 1800;   // Launch to first products: a miss to HBM and a barrier.
-constexpr double kFixupClocks = 1500;  // Fence, counter and the reader's first miss.
+// Launch to first products: a miss to HBM and a barrier.
+constexpr double kFillClocks = 1800;
+// Of sums that pass from CTA to CTA, while many do: a fence, a counter and misses; and their bytes.
+constexpr double kWriteClocks = 7000;
+constexpr double kWriteBytesPerClock = 24;
+constexpr double kReadClocks = 2600;
 constexpr double kL2BytesPerClockAndSm = 32;
 
 }  // namespace
@@ -33,53 +40,75 @@ TileWork WorkOf(const GemmShape& shape, const GemmConfig& config) {
           .num_int4_blocks = shape.num_int4_blocks};
 }
 
-WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates) {
-  const GemmConfig& config = kGemmConfigs[static_cast<size_t>(config_idx)];
-  const BlockClocks& clocks = kBlockClocks[static_cast<size_t>(config_idx)];
-  const int num_token_tiles = CeilDiv(shape.num_tokens, config.tile_tokens());
-  const double unit_bytes = config.row_warps * kUnitBytes;
-  const auto block = [&](double compute_clocks, double token_bytes) {
-    // Weights come from HBM for one token tile and from L2 for the others.
-    const double memory_clocks = unit_bytes / num_token_tiles / rates.memory_bytes_per_clock_and_sm;
-    const double l2_clocks =
-        (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    return config.ctas_per_sm * std::max({compute_clocks, memory_clocks, l2_clocks});
-  };
-  const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
-  const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
-  return {.int4_block = block(clocks.int4, kUnitChannels / 2),
-          .int8_block = block(clocks.int8, kUnitChannels),
-          .fill = kFillClocks,
-          .store = 400 + y_bytes / kL2BytesPerClockAndSm,
-          .fixup_write = kFixupClocks + sums_bytes / kL2BytesPerClockAndSm,
-          .fixup_read = 600 + sums_bytes / kL2BytesPerClockAndSm};
-}
-
 int NumCtas(int config_idx, const DeviceRates& rates) {
   return std::min(rates.num_sms * kGemmConfigs[static_cast<size_t>(config_idx)].ctas_per_sm,
                   kCtasMax);
 }
 
+WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas) {
+  const GemmConfig& config = kGemmConfigs[static_cast<size_t>(config_idx)];
+  const BlockClocks& clocks = kBlockClocks[static_cast<size_t>(config_idx)];
+  const int num_token_tiles = CeilDiv(shape.num_tokens, config.tile_tokens());
+  const double unit_bytes = config.row_warps * kUnitBytes;
+  const int ctas_of_sm = CeilDiv(num_ctas, rates.num_sms);
+  const double mmas = config.tile_outputs() / 16.0 * config.tile_tokens() / 8.0 * 2;
+  const double slower_clocks = mmas / 4 * (rates.mma_clocks - kMeasuredMmaClocks);
+  const double compute_clocks =
+      std::max(clocks.alone + slower_clocks, ctas_of_sm * (clocks.full + slower_clocks));
+  const auto block = [&](double ratio, double token_bytes) {
+    // Weights come from HBM for one token tile and from L2 for the others.
+    const double hbm_clocks = unit_bytes / num_token_tiles * num_ctas /
+                              (rates.memory_bytes_per_clock_and_sm * rates.num_sms);
+    const double l2_clocks =
+        ctas_of_sm * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
+    return std::max({ratio * compute_clocks, l2_clocks, hbm_clocks});
+  };
+  const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
+  const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
+  return {.int4_block = block(1, kUnitChannels / 2),
+          .int8_block = block(kInt8BlockRatio, kUnitChannels),
+          .fill = kFillClocks,
+          .store = 400 + y_bytes / kL2BytesPerClockAndSm,
+          .fixup_write = kWriteClocks + sums_bytes / kWriteBytesPerClock,
+          .fixup_read = kReadClocks + sums_bytes / kL2BytesPerClockAndSm};
+}
+
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
   GemmPlan best;
   double best_clocks = std::numeric_limits<double>::infinity();
+  const auto consider = [&](const GemmPlan& plan) {
+    const double clocks = MakespanOf(plan, shape, rates);
+    if (clocks >= best_clocks) return;
+    best_clocks = clocks;
+    best = plan;
+  };
   for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
-    const int tile_tokens = kGemmConfigs[static_cast<size_t>(i)].tile_tokens();
-    // No narrower than half of M (up to the widest), no wider than the next tile above M.
-    if (i + 1 < static_cast<int>(kGemmConfigs.size()) && 2 * tile_tokens < shape.num_tokens) {
-      if (tile_tokens < 128) continue;
+    const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
+    // No narrower than a quarter of M (up to 128), no wider than the next tile above M.
+    if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
+    if (i > 0 && kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens() >= shape.num_tokens &&
+        config.tile_tokens() > kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens()) {
+      break;
     }
-    if (i > 0 && kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens() >= shape.num_tokens) break;
-    const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
-    const WorkCosts costs = CostsOf(i, shape, rates);
-    const WorkSplit split = Decompose(work, costs, NumCtas(i, rates));
-    const double clocks = MakespanOf(split, work, costs);
-    if (clocks < best_clocks) {
-      best_clocks = clocks;
-      best = {.config_idx = i, .split = split};
-    }
+    const TileWork work = WorkOf(shape, config);
+    const int num_ctas = NumCtas(i, rates);
+    if (work.num_tiles < num_ctas) consider({i, SplitNaively(work, work.num_tiles)});
+    consider({i, Decompose(work, CostsOf(i, shape, rates, num_ctas), num_ctas)});
   }
   return best;
+}
+
+double MakespanOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates) {
+  const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plan.config_idx)];
+  return MakespanOf(plan.split, WorkOf(shape, config),
+                    CostsOf(plan.config_idx, shape, rates, plan.split.num_ctas));
+}
+
+double BoundOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates) {
+  const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plan.config_idx)];
+  const int num_ctas = NumCtas(plan.config_idx, rates);
+  return BoundOf(plan.split, WorkOf(shape, config),
+                 CostsOf(plan.config_idx, shape, rates, num_ctas), num_ctas);
 }
 
 }  // namespace comet::sm80

@@ -18,6 +18,8 @@ struct DeviceRates {
   int num_sms = 108;
   // Of HBM, what a copy achieves; a multiprocessor's share.
   double memory_bytes_per_clock_and_sm = 11.8;  // A100: 1.8 TB/s, 108 at 1.41 GHz.
+  // Of a quarter of a multiprocessor, for an mma of m16n8k64 on nibbles or m16n8k32 on bytes.
+  double mma_clocks = 8;
 };
 
 struct GemmPlan {
@@ -26,15 +28,23 @@ struct GemmPlan {
 };
 
 TileWork WorkOf(const GemmShape& shape, const GemmConfig& config);
-// Times of one CTA of kGemmConfigs[config_idx], in clocks. Bound by tensor cores and issue slots or
-// by memory, whichever is slower.
-WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates);
 
-// CTAs of a launch, all of which run at once on an A100. (Where they do not, as no CTA waits for
-// another, the costs are too low.)
+// CTAs of kGemmConfigs[config_idx] that run at once on an A100. (Where they do not, as no CTA waits
+// for another, the costs are too low.)
 int NumCtas(int config_idx, const DeviceRates& rates);
+
+// Times of one of `num_ctas` CTAs, in clocks. A block is bound by tensor cores and issue slots or
+// by what its multiprocessor gets of L2, both of which its CTAs share, or by what all CTAs get of
+// HBM.
+WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas);
 
 // The config and split expected to be fastest. Pure.
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates);
+
+// Clocks that a plan takes.
+double MakespanOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates);
+// What no split of the plan's tiles is below: the larger of the mean load of all CTAs that the card
+// can run, the plan's charges included, of one block, and of the most blocks a CTA must get.
+double BoundOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates);
 
 }  // namespace comet::sm80

@@ -21,16 +21,18 @@ struct GemmConfig {
   friend constexpr bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 
-// Every config there is a kernel for, by tile_tokens. Stages fill the 99 KB that a CTA can have on
-// every card from sm_80 on.
+// Every config there is a kernel for, by tile_tokens. As many CTAs as a multiprocessor of an A100
+// holds; a CTA's stages fit the 99 KB that it can have on every card from sm_80 on.
 inline constexpr std::array kGemmConfigs = {
-    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 5},
-    GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 4},
+    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 3, .ctas_per_sm = 2},
+    GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 3, .ctas_per_sm = 2},
     GemmConfig{.warp_tokens = 32, .k_groups = 4, .num_stages = 3},
     GemmConfig{
-        .row_warps = 2, .token_warps = 4, .warp_tokens = 16, .num_stages = 6, .ctas_per_sm = 2},
+        .token_warps = 2, .warp_tokens = 32, .k_groups = 2, .num_stages = 3, .ctas_per_sm = 2},
     GemmConfig{
-        .row_warps = 2, .token_warps = 4, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 2},
+        .row_warps = 2, .token_warps = 2, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 3},
+    GemmConfig{
+        .row_warps = 2, .token_warps = 2, .warp_tokens = 64, .num_stages = 4, .ctas_per_sm = 2},
     GemmConfig{.row_warps = 2, .token_warps = 4, .warp_tokens = 64, .num_stages = 4},
 };
 

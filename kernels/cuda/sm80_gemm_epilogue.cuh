@@ -10,9 +10,6 @@
 // From a piece's sums to y: sums of other k groups and CTAs added, then scale, bias, residual.
 namespace comet::sm80 {
 
-constexpr int kSumsFullBarrier = 8;
-constexpr int kSumsEmptyBarrier = 9;
-
 __device__ __forceinline__ void Add(int (&acc)[4], const int4& part) {
   acc[0] += part.x;
   acc[1] += part.y;

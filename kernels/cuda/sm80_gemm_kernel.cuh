@@ -67,66 +67,82 @@ __device__ __forceinline__ void ShiftSums(Sums<Traits>& acc,
   }
 }
 
-// A group's stages, waited for and refilled in turn.
+// A group's stages: read in turn, and refilled behind the reads.
 template <typename Traits>
 class Ring {
  public:
+  // Returns with the first stage there.
   __device__ Ring(const GemmParams& params, const Worker<Traits>& me, SmemLayout<Traits>& smem)
       : me_(me),
-        stages_(smem.ring[me.k_group]),
-        loader_(params, me, &smem.loader[threadIdx.x / kWarpThreads]),
-        // Counts stages, from where it is this team's turn at multiples of the number of teams.
-        turn_(Traits::kTeams - static_cast<unsigned>(me.group_thread) / Traits::kTeamThreads) {
-    constexpr int kAhead = Traits::kIsPipelined ? Traits::kStages - 1 : 0;
-    for (int i = 0; i < kAhead; ++i) Load(i, turn_ + static_cast<unsigned>(i));
+        begin_(ptx::SharedAddress(smem.ring[me.k_group])),
+        read_(begin_),
+        before_(begin_ + kLastOffset),
+        loader_(params, me) {
+    constexpr int kAhead = Traits::kIsPipelined ? Traits::kStages - 1 : 1;
+    for (int i = 0; i < kAhead; ++i) Load(begin_ + i * kStageBytes);
+    ptx::WaitAsyncCopies<kAhead - 1>();
+    me_.SyncGroup();
   }
 
-  // Calls `multiply` with the next stage.
-  template <typename Multiply>
-  __device__ __forceinline__ void Next(const Multiply& multiply) {
+  __device__ __forceinline__ StageReader<Traits> Reader() const { return {read_, me_}; }
+
+  // To the next stage: waits until it is there for all threads.
+  __device__ __forceinline__ void Advance() {
+    fill_ = before_;
+    before_ = read_;
+    read_ = read_ == begin_ + kLastOffset ? begin_ : read_ + kStageBytes;
     if constexpr (Traits::kIsPipelined) {
-      // Groups that this team has begun since the one of this stage.
-      constexpr int kNumLater = (Traits::kStages - 2) / Traits::kTeams;
-      if (IsTurn(turn_)) ptx::WaitAsyncCopies<kNumLater>();
-      me_.SyncGroup();  // All see this stage, and have left the one before.
-      const int before = idx_ == 0 ? Traits::kStages - 1 : idx_ - 1;
-      // A warp by itself loads first, as nothing else covers the latency. Of several, those that
-      // are done load while others multiply.
-      if constexpr (Traits::kTeams == 1) Load(before, 0);
-      multiply(stages_[idx_]);
-      if constexpr (Traits::kTeams > 1) Load(before, turn_ + Traits::kStages - 1);
+      ptx::WaitAsyncCopies<Traits::kStages - 3>();
     } else {
-      me_.SyncGroup();
-      Load(idx_, turn_);
+      Load(read_);
       ptx::WaitAsyncCopies<0>();
-      me_.SyncGroup();
-      multiply(stages_[idx_]);
     }
-    idx_ = idx_ + 1 == Traits::kStages ? 0 : idx_ + 1;
-    ++turn_;
+    me_.SyncGroup();
+  }
+
+  // After Advance(): fills the stage before the one that was left, which all have read.
+  __device__ __forceinline__ void StartLoad() {
+    if constexpr (Traits::kIsPipelined) loader_.Start(fill_);
+  }
+  __device__ __forceinline__ void FinishLoad() {
+    if constexpr (Traits::kIsPipelined) loader_.Finish(fill_);
   }
 
  private:
-  __device__ __forceinline__ static bool IsTurn(unsigned turn) {
-    return turn % Traits::kTeams == 0;
-  }
+  static_assert(Traits::kStages >= 3);
+  static constexpr uint32_t kStageBytes = sizeof(Stage<Traits>);
+  static constexpr uint32_t kLastOffset = (Traits::kStages - 1) * kStageBytes;
 
-  // Each of a team's turns is one group of copies, an empty one after the last stage: the waits
-  // count groups.
-  __device__ __forceinline__ void Load(int idx, unsigned turn) {
-    if (IsTurn(turn)) {
-      if (loader_.has_stage()) loader_.Load(stages_[idx]);
-      ptx::CommitAsyncCopies();
-    }
-    if (loader_.has_stage()) loader_.Advance();
+  __device__ __forceinline__ void Load(uint32_t stage) {
+    loader_.Start(stage);
+    loader_.Finish(stage);
   }
 
   const Worker<Traits>& me_;
-  Stage<Traits>* const stages_;
+  // Shared addresses: of the first stage, of the one that is read, of the one read before it, and
+  // of the one to be filled.
+  const uint32_t begin_;
+  uint32_t read_;
+  uint32_t before_;
+  uint32_t fill_ = 0;
   Loader<Traits> loader_;
-  unsigned turn_;
-  int idx_ = 0;
 };
+
+// Multiplies `num_stages` stages of one region.
+template <bool kIsInt4, typename Traits>
+__device__ __forceinline__ void MultiplyStages(Sums<Traits>& acc, int num_stages,
+                                               Ring<Traits>& ring, uint32_t sign_bits) {
+  if (num_stages == 0) return;
+  Operands<Traits, kIsInt4> operands(ring.Reader());
+#pragma unroll 1
+  for (; num_stages > 0; --num_stages) {
+    if constexpr (kIsInt4) {
+      MultiplyInt4<Traits>(acc, operands, ring);
+    } else {
+      MultiplyInt8<Traits>(acc, operands, ring, sign_bits);
+    }
+  }
+}
 
 // The sums of this group's blocks of a piece.
 template <typename Traits>
@@ -138,30 +154,21 @@ __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece
   for (int i = 0; i < Traits::kFrags * 4; ++i) {
     acc[i / 4 / Traits::kTokenFrags][i / 4 % Traits::kTokenFrags][i % 4] = 0;
   }
-  int half = 2 * (piece.begin + me.k_group);  // Of a block, in the order of the tile's.
-  // One loop for both regions, so that each kind of product and the loads are there once.
-#pragma unroll 1
-  for (int region = 0; region < 2; ++region) {
-    const bool is_int8_region = region == 0;
-    const int end = is_int8_region ? min(piece.end, params.num_int8_blocks) : piece.end;
-#pragma unroll 1
-    while (half < 2 * end) {
-      ring.Next([&](const Stage<Traits>& stage) {
-        if (!Traits::kIsPacked || is_int8_region) {
-          MultiplyInt8(acc, stage, me);
-          half += half % 2 == 0 ? 1 : 2 * Traits::kKGroups - 1;
-        } else {
-          MultiplyInt4(acc, stage, me);
-          half += 2 * Traits::kKGroups;
-        }
-      });
-    }
-    if (!is_int8_region) break;
-    const TokenScalars scalars = LoadScalars<Traits>(params, piece, me.group_thread);
-    me.SyncGroup();  // The factors before have been read.
-    StoreFactors<Traits>(scalars, me.group_thread, factors);
-    me.SyncGroup();
-    if (piece.begin < params.num_int8_blocks) ShiftSums(acc, factors, me);
+  const int int8_end = min(piece.end, params.num_int8_blocks);
+  const int first = piece.begin + me.k_group;
+  const int num_int8 = BlocksBelow<Traits>(int8_end, first);
+  const int num_int4 = BlocksBelow<Traits>(piece.end, first + num_int8 * Traits::kKGroups);
+
+  MultiplyStages<false>(acc, 2 * num_int8, ring, params.sign_bits);
+  const TokenScalars scalars = LoadScalars<Traits>(params, piece, me.group_thread);
+  me.SyncGroup();  // The factors before have been read.
+  StoreFactors<Traits>(scalars, me.group_thread, factors);
+  me.SyncGroup();
+  if (piece.begin < params.num_int8_blocks) ShiftSums(acc, factors, me);
+  if constexpr (Traits::kIsPacked) {
+    MultiplyStages<true>(acc, num_int4, ring, params.sign_bits);
+  } else {
+    MultiplyStages<false>(acc, 2 * num_int4, ring, params.sign_bits);
   }
 }
 

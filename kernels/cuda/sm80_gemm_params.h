@@ -23,6 +23,7 @@ struct GemmParams {
   int4* partials;     // Two tiles' sums a CTA.
   int32_t* progress;  // Blocks done of each split tile; zeros between launches.
   int64_t codes_row_stride;
+  uint32_t codes_copy_stride;  // Between the rows of codes that a thread copies.
   int64_t residual_row_stride;
   int64_t y_row_stride;
   int num_tokens;
@@ -35,6 +36,8 @@ struct GemmParams {
   uint32_t token_tiles_inverse;  // CeilDiv(2^32, num_token_tiles) where that is above 1.
   int whole_waves;               // num_whole_tiles / num_ctas
   int whole_tiles_beyond;        // and the rest of it.
+  uint32_t sign_bits;            // 0x08080808, which flips codes from v to v + 8; as an argument it
+                                 // is one operand of an instruction with a constant beside it.
   bool is_half;                  // y and residual are f16, else f32.
   bool stores_vectors;  // Eight neighbouring outputs of y and residual are aligned in every row.
   WorkSplit split;

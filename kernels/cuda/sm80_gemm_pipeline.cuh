@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/device/ptx_async_copy.cuh"
 #include "kernels/cuda/device/ptx_barrier.cuh"
+#include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/sm80_gemm_params.h"
 #include "kernels/cuda/sm80_w4ax_layout.h"
 
@@ -14,6 +16,10 @@ namespace comet::sm80 {
 constexpr int kWarpThreads = 32;
 constexpr int kRowBytes = 64;  // Of a token in a stage: 64 INT8 codes or 128 INT4 codes.
 constexpr int kChunkBytes = 16;
+// Of named barriers: each k group's; and those of the groups' sums.
+constexpr int kFirstGroupBarrier = 1;
+constexpr int kSumsFullBarrier = 8;
+constexpr int kSumsEmptyBarrier = 9;
 constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
 
 // How the multiplies are made. All but the first two are for measurement.
@@ -40,10 +46,6 @@ struct GemmTraits {
   static constexpr int kTileTokens = kConfig.tile_tokens();
   static constexpr int kGroupThreads = kConfig.group_threads();
   static constexpr int kThreads = kConfig.num_threads();
-  // The warps of a group take turns at filling its stages, a team a stage: most of what a fill
-  // costs is its addresses, which more threads would only work out more often.
-  static constexpr int kTeams = kGroupThreads == kWarpThreads ? 1 : 4;
-  static constexpr int kTeamThreads = kGroupThreads / kTeams;
   static constexpr int kTokenFrags = kWarpTokens / 8;  // mma's n.
   static constexpr int kFrags = 4 * kTokenFrags;       // Sums of a thread, in fours.
   static constexpr int kSumVectors = (kKGroups - 1) * kFrags * kGroupThreads;
@@ -60,16 +62,11 @@ struct TokenFactors {
 
 template <typename Traits>
 struct Stage {
-  uint8_t codes[Traits::kRowWarps][kUnitCodeBytes];  // The first half alone where tokens are INT8.
-  uint8_t steps[Traits::kRowWarps][kUnitOutputs];
+  // [chunk of a row][row of units][a chunk of 16 bytes a thread], so that a thread writes at one
+  // offset; the first half alone where tokens are INT8.
+  uint8_t codes[Traits::kRowWarps * kUnitCodeBytes];
+  uint8_t gammas[Traits::kRowWarps][kUnitOutputs];
   uint8_t tokens[Traits::kTileTokens][kRowBytes];
-};
-
-// What a warp's loader needs at the ends of runs of stages only: kept in shared memory, as
-// registers are dear.
-struct LoaderPlace {
-  int piece_idx;  // Of the piece in hand.
-  int block;      // The first of this group's that is not part of the run in hand.
 };
 
 template <typename Traits>
@@ -78,7 +75,6 @@ struct SmemLayout {
   // Of the k groups but the first: [group][fragment][thread]. Arrays have one element at least.
   int4 sums[Traits::kSumVectors > 0 ? Traits::kSumVectors : 1];
   TokenFactors<Traits::kTileTokens> factors[Traits::kKGroups];
-  LoaderPlace loader[Traits::kThreads / kWarpThreads];
   int32_t blocks_before;
 };
 
@@ -108,6 +104,12 @@ __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Pie
   return piece.begin < piece.end;
 }
 
+// Of the blocks `block`, `block` + kKGroups ... below `end`, the number.
+template <typename Traits>
+__device__ __forceinline__ int BlocksBelow(int end, int block) {
+  return block < end ? (end - block + Traits::kKGroups - 1) / Traits::kKGroups : 0;
+}
+
 // Of y, in tiles.
 struct TilePlace {
   int row;
@@ -125,183 +127,191 @@ __device__ __forceinline__ TilePlace PlaceOf(const GemmParams& params, int tile_
 // Who a thread is.
 template <typename Traits>
 struct Worker {
+  __device__ Worker() : Worker(ptx::InRegister(threadIdx.x)) {}
+
   // Unsigned divisions by powers of two are one instruction each.
-  __device__ Worker()
-      : group_thread(static_cast<int>(threadIdx.x % unsigned{Traits::kGroupThreads})),
-        k_group(static_cast<int>(threadIdx.x / unsigned{Traits::kGroupThreads})),
-        lane_idx(static_cast<int>(threadIdx.x % unsigned{kWarpThreads})),
-        row_warp(static_cast<int>(threadIdx.x % unsigned{Traits::kGroupThreads} /
-                                  unsigned{kWarpThreads * Traits::kTokenWarps})),
-        token_warp(static_cast<int>(threadIdx.x / unsigned{kWarpThreads} %
-                                    unsigned{Traits::kTokenWarps})) {}
+  __device__ explicit Worker(unsigned thread)
+      : group_thread(Traits::kKGroups == 1 ? thread : thread % unsigned{Traits::kGroupThreads}),
+        // Said to be 0 where it is: what follows from it is then the same for all threads.
+        k_group(Traits::kKGroups == 1 ? 0
+                                      : static_cast<int>(thread / unsigned{Traits::kGroupThreads})),
+        lane_idx(thread % unsigned{kWarpThreads}),
+        row_warp(group_thread / unsigned{kWarpThreads * Traits::kTokenWarps}),
+        token_warp(thread / unsigned{kWarpThreads} % unsigned{Traits::kTokenWarps}) {}
 
   // A barrier of the warps that share a ring.
   __device__ __forceinline__ void SyncGroup() const {
     if constexpr (Traits::kGroupThreads == kWarpThreads) {
       __syncwarp();
-    } else {
-      static_assert(Traits::kKGroups == 1);
+    } else if constexpr (Traits::kKGroups == 1) {
       __syncthreads();
+    } else {
+      ptx::SyncThreads(kFirstGroupBarrier + k_group, Traits::kGroupThreads);
     }
   }
 
-  const int group_thread;
+  const unsigned group_thread;
   const int k_group;
-  const int lane_idx;
-  const int row_warp;
-  const int token_warp;
+  const unsigned lane_idx;
+  const unsigned row_warp;
+  const unsigned token_warp;
 };
 
 // Where a k group's stages come from, in the order of the products but ahead of them. A block whose
 // tokens are INT8 takes two stages, one half of its channels each. A run is the stages of one
-// region of a piece.
+// region of a piece. All of a group's threads copy equal parts of each stage.
 template <typename Traits>
 class Loader {
  public:
-  __device__ Loader(const GemmParams& params, const Worker<Traits>& me, LoaderPlace* place)
-      : params_(params), me_(me), place_(place) {
-    StartPiece(/*piece_idx=*/0);
+  __device__ Loader(const GemmParams& params, const Worker<Traits>& me) : params_(params), me_(me) {
+    StartPiece();
   }
 
-  __device__ __forceinline__ bool has_stage() const { return stages_left_ > 0; }
-
-  // Starts the copies of the next stage, of which there is one. By the threads of one team.
-  __device__ __forceinline__ void Load(Stage<Traits>& stage) const {
-    LoadUnits(stage);
-    if (is_half_ && params_.num_inputs % kUnitChannels != 0) {
-      LoadShortTokens(stage);
-    } else {
-      LoadTokens(stage);
+  // Starts the copies of the next stage, if there is one, to a shared address. Without a branch, as
+  // it stands among the multiplies; Finish() does what is rare.
+  __device__ __forceinline__ void Start(uint32_t stage) const {
+    const bool has_stage = stages_left_ > 0;
+    const uint8_t* const codes = unit_ + (is_second() ? kHalfBytes : 0);
+    const uint32_t place = stage + thread() * kChunkBytes;
+#pragma unroll
+    for (int i = 0; i < kHalfCopies; ++i) {
+      ptx::StartAsyncCopy16If(has_stage, place + i * kCopyBytes, codes + i * kRowCopyBytes);
+    }
+#pragma unroll
+    for (int i = kHalfCopies; i < 2 * kHalfCopies; ++i) {
+      ptx::StartAsyncCopy16If(has_stage && run_ == kBlocks, place + i * kCopyBytes,
+                              unit_ + i * kRowCopyBytes);
+    }
+    ptx::StartAsyncCopy16If(
+        has_stage && unit_offset() < kUnitOutputs,
+        place + kGammas - static_cast<uint32_t>(unit_row() * (kRowCopyBytes - kUnitOutputs)),
+        unit_ + kUnitCodeBytes);
+    // Rows past M keep what they held: their sums are not stored.
+#pragma unroll
+    for (int i = 0; i < kTokenCopies; ++i) {
+      ptx::StartAsyncCopy16If(i * kTokenRows < rows_left_, place + kTokens + i * kCopyBytes,
+                              codes_ + uint64_t{params_.codes_copy_stride} * i);
     }
   }
 
-  // To the stage after. By all.
-  __device__ __forceinline__ void Advance() {
-    // From a half to the other or to the next block's first; or from a block to the next.
-    unit_ += !is_half_ ? kBlockStride : is_second() ? kBlockStride - kHalfBytes : kHalfBytes;
-    constexpr int kSkippedBlocks = Traits::kKGroups - 1;
-    codes_ += !is_half_     ? kRowBytes + kSkippedBlocks * kRowBytes
-              : is_second() ? kRowBytes + kSkippedBlocks * kUnitChannels
-                            : kRowBytes;
+  // Ends the group of that stage's copies, an empty one after the last stage, as the waits count
+  // groups; and goes to the stage after.
+  __device__ __forceinline__ void Finish(uint32_t stage) {
+    if (run_ & kIsShort) StartShortTokens(stage);
+    ptx::CommitAsyncCopies();
+    const bool ends_block = (run_ & kIsHalves) == 0 || is_second();
+    codes_ += kRowBytes;
+    if (ends_block) {
+      unit_ += Traits::kKGroups * kUnitBytes;
+      if (Traits::kKGroups > 1) {
+        codes_ += (Traits::kKGroups - 1) * (run_ == kBlocks ? kRowBytes : kUnitChannels);
+      }
+    }
     if (--stages_left_ == 0) NextRun();
   }
 
  private:
-  static constexpr int kBlockStride = Traits::kKGroups * kUnitBytes;
-  static constexpr int kRowThreads = Traits::kTeamThreads / Traits::kRowWarps;
+  // What a run is: whole blocks of packed codes, or halves of blocks of bytes, where K may be short
+  // of the last; and whether it is the piece's INT8 region.
+  static constexpr int kBlocks = 0;
+  static constexpr int kIsHalves = 1;
+  static constexpr int kIsShort = 2;
+  static constexpr int kIsInt8Region = 4;
+
+  static constexpr int kCopyBytes = Traits::kGroupThreads * kChunkBytes;  // A chunk a thread.
+  static constexpr int kRowThreads = Traits::kGroupThreads / Traits::kRowWarps;
+  static constexpr int kRowCopyBytes = kRowThreads * kChunkBytes;
   static constexpr int kHalfBytes = kUnitCodeBytes / 2;
-  static constexpr int kUnitCopies = kHalfBytes / kChunkBytes / kRowThreads;  // Of half a unit.
-  static constexpr int kTokenRows = Traits::kTeamThreads / kChunksPerRow;     // At a time.
+  static constexpr int kTokenRows = Traits::kGroupThreads / kChunksPerRow;  // At a time.
+  static constexpr int kHalfCopies = kHalfBytes / kRowCopyBytes;            // Of half a unit.
   static constexpr int kTokenCopies = Traits::kTileTokens / kTokenRows;
-  static_assert(kUnitCopies * kRowThreads * kChunkBytes == kHalfBytes);
+  static constexpr uint32_t kGammas = offsetof(Stage<Traits>, gammas);
+  static constexpr uint32_t kTokens = offsetof(Stage<Traits>, tokens);
+  static_assert(kHalfCopies * kRowCopyBytes == kHalfBytes);
   static_assert(kTokenCopies * kTokenRows == Traits::kTileTokens);
 
-  __device__ __forceinline__ bool is_second() const { return stages_left_ % 2u != 0; }
-  // What this thread copies, by its index among its team's.
-  __device__ __forceinline__ static unsigned thread() {
-    return threadIdx.x % unsigned{Traits::kTeamThreads};
-  }
-  __device__ __forceinline__ static int unit_row() {
+  // Of a block's halves; their number is even.
+  __device__ __forceinline__ bool is_second() const { return (stages_left_ & run_ & 1) != 0; }
+  // What this thread copies, by its index in its group.
+  __device__ __forceinline__ unsigned thread() const { return me_.group_thread; }
+  __device__ __forceinline__ int unit_row() const {
     return static_cast<int>(thread() / unsigned{kRowThreads});
   }
-  __device__ __forceinline__ static int unit_offset() {
+  __device__ __forceinline__ int unit_offset() const {
     return static_cast<int>(thread() % unsigned{kRowThreads} * kChunkBytes);
   }
-  __device__ __forceinline__ static int token_row() {
+  __device__ __forceinline__ int token_row() const {
     return static_cast<int>(thread() / unsigned{kChunksPerRow});
   }
-  __device__ __forceinline__ static int token_offset() {
+  __device__ __forceinline__ int token_offset() const {
     return static_cast<int>(thread() % unsigned{kChunksPerRow} * kChunkBytes);
   }
 
   // The piece's other region, or the next piece.
   __device__ void NextRun() {
-    const LoaderPlace place = *place_;
     Piece piece;
-    FindPiece(params_, place.piece_idx, piece);
-    if (place.block < piece.end) {
-      StartRun(place.piece_idx, piece, place.block);
-    } else {
-      StartPiece(place.piece_idx + 1);
+    FindPiece(params_, piece_idx_, piece);
+    if (run_ & kIsInt8Region) {
+      const int first = piece.begin + me_.k_group;
+      const int num_int8 = BlocksBelow<Traits>(min(piece.end, params_.num_int8_blocks), first);
+      const int block = first + num_int8 * Traits::kKGroups;
+      if (block < piece.end) return StartRun(piece, block);
     }
+    ++piece_idx_;
+    StartPiece();
   }
 
-  // The next piece, from piece_idx on, that has a block for this group.
-  __device__ void StartPiece(int piece_idx) {
+  // The next piece, from piece_idx_ on, that has a block for this group.
+  __device__ void StartPiece() {
     Piece piece;
-    for (; FindPiece(params_, piece_idx, piece); ++piece_idx) {
+    for (; FindPiece(params_, piece_idx_, piece); ++piece_idx_) {
       const int block = piece.begin + me_.k_group;
-      if (block < piece.end) return StartRun(piece_idx, piece, block);
+      if (block < piece.end) return StartRun(piece, block);
     }
+    run_ = kBlocks;
+    rows_left_ = 0;
   }
 
-  __device__ void StartRun(int piece_idx, const Piece& piece, int block) {
+  __device__ void StartRun(const Piece& piece, int block) {
     const bool is_int8_region = block < params_.num_int8_blocks;
     const int region_end = is_int8_region ? min(piece.end, params_.num_int8_blocks) : piece.end;
-    const int num_blocks = (region_end - block + Traits::kKGroups - 1) / Traits::kKGroups;
-    is_half_ = !Traits::kIsPacked || is_int8_region;
-    stages_left_ = static_cast<unsigned>(is_half_ ? 2 * num_blocks : num_blocks);
+    const int num_blocks = BlocksBelow<Traits>(region_end, block);
+    const bool is_short = params_.num_inputs % int{kUnitChannels} != 0;
+    if (Traits::kIsPacked && !is_int8_region) {
+      run_ = kBlocks;
+      stages_left_ = num_blocks;
+    } else {
+      run_ = kIsHalves | (is_short ? kIsShort : 0) | (is_int8_region ? kIsInt8Region : 0);
+      stages_left_ = 2 * num_blocks;
+    }
     // A row of units past the last is the last again: its sums are not stored.
     const TilePlace tile = PlaceOf(params_, piece.tile_idx);
     const int row = min(tile.row * Traits::kRowWarps + unit_row(), params_.num_unit_rows - 1);
     const int blocks_of_row = params_.num_int8_blocks + params_.num_int4_blocks;
     unit_ = params_.units + (int64_t{row} * blocks_of_row + block) * kUnitBytes + unit_offset();
     const int token = tile.token * Traits::kTileTokens + token_row();
-    rows_left_ = params_.num_tokens - token;
+    rows_left_ = run_ & kIsShort ? 0 : params_.num_tokens - token;
     constexpr int kInt4BlockBytes = Traits::kIsPacked ? kRowBytes : kUnitChannels;
     const int column = is_int8_region ? (params_.num_int4_blocks + block) * kUnitChannels
                                       : (block - params_.num_int8_blocks) * kInt4BlockBytes;
     codes_ = params_.codes + token * params_.codes_row_stride + column + token_offset();
-    __syncwarp();  // All have read the place before.
-    if (me_.lane_idx == 0) *place_ = {piece_idx, block + num_blocks * Traits::kKGroups};
-    __syncwarp();
   }
 
-  // Half of the units' codes, or all; and the steps.
-  __device__ __forceinline__ void LoadUnits(Stage<Traits>& stage) const {
-    uint8_t* const codes = stage.codes[unit_row()] + unit_offset();
-#pragma unroll
-    for (int i = 0; i < kUnitCopies; ++i) {
-      const int offset = i * kRowThreads * kChunkBytes;
-      ptx::StartAsyncCopy16(codes + offset, unit_ + offset);
-      if (!is_half_) {
-        ptx::StartAsyncCopy16(codes + kHalfBytes + offset, unit_ + kHalfBytes + offset);
-      }
-    }
-    if (unit_offset() < kUnitOutputs) {
-      ptx::StartAsyncCopy16(stage.steps[unit_row()] + unit_offset(),
-                            unit_ + kUnitCodeBytes - (is_half_ && is_second() ? kHalfBytes : 0));
-    }
-  }
-
-  // The tile's rows of tokens. Rows past M keep what they held: their sums are not stored.
-  __device__ __forceinline__ void LoadTokens(Stage<Traits>& stage) const {
-    uint8_t* const tokens = stage.tokens[0] + thread() * kChunkBytes;
-    // 32 bits, so that an address is one instruction.
-    const uint32_t row_step = static_cast<uint32_t>(params_.codes_row_stride) * kTokenRows;
-#pragma unroll
-    for (int i = 0; i < kTokenCopies; ++i) {
-      if (i * kTokenRows < rows_left_) {
-        ptx::StartAsyncCopy16(tokens + i * kTokenRows * kRowBytes,
-                              codes_ + uint64_t{static_cast<uint32_t>(i)} * row_step);
-      }
-    }
-  }
-
-  // The same where K is no whole number of blocks, and INT8 stages may pass it: zeros from there
+  // Of tokens, where K is no whole number of blocks and INT8 stages may pass it: zeros from there
   // on.
-  __device__ __forceinline__ void LoadShortTokens(Stage<Traits>& stage) const {
-    uint8_t* const tokens = stage.tokens[0] + thread() * kChunkBytes;
-    const int token = params_.num_tokens - rows_left_;
+  __device__ void StartShortTokens(uint32_t stage) const {
+    Piece piece;
+    FindPiece(params_, piece_idx_, piece);
+    const int token = PlaceOf(params_, piece.tile_idx).token * Traits::kTileTokens + token_row();
     const int64_t column = codes_ - params_.codes - token * params_.codes_row_stride;
     const int num_bytes =
         static_cast<int>(min(max(params_.num_inputs - column, int64_t{0}), int64_t{kChunkBytes}));
 #pragma unroll 1
     for (int i = 0; i < kTokenCopies; ++i) {
       // Where nothing is read the address still exists.
-      if (i * kTokenRows < rows_left_) {
+      if (token + i * kTokenRows < params_.num_tokens) {
         const int8_t* source = codes_ + i * kTokenRows * params_.codes_row_stride;
-        ptx::StartAsyncCopy16(tokens + i * kTokenRows * kRowBytes,
+        ptx::StartAsyncCopy16(stage + kTokens + thread() * kChunkBytes + i * kCopyBytes,
                               num_bytes > 0 ? source : params_.codes, num_bytes);
       }
     }
@@ -309,13 +319,13 @@ class Loader {
 
   const GemmParams& params_;
   const Worker<Traits>& me_;
-  LoaderPlace* const place_;
-  // The next stage: this thread's first chunk of weights and of tokens.
+  int piece_idx_ = 0;  // Of the run in hand.
+  // The next stage: this thread's first chunk of its block of weights and of its tokens.
   const uint8_t* unit_ = nullptr;
   const int8_t* codes_ = nullptr;
-  int rows_left_ = 0;         // Up to M, from this thread's first row on.
-  unsigned stages_left_ = 0;  // Of this run; 0 after the last piece.
-  bool is_half_ = false;
+  int rows_left_ = 0;    // Up to M, from this thread's first row on; 0 where Finish() copies them.
+  int stages_left_ = 0;  // Of this run; none after the last piece.
+  int run_ = kBlocks;
 };
 
 }  // namespace comet::sm80

@@ -191,15 +191,15 @@ double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ct
   return makespan;
 }
 
-double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
+double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs, int num_ctas) {
   double sum = 0;
   ForEachLoad(split, work, costs, [&](double load) { sum += load; });
   const double largest_block = std::max(work.num_int8_blocks > 0 ? costs.int8_block : 0.0,
                                         work.num_int4_blocks > 0 ? costs.int4_block : 0.0);
   const int num_units = work.num_tiles * CeilDiv(work.num_blocks(), costs.granularity);
-  const double most_blocks = CeilDiv(num_units, split.num_ctas) * costs.granularity *
+  const double most_blocks = CeilDiv(num_units, num_ctas) * costs.granularity *
                              std::min(costs.int8_block, costs.int4_block);
-  return std::max({sum / split.num_ctas, costs.fill + costs.granularity * largest_block,
+  return std::max({sum / num_ctas, costs.fill + costs.granularity * largest_block,
                    costs.fill + most_blocks + std::min(costs.store, costs.fixup_write)});
 }
 

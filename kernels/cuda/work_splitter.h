@@ -25,7 +25,7 @@ struct WorkCosts {
   int granularity = 1;     // A tile is cut between multiples of so many blocks.
 };
 
-inline constexpr int kCtasMax = 320;  // The boundaries travel as a kernel argument.
+inline constexpr int kCtasMax = 432;  // The boundaries travel as a kernel argument.
 
 // A place in the sequence of the split tiles' blocks.
 struct SplitPoint {
@@ -63,8 +63,9 @@ double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts&
 // The same where regions of tiles are the units, dealt to CTAs longest first: the paper's remapping
 // without decomposition. For comparison; no kernel runs it.
 double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ctas);
-// The larger of the mean load of `split`'s CTAs, charges included, of one unit of `granularity`
-// blocks, and of the ceil(units / CTAs) units that some CTA must get: how even a split can be.
-double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs);
+// The larger of the mean load that `split` would be of `num_ctas` CTAs, charges included, of one
+// unit of `granularity` blocks, and of the ceil(units / CTAs) units that some CTA must get: how
+// even a split can be.
+double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs, int num_ctas);
 
 }  // namespace comet::sm80

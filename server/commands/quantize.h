@@ -12,7 +12,7 @@ struct QuantizeOptions {
   std::string output;          // Checkpoint folder to write.
   std::string calibration;     // Text file; empty: the built-in sample.
   double int4_share = 0.84;    // Wanted share of multiply-adds on INT4 channels.
-  int calibration_tokens = 0;  // Most of the text's tokens to use; 0: the default.
+  int calibration_tokens = 0;  // Most that statistics are taken of; 0: the default.
   double damping = 0.1;        // Of the gram matrices, in units of their mean diagonal.
   bool no_error_feedback = false;
   int refinement_rounds = 3;

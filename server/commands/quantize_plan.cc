@@ -80,6 +80,7 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
   // A text long enough for every limit.
   const QuantizeModelOptions defaults;
   plan.calibration = {.num_tokens = defaults.calibration.tokens_max,
+                      .num_tuning_tokens = defaults.calibration.tuning_tokens_max,
                       .window_tokens_max = defaults.calibration.window_tokens,
                       .num_sample_tokens = defaults.sample_tokens_max,
                       .num_held_out_tokens = defaults.calibration.held_out_tokens_max};

@@ -52,8 +52,9 @@ class Daemon {
   void Drain();
 
  private:
-  // Refuses a checkpoint whose own report says that it is broken.
-  Status CheckAccuracy() const;
+  // Refuses a checkpoint whose own report says that it is broken with the activations that will be
+  // served.
+  Status CheckAccuracy(const std::string& activation_bits) const;
   Status StartModel();
   void AddRoutes();
   Status StartFrontEnds();
@@ -75,15 +76,14 @@ class Daemon {
 
 Status Daemon::Start() {
   COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
-  COMET_RETURN_IF_ERROR(CheckAccuracy());
   COMET_RETURN_IF_ERROR(StartModel());
   AddRoutes();
   return StartFrontEnds();
 }
 
-Status Daemon::CheckAccuracy() const {
+Status Daemon::CheckAccuracy(const std::string& activation_bits) const {
   const AccuracyVerdict verdict =
-      JudgeAccuracy(options_.model, options_.activation_bits, options_.perplexity_ratio_max);
+      JudgeAccuracy(options_.model, activation_bits, options_.perplexity_ratio_max);
   if (!verdict.status.ok()) {
     if (options_.accuracy_check == "enforce") {
       return Status(verdict.status.code(),
@@ -91,7 +91,8 @@ Status Daemon::CheckAccuracy() const {
     }
     COMET_LOG(kWarn, "accuracy_check_failed", {"reason", verdict.status.message()});
   } else if (verdict.perplexity_ratio) {
-    COMET_LOG(kInfo, "accuracy_checked", {"perplexity_ratio", *verdict.perplexity_ratio});
+    COMET_LOG(kInfo, "accuracy_checked", {"activation_bits", activation_bits},
+              {"perplexity_ratio", *verdict.perplexity_ratio});
   } else if (std::filesystem::is_directory(options_.model)) {
     COMET_LOG(kWarn, "accuracy_unknown",
               {"reason", StrCat("the report has no held-out perplexity of ", kJudgedPredictionsMin,
@@ -110,6 +111,9 @@ Status Daemon::StartModel() {
   load.chat_template_name = options_.chat_template_name;
   load.backend = options_.backend;
   load.engine = options_.engine;
+  load.check_activations = [this](const std::string& activation_bits) {
+    return CheckAccuracy(activation_bits);
+  };
   COMET_ASSIGN_OR_RETURN(LoadedParts loaded, LoadParts(load));
   const std::string device(loaded.parts.backend.device->description());
   const ModelMemory memory = loaded.parts.model->memory();

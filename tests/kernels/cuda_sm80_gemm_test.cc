@@ -58,7 +58,8 @@ class CudaSm80GemmTest : public ::testing::Test {
     plans.push_back({config_idx, sm80::SplitNaively(work, num_ctas)});
     plans.push_back(
         {config_idx,
-         sm80::Decompose(work, sm80::CostsOf(config_idx, shape, gemm_->rates()), num_ctas)});
+         sm80::Decompose(work, sm80::CostsOf(config_idx, shape, gemm_->rates(), num_ctas),
+                         num_ctas)});
     if (work.num_tiles < 2 * num_ctas) plans.push_back({config_idx, CutAnywhere(work, num_ctas)});
     return plans;
   }

@@ -39,7 +39,7 @@ class AccuracyGateTest : public testing::Test {
   }
   ~AccuracyGateTest() override { std::filesystem::remove_all(folder_); }
 
-  AccuracyVerdict Judge(const std::string& report, const std::string& activation_bits = "auto") {
+  AccuracyVerdict Judge(const std::string& report, const std::string& activation_bits = "8") {
     std::ofstream(folder_ + "/accuracy.json") << report;
     return JudgeAccuracy(folder_, activation_bits, 2.0);
   }
@@ -101,7 +101,7 @@ TEST_F(AccuracyGateTest, RefusesALayerWhoseOutputsWereNoNumbers) {
 }
 
 TEST_F(AccuracyGateTest, RefusesAMissingReport) {
-  const Status status = JudgeAccuracy(folder_, "auto", 2.0).status;
+  const Status status = JudgeAccuracy(folder_, "8", 2.0).status;
 
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.message().find("no accuracy.json"), std::string::npos) << status;
@@ -124,7 +124,7 @@ TEST_F(AccuracyGateTest, AReportFromBeforeTheMeasurementPassesWithoutARatio) {
 }
 
 TEST_F(AccuracyGateTest, AnUnquantisedFileHasNoReport) {
-  EXPECT_TRUE(JudgeAccuracy(folder_ + "/model.gguf", "auto", 2.0).status.ok());
+  EXPECT_TRUE(JudgeAccuracy(folder_ + "/model.gguf", "8", 2.0).status.ok());
 }
 
 }  // namespace

@@ -7,10 +7,14 @@ namespace comet::ptx {
 // Starts copying 16 bytes from global to shared memory past L1: the first `num_bytes` (0 to 16) are
 // read, the others written as zeros. Both addresses are 16-byte aligned. Readable after
 // CommitAsyncCopies(), WaitAsyncCopies<N>() and a barrier. Needs sm_80. PTX ISA: "cp.async".
-__device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem, int num_bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(smem)),
+__device__ __forceinline__ void StartAsyncCopy16(uint32_t smem_address, const void* gmem,
+                                                 int num_bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(smem_address),
                "l"(__cvta_generic_to_global(gmem)), "r"(num_bytes)
                : "memory");
+}
+__device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem, int num_bytes) {
+  StartAsyncCopy16(SharedAddress(smem), gmem, num_bytes);
 }
 
 // The same of all 16 bytes.
@@ -18,6 +22,19 @@ __device__ __forceinline__ void StartAsyncCopy16(void* smem, const void* gmem) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(SharedAddress(smem)),
                "l"(__cvta_generic_to_global(gmem))
                : "memory");
+}
+
+// The same to a shared address, where `is_wanted`, without a branch.
+__device__ __forceinline__ void StartAsyncCopy16If(bool is_wanted, uint32_t smem_address,
+                                                   const void* gmem) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %2, 0;\n"
+      "@p cp.async.cg.shared.global [%0], [%1], 16;\n"
+      "}\n" ::"r"(smem_address),
+      "l"(__cvta_generic_to_global(gmem)), "r"(static_cast<int>(is_wanted))
+      : "memory");
 }
 
 // The same of 8 bytes at addresses of 8-byte alignment.

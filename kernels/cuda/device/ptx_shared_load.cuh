@@ -2,17 +2,31 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/device/ptx_address.cuh"
-
 namespace comet::ptx {
 
-// 16 bytes of shared memory, 16-byte aligned. Volatile: it stays where it stands among the
+// 16 bytes at a shared address, 16-byte aligned. Volatile: it stays where it stands among the
 // multiplies, and holds no registers earlier. PTX ISA: "ld.shared".
-__device__ __forceinline__ uint4 LoadShared16(const void* smem) {
+__device__ __forceinline__ uint4 LoadShared16(uint32_t smem_address) {
   uint4 value;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "r"(SharedAddress(smem)));
+               : "r"(smem_address));
+  return value;
+}
+
+// The same of 8 bytes.
+__device__ __forceinline__ uint2 LoadShared8(uint32_t smem_address) {
+  uint2 value;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];\n"
+               : "=r"(value.x), "=r"(value.y)
+               : "r"(smem_address));
+  return value;
+}
+
+// The same of 4 bytes.
+__device__ __forceinline__ uint32_t LoadShared4(uint32_t smem_address) {
+  uint32_t value;
+  asm volatile("ld.shared.u32 %0, [%1];\n" : "=r"(value) : "r"(smem_address));
   return value;
 }
 

@@ -32,6 +32,9 @@ TEST(MemoryEstimate, GrowsWithTheLayerAndNotTheModel) {
   config.num_layers = 80;
   EXPECT_EQ(EstimatePeakBytes(config, kCalibration), bytes);
   EXPECT_GT(EstimatePeakBytes(Llama3(8192, 64, 28672), kCalibration), 2 * bytes);
+  CalibrationSize tuned = kCalibration;
+  tuned.num_tuning_tokens = 8192;
+  EXPECT_GT(EstimatePeakBytes(config, tuned), bytes + int64_t{8192} * 14336 * 4);
 }
 
 TEST(MemoryEstimate, RefusalNamesBothSizes) {

@@ -238,6 +238,30 @@ TEST_F(QuantizeInputTest, HeldOutTokensAreTheTextsEndAndShareNothingWithCalibrat
   for (const auto& window : split->windows) num_calibration += window.size();
   EXPECT_LE(num_calibration, ids->size() - 200);
   EXPECT_GT(num_calibration, ids->size() - 300);
+  EXPECT_TRUE(split->tuning.empty());
+}
+
+TEST_F(QuantizeInputTest, TuningTokensLieBetweenThoseOfStatisticsAndTheHeldOut) {
+  const auto tokenizer = Tokenizer::Create(stories_->vocabulary());
+  ASSERT_TRUE(tokenizer.ok());
+  const std::string_view text = DefaultCalibrationText();
+  const auto ids = (*tokenizer)->Encode(text, {.add_special = true, .parse_special = true});
+  const auto tuning_of = [&](int tuning_tokens_max) {
+    const auto split = SplitCalibrationText(**tokenizer, text,
+                                            {.window_tokens = 100,
+                                             .tokens_max = 1000,
+                                             .tuning_tokens_max = tuning_tokens_max,
+                                             .held_out_tokens_max = 200});
+    std::vector<int> tuning;
+    for (const auto& window : split->tuning) {
+      tuning.insert(tuning.end(), window.begin(), window.end());
+    }
+    return tuning;
+  };
+
+  EXPECT_EQ(tuning_of(500), std::vector<int>(ids->begin() + 1000, ids->begin() + 1500));
+  EXPECT_LE(tuning_of(1 << 24).size(), ids->size() - 1200);
+  EXPECT_GT(tuning_of(1 << 24).size(), ids->size() - 1300);
 }
 
 }  // namespace

@@ -62,6 +62,35 @@ TEST(ChannelOrder, SendsOutliersToTheEndAndSortsByActivity) {
   for (int32_t i = 0; i < 192; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i);
 }
 
+// Activities as a model's: a few channels carry most.
+TEST(ChannelOrder, DealsEquallyActiveBlocks) {
+  ChannelOrder order{.gather = {}, .num_int4_channels = 4 * 128};
+  std::vector<double> activity;
+  for (int32_t i = 0; i < 600; ++i) {
+    order.gather.push_back(599 - i);
+    activity.push_back(std::exp(-0.01 * (599 - i)));
+  }
+  const ChannelOrder ordered = order;
+
+  DealOverBlocks(order);
+
+  double sums[4] = {};
+  for (size_t i = 0; i < 512; ++i) {
+    sums[i / 128] += activity[static_cast<size_t>(ordered.gather[i])];
+  }
+  EXPECT_GT(sums[0], 10.0 * sums[3]);  // Before.
+  std::ranges::fill(sums, 0.0);
+  for (size_t i = 0; i < 512; ++i) {
+    sums[i / 128] += activity[static_cast<size_t>(order.gather[i])];
+  }
+  for (const double sum : sums) EXPECT_NEAR(sum / sums[0], 1.0, 0.01);
+  EXPECT_TRUE(
+      std::equal(order.gather.begin() + 512, order.gather.end(), ordered.gather.begin() + 512));
+  std::vector<int32_t> sorted = order.gather;
+  std::ranges::sort(sorted);
+  for (int32_t i = 0; i < 600; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i);
+}
+
 TEST(PrecisionBudget, MeetsTheShareOverAllLayers) {
   ModelConfig config;
   config.hidden_size = 576;

@@ -4,9 +4,11 @@
 
 #include <cmath>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/model/model.h"
+#include "engine/quantizer/down_smoothing.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/rotated_source.h"
 #include "engine/quantizer/weight_target.h"
@@ -78,6 +80,48 @@ TEST_F(RotationTest, LeavesTheFloatModelsOutputAsItIs) {
     EXPECT_LT(RelativeError(Logits(*rotated), Logits(*source)), 1e-5);
     EXPECT_GT(RelativeError(rotated->ReadLayer(0)->down, source->ReadLayer(0)->down), 0.5);
   }
+}
+
+// A channel's activity and its column's square trade places; the error is as their sums' product.
+TEST_F(RotationTest, SmoothingMakesTheErrorOfDownLeast) {
+  const auto source = MakePlantedSource({});
+  FloatLayer layer = source->ReadLayer(0).value();
+  const size_t width = layer.post_attention_norm.size();
+  const size_t ffn = layer.down.size() / width;
+  Random random(5);
+  WindowRows inputs(1);
+  const WindowRows hidden(1, HostRows(kNumTokens * width, 1.0f));
+  std::vector<float> sizes;
+  for (size_t k = 0; k < ffn; ++k) sizes.push_back(std::exp(random.NextNormal()));
+  for (size_t i = 0; i < kNumTokens * ffn; ++i) {
+    inputs[0].push_back(sizes[i % ffn] * random.NextNormal());
+  }
+  std::vector<double> activity(ffn);
+  for (size_t i = 0; i < inputs[0].size(); ++i)
+    activity[i % ffn] += double{inputs[0][i]} * inputs[0][i];
+  const auto column_square = [&](size_t k) {
+    double sum = 0.0;
+    for (size_t n = 0; n < width; ++n) {
+      sum += double{layer.down[n * ffn + k]} * double{layer.down[n * ffn + k]};
+    }
+    return sum;
+  };
+  const auto sums_product = [&](std::span<const float> factors) {
+    double of_inputs = 0.0;
+    double of_columns = 0.0;
+    for (size_t k = 0; k < ffn; ++k) {
+      of_inputs += activity[k] / (double{factors[k]} * factors[k]);
+      of_columns += column_square(k) * double{factors[k]} * factors[k];
+    }
+    return of_inputs * of_columns;
+  };
+  double least = 0.0;
+  for (size_t k = 0; k < ffn; ++k) least += std::sqrt(activity[k] * column_square(k));
+
+  const std::vector<float> factors = DownFactors(layer, inputs, hidden);
+
+  EXPECT_NEAR(sums_product(factors) / (least * least), 1.0, 1e-4);
+  EXPECT_GT(sums_product(std::vector<float>(ffn, 1.0f)), 1.5 * least * least);
 }
 
 TEST_F(RotationTest, PrincipalDirectionsComeFirstAndAllAreOrthonormal) {

@@ -12,6 +12,7 @@
 #include "kernels/cuda/bench/random_fill.h"
 #include "kernels/cuda/bench/replay.h"
 #include "kernels/cuda/bench/sm80/variants.h"
+#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/sm80_gemm.h"
 #include "kernels/cuda/sm80_w4ax_layout.h"
 
@@ -156,9 +157,8 @@ Result<double> Time(CudaDevice& device, const std::function<Status(int)>& issue)
 
 // Every plan a variant is timed by: the chosen one; "naive_split" is stand_in without splitter;
 // "config" times each config by itself.
-Status Measure(CudaDevice& device, const W4axGemm& gemm, const Options& options,
-               const Product& product, int num_tokens) {
-  static const std::vector<Variant> variants = MakeVariants();
+Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Variant>& variants,
+               const Options& options, const Product& product, int num_tokens) {
   for (const std::string& name : options.variants) {
     const bool is_packed = name != "product_int8";
     const LinearArgs args = product.Args(num_tokens, 0, is_packed);
@@ -173,8 +173,9 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const Options& options,
       plans.clear();
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
-        plans.push_back(
-            {i, Decompose(work, CostsOf(i, shape, gemm.rates()), NumCtas(i, gemm.rates()))});
+        const int num_ctas = NumCtas(i, gemm.rates());
+        plans.push_back({i, Decompose(work, CostsOf(i, shape, gemm.rates(), num_ctas), num_ctas)});
+        if (work.num_tiles < num_ctas) plans.push_back({i, SplitNaively(work, work.num_tiles)});
       }
     }
     for (const GemmPlan& plan : plans) {
@@ -208,6 +209,12 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const Options& options,
 Status Run(const Options& options) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<CudaDevice> device, CudaDevice::Create(/*device_idx=*/0));
   COMET_ASSIGN_OR_RETURN(const W4axGemm gemm, W4axGemm::Create(*device));
+  const std::vector<Variant> variants = MakeVariants();
+  for (const Variant& variant : variants) {
+    for (const GemmInstance& instance : variant.instances) {
+      COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
+    }
+  }
   COMET_ASSIGN_OR_RETURN(const double copy_rate, MeasureCopyRate(*device));
   COMET_ASSIGN_OR_RETURN(const double int8_rate, MeasureInt8Rate(*device));
   std::printf(
@@ -224,7 +231,7 @@ Status Run(const Options& options) {
         Product::Create(*device, std::atoi(shape.c_str()), std::atoi(shape.c_str() + x + 1),
                         options.int4_share, num_tokens_max));
     for (const int m : options.num_tokens) {
-      COMET_RETURN_IF_ERROR(Measure(*device, gemm, options, product, m));
+      COMET_RETURN_IF_ERROR(Measure(*device, gemm, variants, options, product, m));
     }
   }
   return Status::Ok();

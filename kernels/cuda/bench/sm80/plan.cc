@@ -1,7 +1,7 @@
 // comet_sm80_plan: how products would be scheduled on a card of the A100's rates; needs no GPU. One
 // JSON line a product: clocks of the naive schedule, of the remapped one, and of the one chosen.
-//   comet_sm80_plan [--m 2,4,8,16,64,256] [--share 0.75] [--sms 108] [--bytes-per-clock 11.8] NxK
-//   ...
+//   comet_sm80_plan [--m 2,4,8,16,64,256] [--share 0.75] [--sms 108] [--bytes-per-clock 11.8]
+//                   [--mma-clocks 8] NxK ...
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -18,17 +18,18 @@ namespace {
 void PrintPlan(const GemmShape& shape, const DeviceRates& rates, int num_inputs) {
   const GemmPlan plan = ChoosePlan(shape, rates);
   const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(plan.config_idx)]);
-  const WorkCosts costs = CostsOf(plan.config_idx, shape, rates);
   const int num_ctas = NumCtas(plan.config_idx, rates);
+  const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, num_ctas);
   std::printf(
       "{\"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, "
-      "\"tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, \"chosen\": %.0f, "
+      "\"tiles\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, "
+      "\"chosen\": %.0f, "
       "\"bound\": %.0f}\n",
       shape.num_outputs, num_inputs, shape.num_tokens, shape.num_int8_blocks, shape.num_int4_blocks,
-      plan.config_idx, work.num_tiles, num_ctas,
+      plan.config_idx, work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas,
       MakespanOf(SplitNaively(work, num_ctas), work, costs),
-      RemappedMakespan(work, costs, num_ctas), MakespanOf(plan.split, work, costs),
-      BoundOf(plan.split, work, costs));
+      RemappedMakespan(work, costs, num_ctas), MakespanOf(plan, shape, rates),
+      BoundOf(plan, shape, rates));
 }
 
 int Run(int argc, char** argv) {
@@ -50,10 +51,12 @@ int Run(int argc, char** argv) {
         rates.num_sms = std::atoi(value.c_str());
       } else if (flag == "--bytes-per-clock") {
         rates.memory_bytes_per_clock_and_sm = std::atof(value.c_str());
+      } else if (flag == "--mma-clocks") {
+        rates.mma_clocks = std::atof(value.c_str());
       } else {
         std::fprintf(stderr,
-                     "comet_sm80_plan: flag is %s, expected --m, --share, --sms or "
-                     "--bytes-per-clock\n",
+                     "comet_sm80_plan: flag is %s, expected --m, --share, --sms, "
+                     "--bytes-per-clock or --mma-clocks\n",
                      flag.c_str());
         return 2;
       }
