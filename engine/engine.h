@@ -56,7 +56,8 @@ struct EngineStats {
 // Where the time of one step went, as the step thread saw it.
 struct StepTimes {
   double step_seconds = 0;
-  // Of it, all but waiting for results: planning, issuing and taking tokens.
+  // Of it, all but waiting for results and, unless steps are issued ahead, issuing: planning,
+  // taking tokens, and issuing ahead.
   double host_seconds = 0;
   // In the calls that issue the step's ops. They also wait, where a device's queue is full; the
   // thread's CPU time tells whether it slept in them.

@@ -24,6 +24,9 @@ run comet_model_test 'Cuda*'
 # The daemon when its device fails.
 model=models/SmolLM2-135M-Instruct-comet
 if [ -d "$model" ]; then
+  for file in bin/comet lib/libcomet_device_fault.so; do
+    [ -e "build/release/$file" ] || { echo "test_gpu: build/release/$file is missing" >&2; exit 1; }
+  done
   python3 tests/e2e/device_fault.py build/release/lib/libcomet_device_fault.so build/release/bin/comet serve \
     --model "$model" --device cuda --port 18099 --grpc-port -1
 else

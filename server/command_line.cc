@@ -98,7 +98,7 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       ->capture_default_str();
   command
       .add_option("--calibration-tokens", options.calibration_tokens,
-                  "Most tokens of the text to take statistics of; 0: the default")
+                  "Most tokens of the text to take statistics of, tuning sees more; 0: the default")
       ->capture_default_str();
   command.add_option("--damping", options.damping, "Added to the gram matrices' diagonals")
       ->capture_default_str();

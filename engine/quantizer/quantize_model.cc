@@ -381,6 +381,7 @@ Status QuantizeModelOptions::Validate() const {
   check.InRange("rotation_tokens", rotation_tokens, 1, 1 << 24);
   check.Require(gap_share >= 0.0f && gap_share <= 1.0f, "gap_share is outside 0 to 1");
   check.InRange("calibration.tokens_max", calibration.tokens_max, 1, 1 << 24);
+  check.InRange("calibration.tuning_tokens_max", calibration.tuning_tokens_max, 0, 1 << 24);
   check.InRange("calibration.held_out_tokens_max", calibration.held_out_tokens_max, 2, 1 << 24);
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
   check.InRange("num_threads", num_threads, 1, 1024);

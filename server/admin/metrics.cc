@@ -113,10 +113,11 @@ PrometheusMetrics::PrometheusMetrics()
       step_duration_(AddHistogram("comet_step_duration_seconds",
                                   "Of one step. Tells a slow device from a long queue.",
                                   kStepBuckets)),
-      step_host_(
-          AddHistogram("comet_step_host_seconds",
-                       "Of a step outside the device. Tells whether the host limits throughput.",
-                       kStepHostBuckets)) {
+      step_host_(AddHistogram(
+          "comet_step_host_seconds",
+          "Of a step, the host's part. On a GPU it includes waiting where a queue of launches is "
+          "full, so a large one limits throughput only when the device idles.",
+          kStepHostBuckets)) {
   Family<Counter>& requests =
       prometheus::BuildCounter()
           .Name("comet_requests_total")

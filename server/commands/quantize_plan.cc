@@ -80,13 +80,13 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
   // A text long enough for every limit.
   const QuantizeModelOptions defaults;
   plan.calibration = {.num_tokens = defaults.calibration.tokens_max,
-                      .num_tuning_tokens = defaults.calibration.tuning_tokens_max,
                       .window_tokens_max = defaults.calibration.window_tokens,
                       .num_sample_tokens = defaults.sample_tokens_max,
                       .num_held_out_tokens = defaults.calibration.held_out_tokens_max};
-  plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
   const int64_t tuning_bytes = TuningBytes(plan.shape.config, plan.calibration.window_tokens_max);
   plan.is_tuned = tuning_bytes <= defaults.tuning_bytes_max;
+  if (plan.is_tuned) plan.calibration.num_tuning_tokens = defaults.calibration.tuning_tokens_max;
+  plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
   if (plan.is_tuned) plan.memory_bytes = std::max(plan.memory_bytes, tuning_bytes);
   if (host.memory_free_bytes != kMemoryUnlimited) plan.memory_free_bytes = host.memory_free_bytes;
   plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
@@ -123,14 +123,12 @@ void PrintPlan(const Plan& plan) {
   std::printf("\ntime      about %s on %d threads, of\n", Duration(plan.seconds).c_str(),
               plan.num_threads);
   PrintPart("forward passes, Gram matrices", plan.work.float_ops, plan.rates.float_ops, "flop");
+  PrintPart(plan.is_tuned ? "refinement and tuning" : "refinement", plan.work.refining_ops,
+            plan.rates.float_ops, "flop");
   PrintPart("weight and clip search", plan.work.searched_weights, plan.rates.searched_weights,
             "weights");
   PrintPart("error feedback", plan.work.feedback_ops, plan.rates.feedback_ops, "flop");
   PrintPart("inverses of Gram matrices", plan.work.factor_ops, plan.rates.factor_ops, "flop");
-  if (plan.is_tuned) {
-    std::printf(
-        "          This model is small enough for its scales to be tuned: that comes on top.\n");
-  }
   std::printf(
       "          Work is counted from the shape with %d calibration and %d held-out tokens; rates\n"
       "          were measured just now on this host with matrices of up to 1024 channels. "

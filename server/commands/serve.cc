@@ -22,6 +22,7 @@
 #include "server/commands/accuracy_gate.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_server.h"
+#include "server/lifecycle/descriptor_limit.h"
 #include "server/lifecycle/termination_signals.h"
 #include "server/logging/log.h"
 #include "server/openai/openai_api.h"
@@ -36,6 +37,8 @@ constexpr auto kCloseGrace = std::chrono::seconds(2);  // For last bytes, after 
 // For gRPC connections to close by themselves; a watch of the health service never ends.
 constexpr auto kGrpcGrace = std::chrono::milliseconds(250);
 constexpr auto kDrainInterval = std::chrono::milliseconds(10);
+// Open files beside HTTP's connections: connections being refused, gRPC's, the model's.
+constexpr int kOtherDescriptors = 256;
 
 // The daemon: everything long-lived, in the order of dependence, so that destruction runs from the
 // sockets down to the engine. Confined to the main thread.
@@ -75,6 +78,11 @@ class Daemon {
 };
 
 Status Daemon::Start() {
+  const int64_t descriptors = RaiseDescriptorLimit();
+  if (descriptors < options_.http.connections_max + kOtherDescriptors) {
+    COMET_LOG(kWarn, "open_files_limit_low", {"limit", descriptors},
+              {"http_connections_max", options_.http.connections_max});
+  }
   COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
   COMET_RETURN_IF_ERROR(StartModel());
   AddRoutes();

@@ -13,7 +13,7 @@
 
 namespace comet {
 
-// What every connection of a server shares.
+// What the connections of one I/O thread share, all but `wakes` with those of the others.
 struct ConnectionContext {
   // Of the connection's I/O thread. Shared: a waker may be called by another thread when the server
   // is gone.

@@ -27,7 +27,7 @@ struct HttpConfig {
 };
 
 // An HTTP/1.1 server: accepts, parses, routes, writes. Each connection is a coroutine on one of the
-// I/O threads, which share nothing. Thread-safe after Bind().
+// I/O threads, each with connections of its own. Thread-safe after Bind().
 class HttpServer {
  public:
   // Takes the port, so that a port in use fails before anything slow. `router` outlives the server.

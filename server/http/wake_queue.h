@@ -13,7 +13,7 @@ namespace comet {
 class WakeEvent;
 
 // What is to be woken on one I/O thread. All that comes before the thread looks is one handler of
-// its io_context, so a step that has a token for each of many streams wakes the thread once.
+// its io_context, so a step that has a token for each of many streams wakes a busy thread once.
 // Thread-safe.
 class WakeQueue : public std::enable_shared_from_this<WakeQueue> {
  public:

@@ -23,6 +23,7 @@ Task<Status> WriteEvents(HttpExchange& exchange, Generation& generation,
       events += format.Events(delta);
     }
     // The head goes with the first output, so that a failure before it still has its own status.
+    if (events.empty() && !generation.is_finished()) continue;
     if (!exchange.has_begun()) exchange.BeginStream(kSseContentType);
     if (generation.is_finished()) {
       if (fields.has_usage_in_stream) events += format.UsageEvent(generation.usage());

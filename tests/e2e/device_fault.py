@@ -41,6 +41,13 @@ def main() -> int:
     environment = os.environ | {"LD_PRELOAD": library, "COMET_FAULT_FILE": str(folder / "now")}
     with open(folder / "log", "wb") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        return watch_fault(daemon, port, folder)
+    finally:
+        daemon.kill()
+
+
+def watch_fault(daemon: subprocess.Popen, port: int, folder: pathlib.Path) -> int:
     while "serving" not in (folder / "log").read_text():
         assert daemon.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
@@ -65,6 +72,8 @@ def main() -> int:
     for thread in threads:
         thread.join(END_SECONDS_MAX)
     faults = []
+    if seconds > END_SECONDS_MAX:
+        faults.append(f"it ended after {seconds:.1f} s, expected at most {END_SECONDS_MAX}")
     if code != 1:
         faults.append(f"exit code {code}, expected 1")
     if not any(status == 503 for status in readiness):

@@ -41,6 +41,7 @@ class Client(asyncio.Protocol):
     def __init__(self, arguments, seed: int, end: float, tally: Tally):
         self.arguments, self.end, self.tally = arguments, end, tally
         self.rng = random.Random(seed)
+        self.has_ended = False  # By this client.
         self.is_closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
@@ -78,15 +79,17 @@ class Client(asyncio.Protocol):
         if self.tally.last_token_time < self.end:
             self.send()
         else:
+            self.has_ended = True
             self.transport.close()
 
     def fail(self, what: str):
         self.tally.errors.append(what)
+        self.has_ended = True
         self.transport.close()
 
     def connection_lost(self, error):
-        if error is not None:
-            self.tally.errors.append(str(error))
+        if not self.has_ended:
+            self.tally.errors.append(f"closed in a stream: {error}")
         if not self.is_closed.done():
             self.is_closed.set_result(None)
 
@@ -138,14 +141,17 @@ def main() -> int:
         total.last_token_time = max(total.last_token_time, tally.last_token_time)
         total.first_token_seconds += tally.first_token_seconds
         total.errors += tally.errors
+    for error in total.errors[:10]:
+        print("error:", error)
+    if total.num_whole == 0:
+        print("no stream was whole")
+        return 1
     first = sorted(total.first_token_seconds)
     seconds = total.last_token_time - start
     print(f"{total.num_whole} whole streams of {arguments.input_tokens} in, {arguments.output_tokens} out, "
           f"{arguments.clients} at once: {total.num_tokens / seconds:.1f} tokens/s over "
           f"{seconds:.1f} s, first token after {first[len(first) // 2]:.3f} s at the median, "
           f"{first[len(first) * 99 // 100]:.3f} at p99, {len(total.errors)} errors")
-    for error in total.errors[:10]:
-        print("error:", error)
     return 1 if total.errors else 0
 
 
