@@ -14,11 +14,11 @@
 
 // rms_norm (kNorm) and gather: rows of channels that are put in another order and written.
 //
-// Mapping  Codes of rows of up to 8192 channels in vectors: 128 or 256 threads a row
-// (ReorderRowsKernel), which
-//          walk from row to row. All else: a CTA a row (ReorderRowKernel). For the sum, thread t of
-//          a row owns the lanes kLanes * t ... of the contract's 1024 and adds the channels of each
-//          in turn; the tree runs over a thread's lanes, the lanes of a warp and the warps.
+// Mapping  Codes of rows of up to 8192 channels in vectors: ReorderRowsKernel, 128 or 256 threads a
+//          row, which walk from row to row. All else: a CTA a row (ReorderRowKernel). For the sum,
+//          thread t of a row owns the lanes kLanes * t ... of the contract's 1024 and adds the
+//          channels of each in turn; the tree runs over a thread's lanes, the lanes of a warp and
+//          the warps.
 // Traffic  num_rows * K * (bytes of x + 1) plus 4 K of weights and of gather, which stay in L2.
 // Limits   16-byte instructions where every row and vector is aligned to 16 bytes and K is a
 //          multiple of 8; otherwise ReorderRowKernel moves single elements.

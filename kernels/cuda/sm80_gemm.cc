@@ -140,7 +140,8 @@ GemmShape W4axGemm::ShapeOf(const PackedLinear& weights, int num_tokens, bool pa
 
 void W4axGemm::PlanAhead(const PackedLinear& weights) {
   if (weights.num_outputs() == 0) return;
-  plans_.PlanAhead(ShapeOf(weights, /*num_tokens=*/0, has_int4_products_));
+  plans_.PlanAhead(ShapeOf(weights, /*num_tokens=*/0, /*packs_int4=*/false));
+  if (has_int4_products_) plans_.PlanAhead(ShapeOf(weights, /*num_tokens=*/0, /*packs_int4=*/true));
 }
 
 Status W4axGemm::Run(const LinearArgs& args, void* stream) {

@@ -24,8 +24,9 @@ class W4axGemm {
   bool has_int4_products() const { return has_int4_products_; }
   const DeviceRates& rates() const { return rates_; }
 
-  // Plans the products of `weights` that decoding makes, in the device's own form of codes. Others
-  // are planned by the first Run() of their kind, in some 0.1 ms of host time each.
+  // Plans the products of `weights` that decoding makes, of codes in bytes and, where the
+  // device has INT4 products, packed. Others are planned by the first Run() of their kind, in some
+  // 0.1 ms of host time each.
   void PlanAhead(const PackedLinear& weights);
   int num_plans() const { return plans_.num_plans(); }
 

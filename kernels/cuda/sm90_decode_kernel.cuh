@@ -3,8 +3,7 @@
 // Decode attention on Hopper: the arithmetic of attention_tile.cuh, its bits included, over a
 // pipeline that does not end with a sequence.
 //
-// Mapping  Persistent CTAs of four warps for keys, four for values and a producer warp. The
-// producer
+// Mapping  Persistent CTAs of four warps for keys, four for values and a producer warp, which
 //          takes items, (sequence, KV head, units of a split), from a queue, and brings their pages
 //          by one bulk copy each, some groups of four ahead, on into the next item. The warps
 //          for keys make a group's weights while those for values add up the group before.

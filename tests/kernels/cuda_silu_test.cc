@@ -10,7 +10,9 @@ TEST(CudaSilu, TheShortDivisionHasADivisionsBitsForEveryGate) {
   const Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
   if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
 
-  EXPECT_EQ(cuda::NumSiluGatesThatDiffer(**device).value(), 0);
+  const cuda::SiluGates gates = cuda::CompareSiluGates(**device).value();
+  EXPECT_EQ(gates.num_compared, 2 * (0x5500 + 1));  // 0x5500 is 80.
+  EXPECT_EQ(gates.num_different, 0);
 }
 
 }  // namespace

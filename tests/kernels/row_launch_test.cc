@@ -24,16 +24,22 @@ TEST(RowLaunch, AThreadOfAWalkHasAtMost32Channels) {
 }
 
 TEST(RowLaunch, SpreadCtasFitAnSmAsOftenAsItsShareOfTheGrid) {
+  constexpr int64_t kSystemBytes = 1024;  // Of each CTA.
+  constexpr int64_t kStaticBytes = 1024;  // No kernel here has more.
+  for (const int64_t cta_bytes_max : {99 << 10, 163 << 10, 227 << 10}) {
+    const DeviceLimits limits{.num_sms = kNumSms, .smem_bytes_max = cta_bytes_max};
+    const int64_t sm_bytes = cta_bytes_max + kSystemBytes;
+    for (const int share : {1, 2, 3}) {
+      const int64_t bytes = SpreadSmemBytes(share * kNumSms, 1000, limits);
+
+      EXPECT_LE(bytes + kStaticBytes, cta_bytes_max) << share;
+      EXPECT_LE(share * (bytes + kStaticBytes + kSystemBytes), sm_bytes) << share;
+      EXPECT_GT((share + 1) * (bytes + kSystemBytes), sm_bytes) << share;
+    }
+    EXPECT_EQ(SpreadSmemBytes(kNumSms + 1, 1000, limits),
+              SpreadSmemBytes(2 * kNumSms, 1000, limits));
+  }
   const DeviceLimits limits{.num_sms = kNumSms, .smem_bytes_max = 227 << 10};
-
-  const auto ctas_per_sm = [&](int num_ctas, int64_t smem_bytes) {
-    return limits.smem_bytes_max / SpreadSmemBytes(num_ctas, smem_bytes, limits);
-  };
-
-  EXPECT_EQ(ctas_per_sm(1, 1000), 1);
-  EXPECT_EQ(ctas_per_sm(kNumSms, 1000), 1);
-  EXPECT_EQ(ctas_per_sm(kNumSms + 1, 1000), 2);
-  EXPECT_EQ(ctas_per_sm(3 * kNumSms, 1000), 3);
   EXPECT_EQ(SpreadSmemBytes(8192, 57344, limits), 57344);
 }
 

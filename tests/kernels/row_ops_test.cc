@@ -62,11 +62,14 @@ std::vector<Case> Cases() {
                                                    {2, 8192},
                                                    {1200, 136},
                                                    {290, 4104},
+                                                   {3, 3072},
+                                                   {3, 6144},
+                                                   {3, 12288},
                                                    {3, 18432},
                                                    {20, 16392}}) {
       const int num_int4 = num_channels / 256 * 128;
       cases.push_back({mode, num_tokens, num_channels, num_int4, true, DType::kF16});
-      if (num_tokens == 17) {
+      if (num_tokens == 17 || num_tokens == 65) {
         cases.push_back({mode, num_tokens, num_channels, num_int4, false, DType::kF16});
       }
     }
@@ -142,6 +145,34 @@ TEST_P(RowOpsTest, RmsNormHasTheReferencesBits) {
                           .x = x.view(),
                           .weight = weight.view(),
                           .gather = c.has_gather ? std::as_const(gather).view() : ConstTensorView(),
+                          .epsilon = 1e-5f});
+    });
+  }
+}
+
+// As ahead of the LM head: some rows, in any order, as the model has its channels; more of them
+// than a card has places for rows.
+TEST_P(RowOpsTest, RmsNormOfChosenRowsHasTheReferencesBits) {
+  constexpr int kNumRows = 700;
+  for (const int num_channels : {4096, 576}) {
+    const Case c{.mode = ActivationMode::kInt8,
+                 .num_tokens = kNumRows,
+                 .num_channels = num_channels,
+                 .dtype = DType::kF16};
+    Random random(18);
+    HostTensor x(c.dtype, {40, num_channels});
+    FillActivations(x, random);
+    HostTensor weight(DType::kF32, {num_channels});
+    weight.FillUniform(random, 0.5f, 1.5f);
+    std::vector<int32_t> rows(kNumRows);
+    for (int32_t& row : rows) row = random.NextInt(x.dim(0));
+    const HostTensor chosen = HostTensor::OfInts(rows);
+
+    Compare(c, [&](Ops& ops, const LinearInput& out) {
+      return ops.RmsNorm({.out = out,
+                          .x = x.view(),
+                          .weight = weight.view(),
+                          .rows = chosen.view(),
                           .epsilon = 1e-5f});
     });
   }

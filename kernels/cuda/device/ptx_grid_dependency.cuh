@@ -2,7 +2,8 @@
 
 // Programmatic dependent launch: grids of one stream may overlap. A grid launched so (see launch.h)
 // starts once every CTA of the one before has released it or ended, and must wait before it touches
-// memory. Below sm_90, where grids do not overlap, both do nothing.
+// memory that a grid of the stream may write: not a model's weights and orders, which loading
+// wrote. Below sm_90, where grids do not overlap, both do nothing.
 namespace comet::cuda {
 
 // Waits until the grids before have ended and what they wrote is visible. Every thread that reads

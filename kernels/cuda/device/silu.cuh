@@ -15,8 +15,8 @@ __device__ __forceinline__ float SiluMulOf(float gate, float up) {
 inline constexpr float kSmallGateMax = 80.0f;
 
 // The same for a gate that is an f16 of at most kSmallGateMax, but for the sign of a zero: half the
-// instructions of a division. A reciprocal and one correction give the quotient, exact for all such
-// gates (oracle/silu_values.h).
+// instructions of a division. A corrected reciprocal and one correction of the quotient, exact for
+// all such gates (oracle/silu_values.h).
 __device__ __forceinline__ float SiluMulOfSmallF16(float gate, float up) {
   const float divisor = 1.0f + ExpInBounds(-gate);
   float reciprocal = ptx::ApproximateReciprocal(divisor);

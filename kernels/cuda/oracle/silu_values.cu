@@ -14,31 +14,32 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kNumGates = 1 << 16;
 
-__global__ void CompareGatesKernel(int* num_different) {
+__global__ void CompareGatesKernel(SiluGates* gates) {
   const unsigned bits = blockIdx.x * kThreads + threadIdx.x;
   const float gate = __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
   if (!(fabsf(gate) <= kSmallGateMax)) return;
+  atomicAdd(&gates->num_compared, 1);
   const float expected = SiluMulOf(gate, 1.0f);
   const float actual = SiluMulOfSmallF16(gate, 1.0f);
   const bool are_zeros = expected == 0.0f && actual == 0.0f;
   if (!are_zeros && __float_as_uint(expected) != __float_as_uint(actual)) {
-    atomicAdd(num_different, 1);
+    atomicAdd(&gates->num_different, 1);
   }
 }
 
 }  // namespace
 
-Result<int> NumSiluGatesThatDiffer(CudaDevice& device) {
+Result<SiluGates> CompareSiluGates(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
-  COMET_ASSIGN_OR_RETURN(const DeviceBuffer count, device.Allocate(sizeof(int)));
-  COMET_RETURN_IF_ERROR(device.FillZero(count.data(), sizeof(int)));
+  COMET_ASSIGN_OR_RETURN(const DeviceBuffer count, device.Allocate(sizeof(SiluGates)));
+  COMET_RETURN_IF_ERROR(device.FillZero(count.data(), sizeof(SiluGates)));
   CompareGatesKernel<<<kNumGates / kThreads, kThreads, 0,
                        static_cast<cudaStream_t>(device.stream().handle())>>>(
-      static_cast<int*>(count.data()));
+      static_cast<SiluGates*>(count.data()));
   COMET_RETURN_IF_ERROR(LaunchStatus("silu_values"));
-  int num_different = 0;
-  COMET_RETURN_IF_ERROR(device.CopyToHost(&num_different, count.data(), sizeof(int)));
-  return num_different;
+  SiluGates gates;
+  COMET_RETURN_IF_ERROR(device.CopyToHost(&gates, count.data(), sizeof(gates)));
+  return gates;
 }
 
 }  // namespace comet::cuda

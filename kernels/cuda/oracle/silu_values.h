@@ -4,8 +4,12 @@
 
 namespace comet::cuda {
 
-// How many finite f16 gates, times an up of 1, differ between silu_mul's two ways to divide in a
-// bit (but a zero's sign), of those that the shorter one takes.
-Result<int> NumSiluGatesThatDiffer(CudaDevice& device);
+struct SiluGates {
+  int num_compared = 0;
+  int num_different = 0;  // In a bit, but a zero's sign.
+};
+
+// silu_mul's two ways to divide, for every f16 gate that the shorter one takes, times an up of 1.
+Result<SiluGates> CompareSiluGates(CudaDevice& device);
 
 }  // namespace comet::cuda
