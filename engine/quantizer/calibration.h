@@ -12,7 +12,7 @@ namespace comet {
 struct CalibrationOptions {
   int window_tokens = 512;         // Tokens run through the model together, from position 0.
   int tokens_max = 24576;          // Of the windows that statistics are taken of.
-  int tuning_tokens_max = 32768;   // Of those behind them; a longer text is cut.
+  int tuning_tokens_max = 38912;   // Of those behind them; a longer text is cut.
   int held_out_tokens_max = 2048;  // Of the text's end, kept from calibration.
 };
 
@@ -23,7 +23,8 @@ struct CalibrationText {
   std::vector<std::vector<int>> held_out;  // What is measured with, at least 2 tokens a window.
 };
 
-// The English prose, dialogue, code and figures that calibrate when no text is given.
+// What calibrates when no text is given: prose, dialogue, figures, code and other languages, written
+// for this project.
 std::string_view DefaultCalibrationText();
 
 // The text as windows of token ids: all of window_tokens but the last, which holds the rest when
