@@ -5,10 +5,10 @@
 #include <cstddef>
 
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/row_functions.h"
 #include "engine/quantizer/small_product.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
+#include "kernels/base/row_functions.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

@@ -8,8 +8,8 @@
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/check.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/triangular.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
+#include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet {

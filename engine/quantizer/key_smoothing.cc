@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/row_functions.h"
+#include "kernels/base/row_functions.h"
 
 namespace comet {
 namespace {

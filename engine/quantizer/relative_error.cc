@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <numeric>
 
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/check.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 

@@ -14,8 +14,8 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/source_check.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/random.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

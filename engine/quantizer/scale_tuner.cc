@@ -11,11 +11,11 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/row_functions.h"
 #include "engine/quantizer/served_product.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/exact_exp.h"
 #include "kernels/base/math.h"
+#include "kernels/base/row_functions.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

@@ -1,6 +1,6 @@
 #include "engine/quantizer/small_product.h"
 
-#include "engine/quantizer/wide_vectors.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

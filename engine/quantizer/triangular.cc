@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/wide_vectors.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {

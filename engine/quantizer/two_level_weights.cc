@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "engine/quantizer/parallel_rows.h"
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/math.h"
+#include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet {

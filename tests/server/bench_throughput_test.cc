@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -75,6 +76,29 @@ TEST_F(BenchThroughputTest, MeasuresTheWholeRunAndProfilesASyntheticModel) {
   EXPECT_EQ(num_products, 2 * 4);
   EXPECT_GT(products_us, 0.0);
   EXPECT_NE(Read("run.svg").find("</svg>"), std::string::npos);
+}
+
+TEST(OwnUsMax, CountsIssuingWithNoMoreThanOnAnIdleDevice) {
+  ThroughputResult result;
+  result.profiles.resize(2);
+  result.profiles[0].issue_us = 300;
+  result.profiles[1].issue_us = 500;
+  result.host_us = 1000;
+  result.issue_us = 900;
+  EXPECT_EQ(OwnUsMax(result), 600.0);  // The rest of issuing waits.
+  result.issue_us = 400;
+  EXPECT_EQ(OwnUsMax(result), 1000.0);  // None of it waits.
+}
+
+TEST(OwnUsMax, IsNotKnownWithoutAProfileNorWhereTheHostsPartLeavesIssuingOut) {
+  ThroughputResult result;
+  result.host_us = 1000;
+  result.issue_us = 900;
+  EXPECT_EQ(OwnUsMax(result), std::nullopt);
+  result.profiles.resize(1);
+  result.profiles[0].issue_us = 300;
+  result.host_us = 800;
+  EXPECT_EQ(OwnUsMax(result), std::nullopt);
 }
 
 TEST_F(BenchThroughputTest, TellsTheRateWhileAllDecode) {

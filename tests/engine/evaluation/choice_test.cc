@@ -6,7 +6,9 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <random>
 #include <utility>
+#include <vector>
 
 #include "engine/evaluation/log_likelihood.h"
 #include "engine/evaluation/perplexity.h"
@@ -67,6 +69,32 @@ TEST(LogLikelihood, IsThatOfSoftmaxWhateverTheOffset) {
 
   EXPECT_NEAR(sum, 1.0, 1e-6);
   EXPECT_NEAR(LogLikelihood(logits, 2) - LogLikelihood(logits, 0), 2.0, 1e-6);
+}
+
+TEST(LogLikelihood, IsThatOfSumsInDouble) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> value(0.0f, 6.0f);
+  std::vector<float> logits(49152 + 5);
+  for (float& logit : logits) logit = value(random);
+
+  double sum = 0.0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+
+  for (const size_t target : {size_t{0}, logits.size() - 1}) {
+    EXPECT_NEAR(LogLikelihood(logits, static_cast<int>(target)),
+                static_cast<double>(logits[target]) - std::log(sum), 5e-7);
+  }
+}
+
+TEST(LogLikelihood, IsNotFiniteWhereALogitIsNaNOrInfinite) {
+  for (const size_t place : {0, 17, 99}) {
+    for (const float value :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      std::vector<float> logits(100, 1.0f);
+      logits[place] = value;
+      EXPECT_FALSE(std::isfinite(LogLikelihood(logits, 3))) << place << ' ' << value;
+    }
+  }
 }
 
 class ChoiceScoringTest : public testing::Test {

@@ -1,11 +1,11 @@
-#include "engine/quantizer/row_functions.h"
+#include "kernels/base/row_functions.h"
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 
-#include "engine/quantizer/wide_vectors.h"
 #include "kernels/base/exact_exp.h"
+#include "kernels/base/wide_vectors.h"
 
 namespace comet {
 namespace {
