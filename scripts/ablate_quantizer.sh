@@ -44,7 +44,8 @@ evaluate whole "all stages, float act." float 32
 rm -rf "$work/whole"
 
 for stage in --no-rotation --no-down-hadamard --float-calibration --no-error-feedback \
-  "--refinement-rounds 0" --no-key-smoothing "--tuning-steps 0"; do
+  "--refinement-rounds 0" --no-key-smoothing "--tuning-steps 0" \
+  "--tuning-code-rate 0"; do
   # shellcheck disable=SC2086  # An option and its value.
   quantize part $stage
   for kv in 16 4; do evaluate part "$stage" 8 "$kv"; done

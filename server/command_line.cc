@@ -116,9 +116,13 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
                    "Calibrate on the float model alone (for ablation)");
   command.add_flag("--no-key-smoothing", options.no_key_smoothing,
                    "Leave keys unbalanced (for ablation)");
-  command.add_option("--tuning-steps", options.tuning_steps, "Of scales and norms; 0: none")
+  command.add_option("--tuning-steps", options.tuning_steps, "Of scales, norms and codes; 0: none")
       ->capture_default_str();
   command.add_option("--tuning-rate", options.tuning_rate, "Largest relative change in one step")
+      ->capture_default_str();
+  command
+      .add_option("--tuning-code-rate", options.tuning_code_rate,
+                  "Largest change of a code in one step; 0: codes are held")
       ->capture_default_str();
   command
       .add_option("--rescale-seed", options.rescale_seed,

@@ -59,6 +59,7 @@ std::string AccuracyReport::ToJson() const {
                              {"sample_tokens", num_sample_tokens},
                              {"lm_head_weight_error", lm_head_error},
                              {"tuning_steps", tuning.num_steps},
+                             {"tuning_codes", tuning.has_codes},
                              {"tuning_first_divergence", tuning.first_loss},
                              {"tuning_last_divergence", tuning.last_loss},
                              {"held_out", held_out_json},

@@ -7,7 +7,7 @@
 #include "engine/loader/accuracy_file.h"
 #include "engine/quantizer/key_hadamard.h"
 #include "engine/quantizer/linear_quantizer.h"
-#include "engine/quantizer/scale_tuner.h"
+#include "engine/quantizer/model_tuner.h"
 #include "kernels/ops/kv_cache_view.h"
 
 namespace comet {

@@ -23,8 +23,8 @@ struct CalibrationText {
   std::vector<std::vector<int>> held_out;  // What is measured with, at least 2 tokens a window.
 };
 
-// What calibrates when no text is given: prose, dialogue, figures, code and other languages, written
-// for this project.
+// What calibrates when no text is given: prose, dialogue, figures, code and other languages,
+// written for this project.
 std::string_view DefaultCalibrationText();
 
 // The text as windows of token ids: all of window_tokens but the last, which holds the rest when

@@ -46,26 +46,43 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
   made.qk_hadamard_ = layer.qk_hadamard;
   made.input_norm_ = layer.input_norm;
   made.post_attention_norm_ = layer.post_attention_norm;
-  const QuantizedLinear* linears[] = {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
-  for (size_t i = 0; i < made.matrices_.size(); ++i) {
-    const int num_outputs = linears[i]->num_outputs;
-    const int num_inputs = linears[i]->num_inputs;
-    Matrix& matrix = made.matrices_[i];
-    matrix.num_outputs = num_outputs;
-    const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
-    const std::vector<float> weights =
-        DequantizeInOrder(*linears[i], hadamard, options.num_threads);
-    if (options.rounds_activations) {
-      COMET_ASSIGN_OR_RETURN(matrix.served, ServedProduct::Make(backend, *linears[i], hadamard));
-    } else {
-      COMET_ASSIGN_OR_RETURN(matrix.exact, PackMatrix(backend, weights, num_outputs, num_inputs));
-    }
-    COMET_ASSIGN_OR_RETURN(matrix.backward,
-                           PackMatrix(backend, Transposed(weights, num_inputs, options.num_threads),
-                                      num_inputs, num_outputs));
-    matrix.bias = linears[i]->bias;
-  }
+  made.rounds_activations_ = options.rounds_activations;
+  COMET_RETURN_IF_ERROR(made.MakeMatrices(layer));
   return made;
+}
+
+Status DifferentiableLayer::MakeMatrices(const QuantizedLayer& layer) {
+  const QuantizedLinear* linears[] = {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const QuantizedLinear& linear = *linears[i];
+    Matrix& matrix = matrices_[i];
+    matrix.num_outputs = linear.num_outputs;
+    matrix.num_inputs = linear.num_inputs;
+    matrix.bias = linear.bias;
+    const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
+    COMET_ASSIGN_OR_RETURN(matrix.served, ServedProduct::Make(*backend_, linear, hadamard));
+    if (!rounds_activations_) {
+      COMET_ASSIGN_OR_RETURN(matrix.exact, PackMatrix(*backend_, Dequantize(ViewOf(linear)),
+                                                      linear.num_outputs, linear.num_inputs));
+    }
+    const std::vector<float> weights = DequantizeInOrder(linear, hadamard, num_threads_);
+    COMET_ASSIGN_OR_RETURN(
+        matrix.backward, PackMatrix(*backend_, Transposed(weights, linear.num_inputs, num_threads_),
+                                    linear.num_inputs, linear.num_outputs));
+  }
+  return Status::Ok();
+}
+
+Status DifferentiableLayer::SetCodes(const QuantizedLayer& layer) { return MakeMatrices(layer); }
+
+WeightGradients DifferentiableLayer::NoWeightGradients() const {
+  WeightGradients gradients;
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    gradients[i].assign(static_cast<size_t>(matrices_[i].num_outputs) *
+                            static_cast<size_t>(matrices_[i].num_inputs),
+                        0.0f);
+  }
+  return gradients;
 }
 
 LayerFactors DifferentiableLayer::UnitFactors() const {
@@ -84,7 +101,7 @@ Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode 
   COMET_ASSIGN_OR_RETURN(const HostRows qkv, Apply(LinearKind::kQkv, factors, mode,
                                                    NormRows(hidden, input_norm_, factors.input_norm,
                                                             config_.rms_norm_epsilon, num_threads_),
-                                                   tape.qkv));
+                                                   tape.qkv, tape));
   const size_t num_tokens = hidden.size() / input_norm_.size();
   tape.attention = SplitHeads(config_, qkv, num_threads_);
   RotateHeads(config_, rope_, num_tokens, 1.0f, num_threads_, tape.attention.q);
@@ -93,7 +110,7 @@ Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode 
   const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
   COMET_ASSIGN_OR_RETURN(const HostRows o,
                          Apply(LinearKind::kO, factors, mode,
-                               CausalAttention(shape, tape.attention, num_threads_), tape.o));
+                               CausalAttention(shape, tape.attention, num_threads_), tape.o, tape));
   AddTo(o, num_threads_, hidden);
 
   tape.mid_hidden.assign(hidden.begin(), hidden.end());
@@ -101,42 +118,47 @@ Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode 
                          Apply(LinearKind::kGateUp, factors, mode,
                                NormRows(hidden, post_attention_norm_, factors.post_attention_norm,
                                         config_.rms_norm_epsilon, num_threads_),
-                               tape.gate_up));
+                               tape.gate_up, tape));
   COMET_ASSIGN_OR_RETURN(
       const HostRows down,
       Apply(LinearKind::kDown, factors, mode,
-            SiluMulRows(gate_up, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down));
+            SiluMulRows(gate_up, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down,
+            tape));
   AddTo(down, num_threads_, hidden);
   return Status::Ok();
 }
 
 Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTape& tape,
-                                     std::span<float> d_hidden, LayerFactors& gradient) const {
-  COMET_ASSIGN_OR_RETURN(const HostRows d_activated,
-                         ApplyBackward(LinearKind::kDown, factors, tape.down, d_hidden, gradient));
+                                     std::span<float> d_hidden, LayerFactors& gradient,
+                                     WeightGradients* d_weights) const {
+  COMET_ASSIGN_OR_RETURN(
+      const HostRows d_activated,
+      ApplyBackward(LinearKind::kDown, factors, tape, tape.down, d_hidden, gradient, d_weights));
   COMET_ASSIGN_OR_RETURN(
       const HostRows d_gate_up_input,
       ApplyBackward(
-          LinearKind::kGateUp, factors, tape.gate_up,
+          LinearKind::kGateUp, factors, tape, tape.gate_up,
           SiluMulRowsGradient(Finish(LinearKind::kGateUp, factors, tape.gate_up),
                               static_cast<size_t>(config_.ffn_size), d_activated, num_threads_),
-          gradient));
+          gradient, d_weights));
   AddNormRowsGradient({.hidden = tape.mid_hidden,
                        .weight = post_attention_norm_,
                        .factor = factors.post_attention_norm,
                        .epsilon = config_.rms_norm_epsilon},
                       d_gate_up_input, num_threads_, d_hidden, gradient.post_attention_norm);
 
-  COMET_ASSIGN_OR_RETURN(const HostRows d_attended,
-                         ApplyBackward(LinearKind::kO, factors, tape.o, d_hidden, gradient));
+  COMET_ASSIGN_OR_RETURN(
+      const HostRows d_attended,
+      ApplyBackward(LinearKind::kO, factors, tape, tape.o, d_hidden, gradient, d_weights));
   const size_t num_tokens = tape.hidden.size() / input_norm_.size();
   AttentionRows d_rows = CausalAttentionGradient(AttentionShapeOf(config_, num_tokens),
                                                  tape.attention, d_attended, num_threads_);
   RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.q);
   RotateHeads(config_, rope_, num_tokens, -1.0f, num_threads_, d_rows.k);
-  COMET_ASSIGN_OR_RETURN(const HostRows d_qkv_input,
-                         ApplyBackward(LinearKind::kQkv, factors, tape.qkv,
-                                       JoinHeads(config_, d_rows, num_threads_), gradient));
+  COMET_ASSIGN_OR_RETURN(
+      const HostRows d_qkv_input,
+      ApplyBackward(LinearKind::kQkv, factors, tape, tape.qkv,
+                    JoinHeads(config_, d_rows, num_threads_), gradient, d_weights));
   AddNormRowsGradient({.hidden = tape.hidden,
                        .weight = input_norm_,
                        .factor = factors.input_norm,
@@ -146,15 +168,17 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
 }
 
 Result<HostRows> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
-                                            ActivationMode mode, HostRows input,
-                                            HostRows& product) const {
+                                            ActivationMode mode, HostRows input, HostRows& product,
+                                            LayerTape& tape) const {
   const Matrix& matrix = of(kind);
-  COMET_CHECK((mode == ActivationMode::kFloat) == (matrix.exact != nullptr));
-  if (matrix.served) {
-    COMET_RETURN_IF_ERROR(matrix.served->Run(*backend_, mode, num_threads_, input, product));
+  COMET_CHECK((mode == ActivationMode::kFloat) == !rounds_activations_);
+  matrix.served.ToLayer(num_threads_, input);
+  if (rounds_activations_) {
+    COMET_RETURN_IF_ERROR(matrix.served.Run(*backend_, mode, input, product));
   } else {
     COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, input, *matrix.exact, product));
   }
+  tape.inputs[static_cast<size_t>(kind)] = std::move(input);
   return Finish(kind, factors, product);
 }
 
@@ -174,9 +198,11 @@ HostRows DifferentiableLayer::Finish(LinearKind kind, const LayerFactors& factor
 }
 
 Result<HostRows> DifferentiableLayer::ApplyBackward(LinearKind kind, const LayerFactors& factors,
+                                                    const LayerTape& tape,
                                                     std::span<const float> product,
                                                     std::span<const float> d_output,
-                                                    LayerFactors& gradient) const {
+                                                    LayerFactors& gradient,
+                                                    WeightGradients* d_weights) const {
   const std::vector<float>& scale = factors.scale[static_cast<size_t>(kind)];
   std::vector<float>& d_scale = gradient.scale[static_cast<size_t>(kind)];
   const size_t width = scale.size();
@@ -190,7 +216,23 @@ Result<HostRows> DifferentiableLayer::ApplyBackward(LinearKind kind, const Layer
                        d_scale.data() + n, d_product.data() + first);
     }
   });
+  if (d_weights) {
+    COMET_RETURN_IF_ERROR(AddWeightGradient(d_product, tape.inputs[static_cast<size_t>(kind)],
+                                            of(kind), (*d_weights)[static_cast<size_t>(kind)]));
+  }
   return MultiplyByTransposed(*backend_, d_product, *of(kind).backward);
+}
+
+// Adds d_product' input.
+Status DifferentiableLayer::AddWeightGradient(std::span<const float> d_product,
+                                              std::span<const float> input, const Matrix& matrix,
+                                              HostRows& d_weights) const {
+  const int num_tokens = static_cast<int>(input.size()) / matrix.num_inputs;
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> columns,
+                         PackMatrix(*backend_, Transposed(input, matrix.num_inputs, num_threads_),
+                                    matrix.num_inputs, num_tokens));
+  return AddByTransposed(*backend_, Transposed(d_product, matrix.num_outputs, num_threads_),
+                         *columns, d_weights);
 }
 
 // A Hadamard of queries and keys leaves logits as they are: only the keys' rounding sees it.

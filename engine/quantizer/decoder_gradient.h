@@ -34,7 +34,12 @@ struct LayerTape {
   HostRows mid_hidden;  // The residual stream after attention.
   HostRows gate_up;
   HostRows down;
+  // What each linear multiplies, in its own order and basis, ahead of rounding.
+  std::array<HostRows, kNumLinearKinds> inputs;
 };
+
+// The gradient of each linear's weights, [N, K] in its own order and basis, without scale factors.
+using WeightGradients = std::array<HostRows, kNumLinearKinds>;
 
 struct DifferentiableLayerOptions {
   int window_tokens_max = 0;
@@ -62,32 +67,45 @@ class DifferentiableLayer {
   Status Forward(const LayerFactors& factors, ActivationMode mode, std::span<float> hidden,
                  LayerTape& tape) const;
 
-  // Replaces the gradient of the layer's output by that of its input, and adds to `gradient`.
+  // Replaces the gradient of the layer's output by that of its input, and adds to `gradient` and,
+  // if that is not null, to `d_weights`.
   Status Backward(const LayerFactors& factors, const LayerTape& tape, std::span<float> d_hidden,
-                  LayerFactors& gradient) const;
+                  LayerFactors& gradient, WeightGradients* d_weights) const;
+
+  // Takes the codes of a layer that differs in them alone. Errors: those of the back end.
+  Status SetCodes(const QuantizedLayer& layer);
+  // Zeros.
+  WeightGradients NoWeightGradients() const;
 
  private:
   struct Matrix {
     int num_outputs = 0;
-    std::optional<ServedProduct> served;     // One of these two.
-    std::unique_ptr<PackedLinear> exact;     // [N, K], channels in the producer's order
-    std::unique_ptr<PackedLinear> backward;  // [K, N]
+    int num_inputs = 0;
+    ServedProduct served;
+    std::unique_ptr<PackedLinear> exact;     // [N, K] in the layer's order; null: products are
+                                             // those of serving
+    std::unique_ptr<PackedLinear> backward;  // [K, N], channels in the producer's order
     std::vector<float> bias;
   };
 
+  Status MakeMatrices(const QuantizedLayer& layer);
   const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
   Result<HostRows> Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
-                         HostRows input, HostRows& product) const;
+                         HostRows input, HostRows& product, LayerTape& tape) const;
   HostRows Finish(LinearKind kind, const LayerFactors& factors,
                   std::span<const float> product) const;
   Result<HostRows> ApplyBackward(LinearKind kind, const LayerFactors& factors,
-                                 std::span<const float> product, std::span<const float> d_output,
-                                 LayerFactors& gradient) const;
+                                 const LayerTape& tape, std::span<const float> product,
+                                 std::span<const float> d_output, LayerFactors& gradient,
+                                 WeightGradients* d_weights) const;
+  Status AddWeightGradient(std::span<const float> d_product, std::span<const float> input,
+                           const Matrix& matrix, HostRows& d_weights) const;
   void RoundKeysAndValues(AttentionRows& rows) const;
 
   Backend* backend_ = nullptr;
   ModelConfig config_;
   int num_threads_ = 1;
+  bool rounds_activations_ = true;
   RopeTables rope_;
   KvFormat kv_;
   bool qk_hadamard_ = false;

@@ -51,6 +51,30 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
   return MultiplyByTransposed(backend, a, *packed);
 }
 
+Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                       std::span<float> sum) {
+  Device& device = *backend.device;
+  const int k = b.num_inputs();
+  const int num_rows = static_cast<int>(a.size() / static_cast<size_t>(k));
+  const TensorShape shape{num_rows, b.num_outputs()};
+  if (device.is_host()) {  // Works on the rows where they are.
+    const TensorView input(const_cast<float*>(a.data()), DType::kF32, {num_rows, k});
+    const TensorView output(sum.data(), DType::kF32, shape);
+    return backend.ops->Linear(
+        {.y = output, .x = {.values = input}, .weights = &b, .residual = output});
+  }
+  COMET_ASSIGN_OR_RETURN(const DeviceTensor input,
+                         DeviceTensor::Upload(device, {a.data(), DType::kF32, {num_rows, k}}));
+  COMET_ASSIGN_OR_RETURN(const DeviceTensor output,
+                         DeviceTensor::Upload(device, {sum.data(), DType::kF32, shape}));
+  COMET_RETURN_IF_ERROR(backend.ops->Linear({.y = output.view(),
+                                             .x = {.values = input.view()},
+                                             .weights = &b,
+                                             .residual = output.view()}));
+  return device.CopyToHost(sum.data(), output.view().data(),
+                           static_cast<int64_t>(sum.size() * sizeof(float)));
+}
+
 HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads) {
   constexpr size_t kTile = 32;  // Two tiles of 4 KB stay in the first-level cache.
   const size_t width = static_cast<size_t>(num_columns);

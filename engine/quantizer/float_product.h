@@ -26,6 +26,10 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
 Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
                                       std::span<const float> b, int k);
 
+// sum += a b^T; the product comes first, then one addition each.
+Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                       std::span<float> sum);
+
 // [num_rows, num_columns] to [num_columns, num_rows].
 HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads);
 

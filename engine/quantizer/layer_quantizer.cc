@@ -27,13 +27,15 @@ std::vector<T> Reorder(const std::vector<T>& rows, std::span<const int32_t> orde
 }
 
 // Rows of gate and of up in the order that down_proj wants its channels.
-void FoldDownOrder(const std::vector<int32_t>& down_gather, QuantizedLinear& gate_up) {
+void FoldDownOrder(const std::vector<int32_t>& down_gather, QuantizedLinear& gate_up,
+                   std::vector<int8_t>& residuals) {
   std::vector<int32_t> order = down_gather;
   const int32_t ffn = static_cast<int32_t>(down_gather.size());
   for (const int32_t row : down_gather) order.push_back(ffn + row);
   gate_up.codes = Reorder(gate_up.codes, order);
   gate_up.steps = Reorder(gate_up.steps, order);
   gate_up.scale = Reorder(gate_up.scale, order);
+  residuals = Reorder(residuals, order);
 }
 
 class Quantizer {
@@ -44,8 +46,8 @@ class Quantizer {
 
   // Leaves the streams behind the linear. `bias` may be empty.
   Status Quantize(LinearKind kind, const ActivationStatistics& seen, std::span<const float> weights,
-                  const std::vector<float>& bias, QuantizedLinear& linear,
-                  LinearAccuracy& accuracy);
+                  const std::vector<float>& bias, QuantizedLinear& linear, LinearAccuracy& accuracy,
+                  LayerResiduals& residuals);
   Result<ActivationStatistics> See(LinearKind kind) {
     return streams_.See(kind, layer_, options_.sample_stride);
   }
@@ -72,7 +74,8 @@ int Quantizer::NumInt4ChannelsOf(LinearKind kind) const {
 
 Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
                            std::span<const float> weights, const std::vector<float>& bias,
-                           QuantizedLinear& linear, LinearAccuracy& accuracy) {
+                           QuantizedLinear& linear, LinearAccuracy& accuracy,
+                           LayerResiduals& residuals) {
   COMET_ASSIGN_OR_RETURN(const std::vector<float> target,
                          WeightTarget(backend_, weights, seen,
                                       {.damping = options_.damping,
@@ -112,6 +115,7 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
   linear.gather = std::move(order.gather);
   linear.bias = bias;
   accuracy = quantized.accuracy;
+  residuals[static_cast<size_t>(kind)] = std::move(quantized.residuals);
   return streams_.Follow(kind, layer_, DequantizeInOrder(linear, hadamard, num_threads));
 }
 
@@ -126,18 +130,20 @@ Result<LayerResult> QuantizeLayer(Backend& backend, const FloatLayer& layer,
   LayerAccuracy& accuracy = result.accuracy;
   out.input_norm = layer.input_norm;
   out.post_attention_norm = layer.post_attention_norm;
-  COMET_RETURN_IF_ERROR(
-      quantizer.Quantize(LinearKind::kQkv, qkv, layer.qkv, layer.qkv_bias, out.qkv, accuracy.qkv));
+  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kQkv, qkv, layer.qkv, layer.qkv_bias,
+                                           out.qkv, accuracy.qkv, result.residuals));
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics o, quantizer.See(LinearKind::kO));
-  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kO, o, layer.o, {}, out.o, accuracy.o));
+  COMET_RETURN_IF_ERROR(
+      quantizer.Quantize(LinearKind::kO, o, layer.o, {}, out.o, accuracy.o, result.residuals));
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics gate_up, quantizer.See(LinearKind::kGateUp));
   COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kGateUp, gate_up, layer.gate_up, {},
-                                           out.gate_up, accuracy.gate_up));
+                                           out.gate_up, accuracy.gate_up, result.residuals));
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics down, quantizer.See(LinearKind::kDown));
-  COMET_RETURN_IF_ERROR(
-      quantizer.Quantize(LinearKind::kDown, down, layer.down, {}, out.down, accuracy.down));
+  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kDown, down, layer.down, {}, out.down,
+                                           accuracy.down, result.residuals));
   out.down_hadamard = options.down_hadamard;
-  FoldDownOrder(out.down.gather, out.gate_up);
+  FoldDownOrder(out.down.gather, out.gate_up,
+                result.residuals[static_cast<size_t>(LinearKind::kGateUp)]);
   out.down.gather.clear();
   return result;
 }

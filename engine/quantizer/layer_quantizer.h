@@ -6,6 +6,7 @@
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/calibration_streams.h"
+#include "engine/quantizer/latent_codes.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/precision_budget.h"
 #include "kernels/base/status.h"
@@ -25,6 +26,7 @@ struct LayerQuantizerOptions {
 struct LayerResult {
   QuantizedLayer layer;    // kv and qk_hadamard are left to the caller.
   LayerAccuracy accuracy;  // keys likewise.
+  LayerResiduals residuals;
 };
 
 // Quantises the four linears of one layer in turn, each from what both models of `streams` give it

@@ -7,6 +7,7 @@
 #include "engine/model/device_tensor.h"
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/error_feedback.h"
+#include "engine/quantizer/latent_codes.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/two_level_weights.h"
@@ -152,6 +153,9 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
   linear.codes = std::move(weights.codes);
   linear.steps = std::move(weights.steps);
   linear.scale = std::move(weights.scale);
+
+  COMET_ASSIGN_OR_RETURN(result.residuals, CodeResiduals(backend, linear, task.weights, task.gram,
+                                                         search.num_threads));
 
   result.accuracy.weight_error =
       RelativeError(DequantizeInOrder(linear, false, search.num_threads), task.weights);

@@ -26,6 +26,7 @@ struct LinearAccuracy {
 struct LinearResult {
   QuantizedLinear linear;
   LinearAccuracy accuracy;
+  std::vector<int8_t> residuals;  // CodeResiduals()
 };
 
 // One float linear layer with what calibration saw of it, both already in the order of `order`.

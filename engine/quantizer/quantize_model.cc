@@ -19,9 +19,9 @@
 #include "engine/quantizer/key_smoothing.h"
 #include "engine/quantizer/layer_quantizer.h"
 #include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/model_tuner.h"
 #include "engine/quantizer/rotated_source.h"
 #include "engine/quantizer/rotation.h"
-#include "engine/quantizer/scale_tuner.h"
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
@@ -83,7 +83,9 @@ class ModelQuantizer {
   std::optional<ResidualStream> tuning_stream_;  // The float model's, of windows only tuned on.
   AccuracyReport report_;
   bool tunes_ = false;
-  std::vector<QuantizedLayer> layers_;  // Held back for tuning.
+  bool tunes_codes_ = false;
+  std::vector<QuantizedLayer> layers_;     // Held back for tuning, with what
+  std::vector<LayerResiduals> residuals_;  // their codes were rounded from.
   TuningTask tuning_;
   std::vector<float> final_norm_;
   int sample_stride_ = 1;
@@ -146,9 +148,11 @@ Result<CalibrationText> ModelQuantizer::ReadText() {
                          SplitCalibrationText(*tokenizer, text, calibration));
   report_.num_calibration_tokens = NumTokens(split.windows);
   const int window_tokens = static_cast<int>(split.windows.front().size());
-  tunes_ = options_.tuning.num_steps > 0 &&
-           TuningBytes(source_->config(), window_tokens) <=
-               std::min(options_.tuning_bytes_max, options_.memory_bytes_max);
+  const TuningSize tuning_size =
+      SizeOfTuning(source_->config(), window_tokens, options_.tuning,
+                   std::min(options_.tuning_bytes_max, options_.memory_bytes_max));
+  tunes_ = tuning_size.num_bytes > 0;
+  tunes_codes_ = tuning_size.has_codes;
   const size_t num_tuning =
       tunes_ ? static_cast<size_t>(TuningWindows(options_.tuning, window_tokens)) : 0;
   const size_t num_windows = split.windows.size();
@@ -291,6 +295,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   result.accuracy.kv = result.layer.kv;
   if (tunes_) {
     layers_.push_back(std::move(result.layer));
+    if (tunes_codes_) residuals_.push_back(std::move(result.residuals));
   } else {
     COMET_RETURN_IF_ERROR(writer_->WriteLayer(layer_idx, result.layer));
   }
@@ -353,10 +358,12 @@ Status ModelQuantizer::Tune() {
   tuning_.float_norm = float_norm;
   tuning_.float_head = head;
   tuning_.quantized_head = &rows;
+  tuning_.residuals = residuals_;
   TuningOptions tuning = options_.tuning;
   tuning.num_threads = options_.num_threads;
-  COMET_ASSIGN_OR_RETURN(report_.tuning, TuneScales(backend_, config, tuning_, tuning, layers_,
-                                                    final_norm_, [&] { Report("tuning"); }));
+  if (!tunes_codes_) tuning.code_rate = 0.0f;
+  COMET_ASSIGN_OR_RETURN(report_.tuning, TuneModel(backend_, config, tuning_, tuning, layers_,
+                                                   final_norm_, [&] { Report("tuning"); }));
   for (size_t i = 0; i < layers_.size(); ++i) {
     COMET_RETURN_IF_ERROR(writer_->WriteLayer(static_cast<int>(i), layers_[i]));
   }
@@ -392,6 +399,8 @@ Status QuantizeModelOptions::Validate() const {
   check.InRange("tuning.step_tokens", tuning.step_tokens, 1, 1 << 20);
   check.Require(tuning.rate > 0.0f && tuning.rate < 0.1f,
                 "tuning.rate is outside 0 to 0.1, both exclusive");
+  check.Require(tuning.code_rate >= 0.0f && tuning.code_rate < 1.0f,
+                "tuning.code_rate is outside 0 to 1 (exclusive)");
   check.Merge(comet::Validate(kv));
   return check.status();
 }

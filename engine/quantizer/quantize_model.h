@@ -10,7 +10,7 @@
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/calibration.h"
 #include "engine/quantizer/linear_quantizer.h"
-#include "engine/quantizer/scale_tuner.h"
+#include "engine/quantizer/model_tuner.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 #include "kernels/ops/kv_cache_view.h"

@@ -56,9 +56,8 @@ Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinea
   return made;
 }
 
-Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads,
-                          std::span<float> rows, HostRows& product) const {
-  ToLayer(num_threads, rows);
+Status ServedProduct::Run(Backend& backend, ActivationMode mode, std::span<const float> rows,
+                          HostRows& product) const {
   const int num_int4 = weights_->num_int4_channels();
   const ActivationFormat format{
       .mode = mode,

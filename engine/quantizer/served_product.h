@@ -19,20 +19,20 @@ namespace comet {
 Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span<const float> rows,
                      const PackedLinear& weights, HostRows& product);
 
-// A quantised linear layer's product as serving computes it, without its bias. Immutable.
+// A quantised linear layer's product as serving computes it, without its bias.
 class ServedProduct {
  public:
   // `hadamard`: see LayerPrecision::down_hadamard. Errors: those of the back end.
   static Result<ServedProduct> Make(Backend& backend, const QuantizedLinear& linear, bool hadamard);
 
-  // rows [num_tokens, K] come in the producer's order and leave in the layer's order and basis.
-  // Errors: those of the back end.
-  Status Run(Backend& backend, ActivationMode mode, int num_threads, std::span<float> rows,
+  // Brings rows [num_tokens, K] from the producer's order to the layer's order and basis.
+  void ToLayer(int num_threads, std::span<float> rows) const;
+
+  // The product of such rows. Errors: those of the back end.
+  Status Run(Backend& backend, ActivationMode mode, std::span<const float> rows,
              HostRows& product) const;
 
  private:
-  void ToLayer(int num_threads, std::span<float> rows) const;
-
   std::unique_ptr<PackedLinear> weights_;
   float clip_ = 1.0f;
   bool hadamard_ = false;

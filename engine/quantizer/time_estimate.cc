@@ -8,8 +8,8 @@
 #include "engine/model/device_tensor.h"
 #include "engine/quantizer/error_feedback.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/model_tuner.h"
 #include "engine/quantizer/quantize_model.h"
-#include "engine/quantizer/scale_tuner.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/random.h"
 
@@ -143,14 +143,18 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
   }
   work.float_ops += 2.0 * hidden * config.vocab_size * held_out_tokens;
   const QuantizeModelOptions options;
-  if (TuningBytes(config, calibration.window_tokens_max) <= options.tuning_bytes_max) {
-    // Forward and back through the layers; the float head, the quantised one and back. Products of
-    // codes, forward, take about a quarter of the time of floats.
+  const TuningSize tuning =
+      SizeOfTuning(config, calibration.window_tokens_max, options.tuning, options.tuning_bytes_max);
+  if (tuning.num_bytes > 0) {
+    // Forward and back through the layers, and the gradient of their weights; the float head, the
+    // quantised one and back. Products of codes, forward, take about a quarter of the time of
+    // floats.
+    const double layer_products = tuning.has_codes ? 4.5 : 2.5;
     const double layer_weights =
         hidden * (config.qkv_size() + config.q_size()) + 3.0 * hidden * ffn;
     work.refining_ops +=
         1.0 * options.tuning.num_steps * options.tuning.step_tokens *
-        (2.5 * config.num_layers * layer_weights + 4.5 * hidden * config.vocab_size);
+        (layer_products * config.num_layers * layer_weights + 4.5 * hidden * config.vocab_size);
   }
   return work;
 }

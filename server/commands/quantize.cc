@@ -60,6 +60,7 @@ Status RunQuantize(const QuantizeOptions& options) {
   model_options.smooths_keys = !options.no_key_smoothing;
   model_options.tuning.num_steps = options.tuning_steps;
   model_options.tuning.rate = static_cast<float>(options.tuning_rate);
+  model_options.tuning.code_rate = static_cast<float>(options.tuning_code_rate);
   if (options.calibration_tokens > 0) {
     model_options.calibration.tokens_max = options.calibration_tokens;
   }

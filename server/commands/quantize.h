@@ -20,8 +20,9 @@ struct QuantizeOptions {
   bool no_rotation = false;
   bool no_down_hadamard = false;
   bool float_calibration = false;
-  int tuning_steps = 28;
+  int tuning_steps = 31;
   double tuning_rate = 6e-3;
+  double tuning_code_rate = 0.01;
   bool has_rescale = false;    // Quantise the same function with other weights: see
   int rescale_seed = 0;        // engine/loader/rescaled_source.h
   double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.

@@ -83,8 +83,10 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
                       .window_tokens_max = defaults.calibration.window_tokens,
                       .num_sample_tokens = defaults.sample_tokens_max,
                       .num_held_out_tokens = defaults.calibration.held_out_tokens_max};
-  const int64_t tuning_bytes = TuningBytes(plan.shape.config, plan.calibration.window_tokens_max);
-  plan.is_tuned = tuning_bytes <= defaults.tuning_bytes_max;
+  const int64_t tuning_bytes = SizeOfTuning(plan.shape.config, plan.calibration.window_tokens_max,
+                                            defaults.tuning, defaults.tuning_bytes_max)
+                                   .num_bytes;
+  plan.is_tuned = tuning_bytes > 0;
   if (plan.is_tuned) plan.calibration.num_tuning_tokens = defaults.calibration.tuning_tokens_max;
   plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
   if (plan.is_tuned) plan.memory_bytes = std::max(plan.memory_bytes, tuning_bytes);

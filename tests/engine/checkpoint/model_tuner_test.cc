@@ -1,4 +1,4 @@
-#include "engine/quantizer/scale_tuner.h"
+#include "engine/quantizer/model_tuner.h"
 
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/latent_codes.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/served_product.h"
@@ -69,7 +70,7 @@ QuantizedLayer MakeLayer(Random& random) {
   return layer;
 }
 
-class ScaleTuner : public testing::Test {
+class ModelTuner : public testing::Test {
  protected:
   void SetUp() override {
     Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 1});
@@ -91,7 +92,7 @@ class ScaleTuner : public testing::Test {
   Random random_{5};
 };
 
-TEST_F(ScaleTuner, GradientsAreThoseOfFiniteDifferences) {
+TEST_F(ModelTuner, GradientsAreThoseOfFiniteDifferences) {
   const DifferentiableLayer layer =
       DifferentiableLayer::Make(backend_, SmallConfig(), MakeLayer(random_),
                                 {.window_tokens_max = kTokens, .rounds_activations = false})
@@ -111,7 +112,7 @@ TEST_F(ScaleTuner, GradientsAreThoseOfFiniteDifferences) {
   std::ranges::fill(gradient.input_norm, 0.0f);
   std::ranges::fill(gradient.post_attention_norm, 0.0f);
 
-  ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient).ok());
+  ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient, nullptr).ok());
 
   const auto expect_slope = [&](float& value, float expected, const char* name, size_t i) {
     constexpr float kStep = 4e-3f;
@@ -134,6 +135,89 @@ TEST_F(ScaleTuner, GradientsAreThoseOfFiniteDifferences) {
     expect_slope(factors.post_attention_norm[i], gradient.post_attention_norm[i], "second norm", i);
   }
   for (size_t i = 0; i < hidden.size(); i += 2) expect_slope(hidden[i], d_hidden[i], "hidden", i);
+}
+
+// A code is moved by one: little enough, of a sum of many, for the slope of what is smooth.
+TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
+  QuantizedLayer quantized = MakeLayer(random_);
+  const DifferentiableLayerOptions options{.window_tokens_max = kTokens,
+                                           .rounds_activations = false};
+  DifferentiableLayer layer =
+      DifferentiableLayer::Make(backend_, SmallConfig(), quantized, options).value();
+  LayerFactors factors = layer.UnitFactors();
+  for (std::vector<float>& scale : factors.scale) {
+    for (float& factor : scale) factor = random_.NextFloat(0.8f, 1.2f);
+  }
+  std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
+  const std::vector<float> direction = NormalValues(random_, kTokens * 16, 1.0f);
+  LayerTape tape;
+  std::vector<float> output = hidden;
+  ASSERT_TRUE(layer.Forward(factors, ActivationMode::kFloat, output, tape).ok());
+  std::vector<float> d_hidden = direction;
+  LayerFactors gradient = layer.UnitFactors();
+  WeightGradients d_weights = layer.NoWeightGradients();
+
+  ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient, &d_weights).ok());
+
+  QuantizedLinear* linears[] = {&quantized.qkv, &quantized.o, &quantized.gate_up, &quantized.down};
+  for (size_t kind = 0; kind < d_weights.size(); ++kind) {
+    QuantizedLinear& linear = *linears[kind];
+    const size_t width = static_cast<size_t>(linear.num_inputs);
+    int num_checked = 0;
+    for (size_t i = 0; i < d_weights[kind].size(); i += 14) {  // Even: low nibbles.
+      const uint8_t before = linear.codes[i / 2];
+      if ((before & 0xf) == 7 || (before & 0xf) == 8) continue;  // The end of the codes.
+      const auto output_with = [&](int change) {
+        linear.codes[i / 2] = static_cast<uint8_t>((before & 0xf0) | ((before + change) & 0xf));
+        EXPECT_TRUE(layer.SetCodes(quantized).ok());
+        return Project(layer, factors, hidden, direction);
+      };
+      const double step = double{linear.scale[i / width]} * linear.steps[i / width];
+      const double slope = (output_with(1) - output_with(-1)) / (2.0 * step);
+      linear.codes[i / 2] = before;
+
+      EXPECT_NEAR(slope, double{d_weights[kind][i]}, 0.05 + 0.05 * std::abs(slope))
+          << kind << " " << i;
+      ++num_checked;
+    }
+    EXPECT_GT(num_checked, 10);
+  }
+}
+
+// Latents start within the cells of their codes, and move down the gradient.
+TEST_F(ModelTuner, LatentCodesStartAtTheCodesAndFollowTheGradient) {
+  const QuantizedLinear linear = MakeLinear(random_, 6, 144);
+  std::vector<float> weights = DequantizeInOrder({.num_outputs = 6,
+                                                  .num_inputs = 144,
+                                                  .codes = linear.codes,
+                                                  .steps = linear.steps,
+                                                  .scale = linear.scale},
+                                                 false, 1);
+  const std::vector<float> gradient = NormalValues(random_, weights.size(), 1.0f);
+  const std::vector<float> rounded = weights;
+  for (float& weight : weights) weight += 0.1f * random_.NextNormal();
+  std::vector<float> gram(144 * 144, 0.0f);
+  for (size_t k = 0; k < 144; ++k) gram[k * 145] = 1.0f;
+  const std::vector<int8_t> residuals = CodeResiduals(backend_, linear, weights, gram, 2).value();
+  const auto tuned = [&](float rate, int num_threads) {
+    QuantizedLinear moved = linear;
+    moved.gather.clear();
+    LatentCodes latents(moved, residuals, num_threads);
+    for (int step = 1; step <= 4; ++step) {
+      latents.Step(gradient, {.step = step, .rate = rate, .num_threads = num_threads}, moved);
+    }
+    return moved;
+  };
+
+  EXPECT_EQ(tuned(0.0f, 1).codes, linear.codes);
+  EXPECT_EQ(tuned(0.2f, 3).codes, tuned(0.2f, 1).codes);
+  const std::vector<float> moved = DequantizeInOrder(tuned(0.2f, 1), false, 1);
+  double along = 0.0;
+  for (size_t i = 0; i < moved.size(); ++i) {
+    along += double{moved[i] - rounded[i]} * double{gradient[i]};
+    EXPECT_GE((rounded[i] - moved[i]) * gradient[i], 0.0f) << i;
+  }
+  EXPECT_LT(along, 0.0);
 }
 
 TEST(CacheRounding, ValuesStayWithinHalfAStep) {
@@ -165,7 +249,7 @@ TEST(CacheRounding, HadamardIsItsOwnInverse) {
 }
 
 // The product is that of the weights in the producer's order, off by the inputs' steps alone.
-TEST_F(ScaleTuner, ServedProductsReadTheProducersOrder) {
+TEST_F(ModelTuner, ServedProductsReadTheProducersOrder) {
   constexpr int kChannels = 192;
   constexpr int kOutputs = 8;
   QuantizedLinear linear = MakeLinear(random_, kOutputs, kChannels);
@@ -179,7 +263,8 @@ TEST_F(ScaleTuner, ServedProductsReadTheProducersOrder) {
     const auto error_of = [&](ActivationMode mode) {
       std::vector<float> inputs = rows;
       HostRows product;
-      EXPECT_TRUE(served.Run(backend_, mode, 2, inputs, product).ok());
+      served.ToLayer(2, inputs);
+      EXPECT_TRUE(served.Run(backend_, mode, inputs, product).ok());
       return RelativeError(product, exact);
     };
 
@@ -193,7 +278,7 @@ TEST_F(ScaleTuner, ServedProductsReadTheProducersOrder) {
 }
 
 // A model whose scales have been spoilt finds its way back to its own predictions.
-TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
+TEST_F(ModelTuner, BringsPredictionsNearerTheFloatModels) {
   const ModelConfig config = SmallConfig();
   std::vector<QuantizedLayer> layers = {MakeLayer(random_), MakeLayer(random_)};
   const std::vector<float> head = NormalValues(random_, 11 * 16, 0.5f);
@@ -221,8 +306,8 @@ TEST_F(ScaleTuner, BringsPredictionsNearerTheFloatModels) {
   int num_reports = 0;
 
   const Result<TuningResult> result =
-      TuneScales(backend_, config, task, {.num_steps = 60, .step_tokens = 15, .rate = 0.02f},
-                 layers, tuned_norm, [&] { ++num_reports; });
+      TuneModel(backend_, config, task, {.num_steps = 60, .step_tokens = 15, .rate = 0.02f}, layers,
+                tuned_norm, [&] { ++num_reports; });
 
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(num_reports, 60);

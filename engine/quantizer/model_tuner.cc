@@ -1,4 +1,4 @@
-#include "engine/quantizer/scale_tuner.h"
+#include "engine/quantizer/model_tuner.h"
 
 #include <algorithm>
 #include <array>
@@ -10,6 +10,7 @@
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
+#include "engine/quantizer/latent_codes.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/served_product.h"
 #include "kernels/base/exact_exp.h"
@@ -25,6 +26,8 @@ constexpr float kMomentum = 0.9f;
 constexpr float kSquareMomentum = 0.95f;  // Short, as the steps are few.
 constexpr float kTiny = 1e-12f;
 constexpr float kFactorMin = 0.1f;  // A scale stays positive.
+// Of a weight whose code is tuned: latent, gradient, its two means, and what it was rounded from.
+constexpr int64_t kLatentBytes = 4 * sizeof(float) + 1;
 
 // One vector of factors under Adam (Kingma and Ba, arXiv:1412.6980).
 class AdamVector {
@@ -111,32 +114,48 @@ COMET_WIDE_VECTORS float DivergenceOfRow(const float* __restrict wanted, const L
   return sum;
 }
 
+void Clear(int num_threads, std::span<float> values) {
+  ParallelRows(num_threads, static_cast<int>(values.size()), [&](int first, int last) {
+    std::fill(values.begin() + first, values.begin() + last, 0.0f);
+  });
+}
+
+std::array<QuantizedLinear*, kNumLinearKinds> LinearsOf(QuantizedLayer& layer) {
+  return {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
+}
+
 class Tuner {
  public:
   static Result<Tuner> Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
-                              const TuningOptions& options, std::span<const QuantizedLayer> layers);
+                              const TuningOptions& options, std::span<QuantizedLayer> layers);
 
   Result<TuningResult> Run(const std::function<void()>& on_step);
-  void Apply(std::span<QuantizedLayer> layers, std::vector<float>& final_norm) const;
+  void Apply(std::vector<float>& final_norm) const;
 
  private:
   Tuner(Backend& backend, const ModelConfig& config, const TuningTask& task,
-        const TuningOptions& options)
-      : backend_(backend), config_(config), task_(task), options_(options) {}
+        const TuningOptions& options, std::span<QuantizedLayer> layers)
+      : backend_(backend), config_(config), task_(task), options_(options), quantized_(layers) {}
 
+  // Of the next layer, which is not yet in layers_.
+  void AddLatents(const DifferentiableLayer& layer);
   // Adds the window's divergences, summed over its tokens, and their gradient.
   Status AddWindow(size_t window, ActivationMode mode, double& loss);
   ActivationMode ModeOf(size_t turn) const;
   // Of the rows' distributions in logits_ from those in target_, summed; logits_ become its
   // gradient.
   double Divergence();
-  float RateAt(int step) const;
+  float ShareAt(int step) const;
+  Status MoveCodes(int step);
 
   Backend& backend_;
   const ModelConfig& config_;
   const TuningTask& task_;
   const TuningOptions& options_;
+  std::span<QuantizedLayer> quantized_;
   std::vector<DifferentiableLayer> layers_;
+  std::vector<std::vector<LatentCodes>> latents_;  // [layer][linear]
+  std::vector<WeightGradients> d_weights_;
   std::unique_ptr<PackedLinear> float_head_;
   std::unique_ptr<PackedLinear> head_;
   std::unique_ptr<PackedLinear> head_backward_;
@@ -148,8 +167,8 @@ class Tuner {
 };
 
 Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
-                            const TuningOptions& options, std::span<const QuantizedLayer> layers) {
-  Tuner tuner(backend, config, task, options);
+                            const TuningOptions& options, std::span<QuantizedLayer> layers) {
+  Tuner tuner(backend, config, task, options, layers);
   size_t values_max = 0;
   for (const HostRows& rows : task.inputs) values_max = std::max(values_max, rows.size());
   const int window_tokens_max = static_cast<int>(values_max) / config.hidden_size;
@@ -161,6 +180,7 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
                                    .rounds_activations = options.rounds_activations,
                                    .num_threads = options.num_threads}));
     tuner.factors_.layers.push_back(made.UnitFactors());
+    if (options.code_rate > 0.0f) tuner.AddLatents(made);
     tuner.layers_.push_back(std::move(made));
   }
   tuner.factors_.final_norm.assign(task.float_norm.size(), 1.0f);
@@ -180,15 +200,30 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
   return tuner;
 }
 
+void Tuner::AddLatents(const DifferentiableLayer& layer) {
+  const size_t layer_idx = layers_.size();
+  const auto linears = LinearsOf(quantized_[layer_idx]);
+  std::vector<LatentCodes>& latents = latents_.emplace_back();
+  for (size_t kind = 0; kind < linears.size(); ++kind) {
+    std::span<const int8_t> residuals;
+    if (!task_.residuals.empty()) residuals = task_.residuals[layer_idx][kind];
+    latents.emplace_back(*linears[kind], residuals, options_.num_threads);
+  }
+  d_weights_.push_back(layer.NoWeightGradients());
+}
+
 Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
   std::vector<AdamVector> adam;
   for (const std::vector<float>* vector : factors_.Vectors()) adam.emplace_back(vector->size());
-  TuningResult result;
+  TuningResult result{.has_codes = !latents_.empty()};
   const size_t num_windows = task_.inputs.size();
   const size_t stride = MixingStride(num_windows);
   size_t turn = 0;
   for (int step = 0; step < options_.num_steps; ++step) {
     for (std::vector<float>* vector : gradient_.Vectors()) std::ranges::fill(*vector, 0.0f);
+    for (WeightGradients& layer : d_weights_) {
+      for (HostRows& rows : layer) Clear(options_.num_threads, rows);
+    }
     double loss = 0.0;
     size_t num_tokens = 0;
     for (size_t i = 0; i < num_windows; ++i) {
@@ -202,8 +237,9 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
     const std::vector<std::vector<float>*> values = factors_.Vectors();
     for (size_t i = 0; i < values.size(); ++i) {
       // Adam divides the length of the gradient out: a sum serves as well as a mean.
-      adam[i].Step(*gradients[i], step + 1, RateAt(step), *values[i]);
+      adam[i].Step(*gradients[i], step + 1, options_.rate * ShareAt(step), *values[i]);
     }
+    if (!latents_.empty()) COMET_RETURN_IF_ERROR(MoveCodes(step));
     result.last_loss = loss / static_cast<double>(num_tokens);
     if (step == 0) result.first_loss = result.last_loss;
     ++result.num_steps;
@@ -213,10 +249,26 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
 }
 
 // Rises over the first steps, then falls to zero along a cosine.
-float Tuner::RateAt(int step) const {
+float Tuner::ShareAt(int step) const {
   const float warmup = std::min(1.0f, static_cast<float>(step + 1) / kWarmupSteps);
   const float share = static_cast<float>(step) / static_cast<float>(options_.num_steps);
-  return options_.rate * warmup * 0.5f * (1.0f + std::cos(std::numbers::pi_v<float> * share));
+  return warmup * 0.5f * (1.0f + std::cos(std::numbers::pi_v<float> * share));
+}
+
+// The layers take the codes that come of it.
+Status Tuner::MoveCodes(int step) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto linears = LinearsOf(quantized_[i]);
+    for (size_t kind = 0; kind < linears.size(); ++kind) {
+      latents_[i][kind].Step(d_weights_[i][kind],
+                             {.step = step + 1,
+                              .rate = options_.code_rate * ShareAt(step),
+                              .num_threads = options_.num_threads},
+                             *linears[kind]);
+    }
+    COMET_RETURN_IF_ERROR(layers_[i].SetCodes(quantized_[i]));
+  }
+  return Status::Ok();
 }
 
 // Each window comes in both modes by turns.
@@ -252,8 +304,9 @@ Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
                        .epsilon = epsilon},
                       d_normed, num_threads, d_hidden, gradient_.final_norm);
   for (size_t i = layers_.size(); i-- > 0;) {
-    COMET_RETURN_IF_ERROR(
-        layers_[i].Backward(factors_.layers[i], tapes_[i], d_hidden, gradient_.layers[i]));
+    COMET_RETURN_IF_ERROR(layers_[i].Backward(factors_.layers[i], tapes_[i], d_hidden,
+                                              gradient_.layers[i],
+                                              d_weights_.empty() ? nullptr : &d_weights_[i]));
   }
   return Status::Ok();
 }
@@ -279,11 +332,11 @@ void Multiply(std::vector<float>& values, const std::vector<float>& factors) {
   for (size_t i = 0; i < values.size(); ++i) values[i] *= factors[i];
 }
 
-void Tuner::Apply(std::span<QuantizedLayer> layers, std::vector<float>& final_norm) const {
-  for (size_t i = 0; i < layers.size(); ++i) {
+void Tuner::Apply(std::vector<float>& final_norm) const {
+  for (size_t i = 0; i < quantized_.size(); ++i) {
     const LayerFactors& factors = factors_.layers[i];
-    QuantizedLayer& layer = layers[i];
-    QuantizedLinear* linears[] = {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
+    QuantizedLayer& layer = quantized_[i];
+    const auto linears = LinearsOf(layer);
     for (size_t kind = 0; kind < factors.scale.size(); ++kind) {
       Multiply(linears[kind]->scale, factors.scale[kind]);
     }
@@ -299,29 +352,36 @@ int64_t TuningWindows(const TuningOptions& options, int window_tokens) {
   return int64_t{options.num_steps} * CeilDiv(options.step_tokens, window_tokens);
 }
 
-int64_t TuningBytes(const ModelConfig& config, int window_tokens) {
+TuningSize SizeOfTuning(const ModelConfig& config, int window_tokens, const TuningOptions& options,
+                        int64_t bytes_max) {
+  if (options.num_steps == 0) return {};
   const int64_t hidden = config.hidden_size;
   const int64_t layer_weights = hidden * (config.qkv_size() + config.q_size()) +
                                 3 * hidden * static_cast<int64_t>(config.ffn_size);
-  const int64_t layer_tape =
-      window_tokens * (4 * hidden + 2 * config.qkv_size() + 2 * config.ffn_size);
+  const int64_t layer_tape = window_tokens * (6 * hidden + 2 * config.qkv_size() + config.q_size() +
+                                              3 * int64_t{config.ffn_size});
   const int64_t head = hidden * config.vocab_size;
   const int64_t logits = int64_t{window_tokens} * config.vocab_size;
   // Transposed weights beside the codes; the float head and the quantised one's transpose, each
   // once more where it is made of, and the latter's codes twice.
   const int64_t num_floats =
       config.num_layers * (layer_weights + layer_tape) + 5 * head + 3 * logits;
-  return num_floats * static_cast<int64_t>(sizeof(float)) + config.num_layers * layer_weights / 2 +
-         2 * head;
+  const int64_t fixed_bytes = num_floats * static_cast<int64_t>(sizeof(float)) +
+                              config.num_layers * layer_weights / 2 + 2 * head;
+  if (fixed_bytes > bytes_max) return {};
+  const int64_t code_bytes = config.num_layers * layer_weights * kLatentBytes;
+  if (options.code_rate == 0.0f || fixed_bytes + code_bytes > bytes_max)
+    return {fixed_bytes, false};
+  return {fixed_bytes + code_bytes, true};
 }
 
-Result<TuningResult> TuneScales(Backend& backend, const ModelConfig& config, const TuningTask& task,
-                                const TuningOptions& options, std::span<QuantizedLayer> layers,
-                                std::vector<float>& final_norm,
-                                const std::function<void()>& on_step) {
+Result<TuningResult> TuneModel(Backend& backend, const ModelConfig& config, const TuningTask& task,
+                               const TuningOptions& options, std::span<QuantizedLayer> layers,
+                               std::vector<float>& final_norm,
+                               const std::function<void()>& on_step) {
   COMET_ASSIGN_OR_RETURN(Tuner tuner, Tuner::Create(backend, config, task, options, layers));
   COMET_ASSIGN_OR_RETURN(const TuningResult result, tuner.Run(on_step));
-  tuner.Apply(layers, final_norm);
+  tuner.Apply(final_norm);
   return result;
 }
 
