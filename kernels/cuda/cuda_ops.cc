@@ -63,7 +63,7 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackLinear(const W4axWeights& wei
   if (sm90_gemm_.has_value()) {
     COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::Pack(upload_, weights));
   } else {
-    COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::Pack(device_, weights));
+    COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::Pack(upload_, weights));
     sm80_gemm_->PlanAhead(*packed);
   }
   return packed;
@@ -89,8 +89,12 @@ Result<std::unique_ptr<PackedLinear>> CudaOps::PackRandom(const RandomLinear& li
     COMET_ASSIGN_OR_RETURN(packed, cuda::RowWeights::CreateRandom(upload_, linear));
     return packed;
   }
-  if (!sm90_gemm_.has_value()) return Ops::PackRandom(linear);
-  COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
+  if (sm90_gemm_.has_value()) {
+    COMET_ASSIGN_OR_RETURN(packed, sm90::W4axLinear::PackRandom(upload_, linear));
+  } else {
+    COMET_ASSIGN_OR_RETURN(packed, sm80::W4axLinear::PackRandom(upload_, linear));
+    sm80_gemm_->PlanAhead(*packed);
+  }
   return packed;
 }
 

@@ -68,6 +68,7 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
       .residual = args.residual.data(),
       .y = args.y.data(),
       .partials = nullptr,
+      .slots = nullptr,
       .progress = nullptr,
       .codes_row_stride = args.x.codes.stride(0),
       .codes_copy_stride =
@@ -84,8 +85,6 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
       .token_tiles_inverse = num_token_tiles == 1 ? 0
                                                   : static_cast<uint32_t>(CeilDiv<int64_t>(
                                                         kOffsetsEnd, num_token_tiles)),
-      .whole_waves = split.num_whole_tiles / split.num_ctas,
-      .whole_tiles_beyond = split.num_whole_tiles % split.num_ctas,
       .sign_bits = 0x08080808u,
       .is_half = args.y.dtype() == DType::kF16,
       .stores_vectors = HoldsVectors(args.y) && HoldsVectors(args.residual),
@@ -109,20 +108,28 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
   DeviceRates rates;
   rates.num_sms = properties.multiProcessorCount;
   if (properties.major > 8) rates.mma_clocks = kInt8MmaClocks;
-  int64_t partial_bytes = 0;
+  int64_t partial_sums = 0;
+  int64_t slot_sums = 0;
   for (int i = 0; i < kNumConfigs; ++i) {
     for (const bool is_packed : {false, true}) {
       COMET_RETURN_IF_ERROR(
           cuda::StatusOf(InstanceOf(i, is_packed).prepare(), "cudaFuncSetAttribute"));
     }
-    partial_bytes = std::max(
-        partial_bytes, 2 * NumCtas(i, rates) * InstanceOf(i, /*is_packed=*/true).partial_bytes);
+    const GemmInstance& instance = InstanceOf(i, /*is_packed=*/true);
+    const int64_t num_ctas = NumCtas(i, rates);
+    // A plan cuts fewer than two tiles a CTA (Decompose()).
+    partial_sums = std::max(partial_sums, 2 * num_ctas * instance.partial_sums);
+    slot_sums = std::max(slot_sums, kSlots * num_ctas * instance.slot_sums);
   }
-  COMET_ASSIGN_OR_RETURN(DeviceBuffer partials, device.Allocate(partial_bytes));
+  constexpr int64_t sum_bytes = sizeof(int32_t);
+  COMET_ASSIGN_OR_RETURN(DeviceBuffer partials, device.Allocate(partial_sums * sum_bytes));
+  COMET_RETURN_IF_ERROR(device.FillZero(partials.data(), partial_sums * sum_bytes));
+  COMET_ASSIGN_OR_RETURN(DeviceBuffer slots, device.Allocate(slot_sums * sum_bytes));
   constexpr int64_t progress_bytes = int64_t{2} * kCtasMax * int64_t{sizeof(int32_t)};
   COMET_ASSIGN_OR_RETURN(DeviceBuffer progress, device.Allocate(progress_bytes));
   COMET_RETURN_IF_ERROR(device.FillZero(progress.data(), progress_bytes));
-  return W4axGemm(rates, properties.major == 8, std::move(partials), std::move(progress));
+  return W4axGemm(rates, properties.major == 8, std::move(partials), std::move(slots),
+                  std::move(progress));
 }
 
 GemmShape W4axGemm::ShapeOf(const LinearArgs& args) {
@@ -164,7 +171,8 @@ Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, con
   COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= NumCtas(plan.config_idx, rates_));
 
   GemmParams params = ParamsOf(args, *weights, plan);
-  params.partials = static_cast<int4*>(partials_.data());
+  params.partials = static_cast<int32_t*>(partials_.data());
+  params.slots = static_cast<int4*>(slots_.data());
   params.progress = static_cast<int32_t*>(progress_.data());
   return cuda::StatusOf(instance.launch(params, static_cast<cudaStream_t>(stream)),
                         "the launch of linear");

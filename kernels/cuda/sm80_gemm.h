@@ -47,17 +47,19 @@ class W4axGemm {
  private:
   static GemmShape ShapeOf(const PackedLinear& weights, int num_tokens, bool packs_int4);
   W4axGemm(const DeviceRates& rates, bool has_int4_products, DeviceBuffer partials,
-           DeviceBuffer progress)
+           DeviceBuffer slots, DeviceBuffer progress)
       : rates_(rates),
         plans_(rates),
         has_int4_products_(has_int4_products),
         partials_(std::move(partials)),
+        slots_(std::move(slots)),
         progress_(std::move(progress)) {}
 
   DeviceRates rates_;
   PlanCache plans_;
   bool has_int4_products_;
   DeviceBuffer partials_;
+  DeviceBuffer slots_;
   DeviceBuffer progress_;
 };
 

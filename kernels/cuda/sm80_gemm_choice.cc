@@ -19,17 +19,18 @@ struct BlockClocks {
   double full;
 };
 constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {
-    {{355, 156}, {357, 174}, {387, 355}, {665, 355}, {728, 454}, {916, 795}, {1461, 1461}}};
-constexpr double kInt8BlockRatio = 1.85;  // An INT8 block's over an INT4 block's.
+    {{147, 147}, {213, 213}, {370, 370}, {680, 318}, {780, 445}, {1010, 790}, {1565, 1565}}};
+constexpr double kInt8BlockRatio = 1.55;  // An INT8 block's over an INT4 block's.
 constexpr double kMeasuredMmaClocks = 6.2;
 
 // Launch to first products: a miss to HBM and a barrier.
 constexpr double kFillClocks = 1800;
-// Of sums that pass from CTA to CTA, while many do: a fence, a counter and misses; and their bytes.
-constexpr double kWriteClocks = 7000;
-constexpr double kWriteBytesPerClock = 24;
-constexpr double kReadClocks = 2600;
-constexpr double kL2BytesPerClockAndSm = 32;
+// Of sums that pass from CTA to CTA: misses, a fence and a counter; and a multiprocessor's bytes.
+constexpr double kWriteClocks = 5200;
+constexpr double kWriteBytesPerClock = 9.2;
+constexpr double kReadClocks = 470;
+constexpr double kReadBytesPerClock = 53;
+constexpr double kL2BytesPerClockAndSm = 24.5;
 
 }  // namespace
 
@@ -53,24 +54,25 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
   const int ctas_of_sm = CeilDiv(num_ctas, rates.num_sms);
   const double mmas = config.tile_outputs() / 16.0 * config.tile_tokens() / 8.0 * 2;
   const double slower_clocks = mmas / 4 * (rates.mma_clocks - kMeasuredMmaClocks);
-  const double compute_clocks =
-      std::max(clocks.alone + slower_clocks, ctas_of_sm * (clocks.full + slower_clocks));
-  const auto block = [&](double ratio, double token_bytes) {
-    // Weights come from HBM for one token tile and from L2 for the others.
-    const double hbm_clocks = unit_bytes / num_token_tiles * num_ctas /
-                              (rates.memory_bytes_per_clock_and_sm * rates.num_sms);
+  // An INT8 block has twice the mmas.
+  const auto block = [&](double ratio, double mma_ratio, double token_bytes) {
+    const double slower = mma_ratio * slower_clocks;
     const double l2_clocks =
         ctas_of_sm * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    return std::max({ratio * compute_clocks, l2_clocks, hbm_clocks});
+    return std::max(
+        {ratio * clocks.alone + slower, ctas_of_sm * (ratio * clocks.full + slower), l2_clocks});
   };
   const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
   const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
-  return {.int4_block = block(1, kUnitChannels / 2),
-          .int8_block = block(kInt8BlockRatio, kUnitChannels),
+  return {.int4_block = block(1, 1, kUnitChannels / 2),
+          .int8_block = block(kInt8BlockRatio, 2, kUnitChannels),
+          // Weights come from HBM for one token tile and from L2 for the others.
+          .block_memory =
+              unit_bytes / num_token_tiles / (rates.memory_bytes_per_clock_and_sm * rates.num_sms),
           .fill = kFillClocks,
           .store = 400 + y_bytes / kL2BytesPerClockAndSm,
-          .fixup_write = kWriteClocks + sums_bytes / kWriteBytesPerClock,
-          .fixup_read = kReadClocks + sums_bytes / kL2BytesPerClockAndSm};
+          .fixup_write = kWriteClocks + ctas_of_sm * sums_bytes / kWriteBytesPerClock,
+          .fixup_read = kReadClocks + ctas_of_sm * sums_bytes / kReadBytesPerClock};
 }
 
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {

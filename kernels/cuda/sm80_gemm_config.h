@@ -24,8 +24,8 @@ struct GemmConfig {
 // Every config there is a kernel for, by tile_tokens. As many CTAs as a multiprocessor of an A100
 // holds; a CTA's stages fit the 99 KB that it can have on every card from sm_80 on.
 inline constexpr std::array kGemmConfigs = {
-    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 3, .ctas_per_sm = 2},
-    GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 3, .ctas_per_sm = 2},
+    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 5},
+    GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 4},
     GemmConfig{.warp_tokens = 32, .k_groups = 4, .num_stages = 3},
     GemmConfig{
         .token_warps = 2, .warp_tokens = 32, .k_groups = 2, .num_stages = 3, .ctas_per_sm = 2},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_global_atomic.cuh"
 #include "kernels/cuda/sm80_gemm_multiply.cuh"
 
 // From a piece's sums to y: sums of other k groups and CTAs added, then scale, bias, residual.
@@ -20,41 +21,78 @@ __device__ __forceinline__ void Add(int (&acc)[4], const int4& part) {
 // Adds what the CTA's other k groups have to the first one's sums.
 template <typename Traits>
 __device__ __forceinline__ void AddKGroups(Sums<Traits>& acc, SmemLayout<Traits>& smem,
-                                           const Worker<Traits>& me, bool is_first_piece) {
+                                           const Worker<Traits>& me) {
   const auto place = [&](int group, int frag) {
     return &smem.sums[((group - 1) * Traits::kFrags + frag) * Traits::kGroupThreads +
                       me.group_thread];
   };
   if (me.k_group != 0) {
-    // The sums before these have been read.
-    if (!is_first_piece) ptx::SyncThreads(kSumsEmptyBarrier, Traits::kThreads);
 #pragma unroll
     for (int i = 0; i < Traits::kFrags; ++i) {
       const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
       *place(me.k_group, i) = make_int4(sum[0], sum[1], sum[2], sum[3]);
     }
-    __threadfence_block();
-    ptx::ArriveAtThreads(kSumsFullBarrier, Traits::kThreads);
-    return;
   }
-  ptx::SyncThreads(kSumsFullBarrier, Traits::kThreads);
+  __syncthreads();
+  if (me.k_group == 0) {
 #pragma unroll
-  for (int group = 1; group < Traits::kKGroups; ++group) {
+    for (int group = 1; group < Traits::kKGroups; ++group) {
 #pragma unroll
-    for (int i = 0; i < Traits::kFrags; ++i) {
-      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags], *place(group, i));
+      for (int i = 0; i < Traits::kFrags; ++i) {
+        Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags], *place(group, i));
+      }
     }
   }
-  // They are read: the next may come.
-  ptx::ArriveAtThreads(kSumsEmptyBarrier, Traits::kThreads);
+  __syncthreads();  // They are read: the next may come.
+}
+
+// The sums of a tile that CTAs share meet in L2, in one of two ways: added to zeros as they come,
+// so that the last to come reads them once, however many the pieces; or, as a tile with more sums
+// has few pieces and additions go by single words, each piece's as vectors in a place of its own.
+template <typename Traits>
+constexpr bool kAddsInMemory = Traits::kTileSums <= 64 * 128;
+
+// Calls `visit` with each of a thread's sums, which are Sums<Traits>, and its place in a tile of
+// partials. A warp's lie side by side.
+template <typename Traits, typename Acc, typename Visit>
+__device__ __forceinline__ void ForEachSum(Acc& acc, int32_t* tile, const Worker<Traits>& me,
+                                           const Visit& visit) {
+#pragma unroll
+  for (int i = 0; i < Traits::kFrags; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      visit(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags][j],
+            tile + (4 * i + j) * Traits::kGroupThreads + me.group_thread);
+    }
+  }
+}
+
+// Takes over a tile's sums and leaves zeros. Loads go sixteen at a time, as each waits for L2.
+template <typename Traits>
+__device__ __forceinline__ void TakeSums(Sums<Traits>& acc, int32_t* tile,
+                                         const Worker<Traits>& me) {
+  int32_t* const sums = tile + me.group_thread;
+#pragma unroll
+  for (int i = 0; i < Traits::kFrags; i += 4) {
+    int part[16];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) part[j] = __ldcg(sums + (4 * i + j) * Traits::kGroupThreads);
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      const int frag = i + j / 4;
+      acc[frag / Traits::kTokenFrags][frag % Traits::kTokenFrags][j % 4] += part[j];
+    }
+  }
+  ForEachSum<Traits>(acc, tile, me, [](int, int32_t* place) { __stcg(place, 0); });
 }
 
 // Where a CTA leaves the sums of a tile that it shares, for this thread: 0 for its first such tile,
-// 1 for its last. Fragments lie kGroupThreads apart.
+// 1 for its last; and 2 for a tile that it stores (StoreElements()). Fragments lie kGroupThreads
+// apart.
 template <typename Traits>
 __device__ __forceinline__ int4* SlotOf(const GemmParams& params, int cta, int slot,
                                         const Worker<Traits>& me) {
-  return params.partials + int64_t{2 * cta + slot} * Traits::kFrags * Traits::kGroupThreads +
+  return params.slots + int64_t{kSlots * cta + slot} * Traits::kFrags * Traits::kGroupThreads +
          me.group_thread;
 }
 
@@ -67,41 +105,12 @@ __device__ __forceinline__ void StoreSums(int4* slot, const Sums<Traits>& acc) {
   }
 }
 
-// Exchanges the sums of a piece that is not a whole tile, in the first k group's threads. Returns
-// whether this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are
-// integers, so the order in which CTAs come does not matter.
+// Adds what other CTAs have of a split tile.
 template <typename Traits>
-__device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums<Traits>& acc,
-                              SmemLayout<Traits>& smem, const Worker<Traits>& me) {
-  const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
-  const int split_idx = piece.tile_idx - params.split.num_whole_tiles;
+__device__ __forceinline__ void AddSlots(Sums<Traits>& acc, const GemmParams& params, int split_idx,
+                                         const Worker<Traits>& me) {
   const SplitPoint* boundary = params.split.boundary;
   const int cta_idx = static_cast<int>(blockIdx.x);
-  int32_t* const progress = params.progress + split_idx;
-  const auto slot_of = [&](int cta) {
-    return SlotOf<Traits>(params, cta, boundary[cta].tile < split_idx ? 1 : 0, me);
-  };
-  const int blocks_others = num_blocks - (piece.end - piece.begin);
-  if (me.group_thread == 0) smem.blocks_before = *static_cast<volatile int32_t*>(progress);
-  me.SyncGroup();
-  if (smem.blocks_before != blocks_others) {
-    StoreSums<Traits>(slot_of(cta_idx), acc);
-    __threadfence();
-    me.SyncGroup();
-    if (me.group_thread == 0) smem.blocks_before = atomicAdd(progress, piece.end - piece.begin);
-    me.SyncGroup();
-    if (smem.blocks_before != blocks_others) return false;
-  }
-  __threadfence();
-  const auto add = [&](int cta) {
-    if (boundary[cta] == boundary[cta + 1]) return;
-    const int4* slot = slot_of(cta);
-#pragma unroll
-    for (int i = 0; i < Traits::kFrags; ++i) {
-      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags],
-          __ldcg(slot + i * Traits::kGroupThreads));
-    }
-  };
   // A CTA has part of the tile if its boundaries are not both before or both after it.
   const auto begins_before_end = [&](int cta) { return boundary[cta].tile <= split_idx; };
   const auto begins_after_start = [&](int cta) {
@@ -112,7 +121,51 @@ __device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums
   while (first_cta > 0 && begins_after_start(first_cta)) --first_cta;
 #pragma unroll 1
   for (int cta = first_cta; cta < params.split.num_ctas && begins_before_end(cta); ++cta) {
-    if (cta != cta_idx) add(cta);
+    if (cta == cta_idx || boundary[cta] == boundary[cta + 1]) continue;
+    const int4* slot = SlotOf<Traits>(params, cta, boundary[cta].tile < split_idx ? 1 : 0, me);
+#pragma unroll
+    for (int i = 0; i < Traits::kFrags; ++i) {
+      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags],
+          __ldcg(slot + i * Traits::kGroupThreads));
+    }
+  }
+}
+
+// Adds up the pieces of a tile that CTAs share, in the first k group's threads. Returns whether
+// this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are integers, so the
+// order in which CTAs come does not matter.
+template <typename Traits>
+__device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums<Traits>& acc,
+                              SmemLayout<Traits>& smem, const Worker<Traits>& me) {
+  const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
+  const int split_idx = piece.tile_idx - params.split.num_whole_tiles;
+  const int cta_idx = static_cast<int>(blockIdx.x);
+  int32_t* const progress = params.progress + split_idx;
+  int32_t* const tile = params.partials + int64_t{split_idx} * Traits::kTileSums;
+  const int blocks_others = num_blocks - (piece.end - piece.begin);
+  if (me.group_thread == 0) smem.blocks_before = ptx::LoadAcquire(progress);
+  me.SyncGroup();
+  if (smem.blocks_before != blocks_others) {
+    if constexpr (kAddsInMemory<Traits>) {
+      ForEachSum<Traits>(acc, tile, me, [](int sum, int32_t* place) { atomicAdd(place, sum); });
+    } else {
+      const bool is_second = params.split.boundary[cta_idx].tile < split_idx;
+      StoreSums<Traits>(SlotOf<Traits>(params, cta_idx, is_second ? 1 : 0, me), acc);
+    }
+    me.SyncGroup();
+    if (me.group_thread == 0) {
+      smem.blocks_before = ptx::AddAcquireRelease(progress, piece.end - piece.begin);
+    }
+    me.SyncGroup();
+    if (smem.blocks_before != blocks_others) return false;
+    if constexpr (kAddsInMemory<Traits>) {  // These are among those to be taken.
+      ForEachSum<Traits>(acc, tile, me, [](int& sum, int32_t*) { sum = 0; });
+    }
+  }
+  if constexpr (kAddsInMemory<Traits>) {
+    TakeSums<Traits>(acc, tile, me);
+  } else {
+    AddSlots<Traits>(acc, params, split_idx, me);
   }
   if (me.group_thread == 0) *progress = 0;
   return true;
@@ -236,15 +289,14 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
   }
 }
 
-// The same one by one: outputs past N, or rows that are not aligned. The sums pass through this
-// CTA's second slot, which holds none that are wanted when a tile is stored, so that the loop is
-// short and indexes no registers.
+// The same one by one: outputs past N, or rows that are not aligned. The sums pass through a slot
+// of this CTA's, so that the loop is short and indexes no registers.
 template <typename Traits, typename T>
 __device__ __forceinline__ void StoreElements(const GemmParams& params, const Place<Traits>& place,
                                               const Sums<Traits>& acc,
                                               const TokenFactors<Traits::kTileTokens>& factors,
                                               const Worker<Traits>& me) {
-  int4* const sums = SlotOf<Traits>(params, static_cast<int>(blockIdx.x), 1, me);
+  int4* const sums = SlotOf<Traits>(params, static_cast<int>(blockIdx.x), 2, me);
   StoreSums<Traits>(sums, acc);
 #pragma unroll 1
   for (int n = 0; n < 2 * Traits::kTokenFrags; ++n) {

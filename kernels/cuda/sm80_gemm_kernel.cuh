@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
     ptx::Forget(piece_idx);
     FindPiece(params, piece_idx, piece);
     if constexpr (Traits::kKGroups > 1) {
-      AddKGroups(acc, smem, me, /*is_first_piece=*/piece_idx == 0);
+      AddKGroups(acc, smem, me);
       if (me.k_group != 0) continue;
     }
     const bool is_whole =
@@ -224,7 +224,8 @@ GemmInstance InstanceOf() {
   return {.config = Traits::kConfig,
           .prepare = PrepareGemm<Traits>,
           .launch = LaunchGemm<Traits>,
-          .partial_bytes = int64_t{Traits::kFrags} * Traits::kGroupThreads * 16};
+          .partial_sums = kAddsInMemory<Traits> ? Traits::kTileSums : 0,
+          .slot_sums = Traits::kTileSums};
 }
 
 template <int kIdx, bool kIsPacked>

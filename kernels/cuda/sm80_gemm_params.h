@@ -9,6 +9,8 @@
 
 namespace comet::sm80 {
 
+inline constexpr int kSlots = 3;
+
 // The kernel's argument; names as in kernels/ops/linear.h.
 struct GemmParams {
   const uint8_t* units;
@@ -20,7 +22,8 @@ struct GemmParams {
   const float* bias;     // Null where absent.
   const void* residual;  // Null where absent.
   void* y;
-  int4* partials;     // Two tiles' sums a CTA.
+  int32_t* partials;  // Sums so far of each split tile; zeros between launches.
+  int4* slots;        // kSlots tiles' sums a CTA.
   int32_t* progress;  // Blocks done of each split tile; zeros between launches.
   int64_t codes_row_stride;
   uint32_t codes_copy_stride;  // Between the rows of codes that a thread copies.
@@ -34,8 +37,6 @@ struct GemmParams {
   int num_unit_rows;
   int num_token_tiles;
   uint32_t token_tiles_inverse;  // CeilDiv(2^32, num_token_tiles) where that is above 1.
-  int whole_waves;               // num_whole_tiles / num_ctas
-  int whole_tiles_beyond;        // and the rest of it.
   uint32_t sign_bits;            // 0x08080808, which flips codes from v to v + 8; as an argument it
                                  // is one operand of an instruction with a constant beside it.
   bool is_half;                  // y and residual are f16, else f32.
@@ -48,7 +49,8 @@ struct GemmInstance {
   GemmConfig config;
   cudaError_t (*prepare)();
   cudaError_t (*launch)(const GemmParams& params, cudaStream_t stream);
-  int64_t partial_bytes;  // Of one tile's sums.
+  int partial_sums;  // A tile's in `partials` and
+  int slot_sums;     // in a slot.
 };
 
 // The kernel of kGemmConfigs[kIdx], for codes that are bytes in both regions or that are packed in

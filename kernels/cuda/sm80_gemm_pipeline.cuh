@@ -16,10 +16,7 @@ namespace comet::sm80 {
 constexpr int kWarpThreads = 32;
 constexpr int kRowBytes = 64;  // Of a token in a stage: 64 INT8 codes or 128 INT4 codes.
 constexpr int kChunkBytes = 16;
-// Of named barriers: each k group's; and those of the groups' sums.
-constexpr int kFirstGroupBarrier = 1;
-constexpr int kSumsFullBarrier = 8;
-constexpr int kSumsEmptyBarrier = 9;
+constexpr int kFirstGroupBarrier = 1;  // Of named barriers: each k group has one.
 constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
 
 // How the multiplies are made. All but the first two are for measurement.
@@ -48,6 +45,7 @@ struct GemmTraits {
   static constexpr int kThreads = kConfig.num_threads();
   static constexpr int kTokenFrags = kWarpTokens / 8;  // mma's n.
   static constexpr int kFrags = 4 * kTokenFrags;       // Sums of a thread, in fours.
+  static constexpr int kTileSums = kFrags * 4 * kGroupThreads;
   static constexpr int kSumVectors = (kKGroups - 1) * kFrags * kGroupThreads;
   static_assert(kTileTokens <= kGroupThreads);  // A token's factors a thread.
 };
@@ -86,22 +84,24 @@ struct Piece {
 };
 
 // The `idx`-th piece of this CTA (see WorkSplit), from nothing but its index, as registers are
-// dear. Returns whether there is one.
+// dear. Returns whether there is one. Pieces of split tiles come first: their exchange of sums then
+// waits while the whole tiles' loads are under way.
 __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Piece& piece) {
   const WorkSplit& split = params.split;
   const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
   const int cta_idx = static_cast<int>(blockIdx.x);
-  piece = {cta_idx + idx * split.num_ctas, 0, num_blocks};
-  if (piece.tile_idx < split.num_whole_tiles) return true;
   const SplitPoint first = split.boundary[cta_idx];
   const SplitPoint last = split.boundary[cta_idx + 1];
-  const int split_idx = idx - params.whole_waves - (cta_idx < params.whole_tiles_beyond ? 1 : 0);
-  const int tile = first.tile + split_idx;
-  piece = {split.num_whole_tiles + tile, split_idx == 0 ? first.block : 0,
-           tile < last.tile    ? num_blocks
-           : tile == last.tile ? last.block
-                               : 0};
-  return piece.begin < piece.end;
+  const int num_split =
+      last.tile - first.tile + (last.block > (first.tile == last.tile ? first.block : 0) ? 1 : 0);
+  if (idx < num_split) {
+    const int tile = first.tile + idx;
+    piece = {split.num_whole_tiles + tile, idx == 0 ? first.block : 0,
+             tile < last.tile ? num_blocks : last.block};
+    return true;
+  }
+  piece = {cta_idx + (idx - num_split) * split.num_ctas, 0, num_blocks};
+  return piece.tile_idx < split.num_whole_tiles;
 }
 
 // Of the blocks `block`, `block` + kKGroups ... below `end`, the number.

@@ -1,103 +1,25 @@
 #include "kernels/cuda/sm80_linear.h"
 
-#include <algorithm>
-#include <cstring>
-
-#include "kernels/base/math.h"
-#include "kernels/cuda/sm80_w4ax_layout.h"
+#include "kernels/cuda/sm80_pack.h"
 
 namespace comet::sm80 {
-namespace {
 
-constexpr int kBlockBytes = kUnitChannels / 2;
-constexpr int kGroupBytes = 4;  // Eight channels, in the checkpoint and in a unit.
-constexpr int kTiles = 4;
+W4axLinear::W4axLinear(int num_outputs, int num_inputs, int num_int4_channels)
+    : UnitLinear(num_outputs, num_inputs, num_int4_channels, PackUnits) {}
 
-// The checkpoint's nibbles c0 c1 ... c7, from bit 0 on, as the bytes c0 | c4 << 4, c1 | c5 << 4 ...
-uint32_t Interleave(uint32_t nibbles) {
-  const auto spread = [](uint32_t four) {  // Of 16 bits, a nibble a byte.
-    const uint32_t pairs = (four | four << 8) & 0x00ff00ffu;
-    return (pairs | pairs << 4) & 0x0f0f0f0fu;
-  };
-  return spread(nibbles & 0xffff) | spread(nibbles >> 16) << 4;
-}
-
-// The words of one output of a unit, from its block of the checkpoint.
-void PackOutput(const uint8_t* codes, int num_bytes, int unit_output, uint8_t* unit) {
-  const int row = unit_output / 8;
-  const int tile = unit_output % 8 / 2;
-  const int h = unit_output % 2;
-  for (int group = 0; group * kGroupBytes < num_bytes; ++group) {
-    uint32_t nibbles = 0;
-    std::memcpy(&nibbles, codes + group * kGroupBytes,
-                static_cast<size_t>(std::min(kGroupBytes, num_bytes - group * kGroupBytes)));
-    const uint32_t word = Interleave(nibbles);
-    const int half = group / 8;
-    const int lane_idx = row * 4 + group % 8 / 2;
-    const int s = group % 2;
-    std::memcpy(unit + (half * kTiles + tile) * kFragmentBytes + lane_idx * 16 + (2 * s + h) * 4,
-                &word, sizeof(word));
-  }
-}
-
-}  // namespace
-
-int W4axLinear::num_unit_rows() const { return CeilDiv(num_outputs_, kUnitOutputs); }
-int W4axLinear::num_blocks() const { return CeilDiv(num_inputs_, kUnitChannels); }
-
-std::vector<uint8_t> PackUnits(const W4axWeights& weights) {
-  const int num_outputs = weights.codes.dim(0);
-  const int row_bytes = weights.codes.dim(1);
-  const int num_blocks = weights.steps.dim(1);
-  const int num_int4_blocks = weights.num_int4_channels / kUnitChannels;
-  const int num_unit_rows = CeilDiv(num_outputs, kUnitOutputs);
-  std::vector<uint8_t> units(static_cast<size_t>(num_unit_rows) * static_cast<size_t>(num_blocks) *
-                             kUnitBytes);
-  uint8_t* unit = units.data();
-  for (int row_idx = 0; row_idx < num_unit_rows; ++row_idx) {
-    for (int step_idx = 0; step_idx < num_blocks; ++step_idx, unit += kUnitBytes) {
-      const int block_idx = BlockOfStep(step_idx, num_int4_blocks, num_blocks - num_int4_blocks);
-      const int first_output = row_idx * kUnitOutputs;
-      for (int i = 0; i < std::min(kUnitOutputs, num_outputs - first_output); ++i) {
-        const int64_t output = first_output + i;
-        const int first_byte = block_idx * kBlockBytes;
-        PackOutput(weights.codes.as<uint8_t>() + output * row_bytes + first_byte,
-                   std::min(kBlockBytes, row_bytes - first_byte), i, unit);
-        unit[kUnitCodeBytes + i] =
-            static_cast<uint8_t>(weights.steps.as<int8_t>()[output * num_blocks + block_idx]);
-      }
-    }
-  }
-  return units;
-}
-
-Result<std::unique_ptr<W4axLinear>> W4axLinear::Allocate(Device& device, int num_outputs,
-                                                         int num_inputs, int num_int4_channels) {
-  std::unique_ptr<W4axLinear> packed(new W4axLinear);
-  packed->num_outputs_ = num_outputs;
-  packed->num_inputs_ = num_inputs;
-  packed->num_int4_channels_ = num_int4_channels;
-  const int64_t num_rows = packed->num_unit_rows();
-  COMET_ASSIGN_OR_RETURN(packed->units_,
-                         device.Allocate(num_rows * packed->num_blocks() * kUnitBytes));
-  COMET_ASSIGN_OR_RETURN(packed->scale_,
-                         device.Allocate(num_rows * kUnitOutputs * int64_t{sizeof(float)}));
+Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(cuda::StagedUpload& upload,
+                                                     const W4axWeights& weights) {
+  std::unique_ptr<W4axLinear> packed(
+      new W4axLinear(weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
+  COMET_RETURN_IF_ERROR(packed->Fill(upload, weights));
   return packed;
 }
 
-Result<std::unique_ptr<W4axLinear>> W4axLinear::Pack(Device& device, const W4axWeights& weights) {
-  COMET_RETURN_IF_ERROR(Validate(weights));
-  COMET_ASSIGN_OR_RETURN(
-      std::unique_ptr<W4axLinear> packed,
-      Allocate(device, weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
-  const std::vector<uint8_t> units = PackUnits(weights);
-  COMET_RETURN_IF_ERROR(
-      device.CopyToDevice(packed->units_.data(), units.data(), static_cast<int64_t>(units.size())));
-  std::vector<float> scale(static_cast<size_t>(packed->num_unit_rows()) * kUnitOutputs);
-  std::memcpy(scale.data(), weights.scale.data(),
-              static_cast<size_t>(packed->num_outputs_) * sizeof(float));
-  COMET_RETURN_IF_ERROR(device.CopyToDevice(packed->scale_.data(), scale.data(),
-                                            static_cast<int64_t>(scale.size() * sizeof(float))));
+Result<std::unique_ptr<W4axLinear>> W4axLinear::PackRandom(cuda::StagedUpload& upload,
+                                                           const RandomLinear& linear) {
+  std::unique_ptr<W4axLinear> packed(
+      new W4axLinear(linear.num_outputs, linear.num_inputs, linear.num_int4_channels));
+  COMET_RETURN_IF_ERROR(packed->FillRandom(upload, linear));
   return packed;
 }
 

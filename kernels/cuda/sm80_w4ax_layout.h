@@ -33,4 +33,12 @@ constexpr int BlockOfStep(int step_idx, int num_int4_blocks, int num_int8_blocks
   return step_idx < num_int8_blocks ? num_int4_blocks + step_idx : step_idx - num_int8_blocks;
 }
 
+// The checkpoint's nibbles c0 c1 ... c7, from bit 0 on, as a unit's bytes c0 | c4 << 4, c1 | c5 <<
+// 4, c2 | c6 << 4, c3 | c7 << 4.
+constexpr uint32_t InterleaveCodes(uint32_t nibbles) {
+  uint32_t word = 0;
+  for (int i = 0; i < 8; ++i) word |= (nibbles >> (4 * i) & 0xf) << (i % 4 * 8 + i / 4 * 4);
+  return word;
+}
+
 }  // namespace comet::sm80

@@ -33,7 +33,7 @@ __device__ uint32_t FourCodes(const uint8_t* row, int channel, int num_inputs) {
   return SpreadNibbles(low, high);
 }
 
-__global__ void __launch_bounds__(kThreads) PackKernel(const PackArgs args) {
+__global__ void __launch_bounds__(kThreads) PackKernel(const cuda::PackArgs args) {
   const int num_blocks = CeilDiv(args.num_inputs, kUnitChannels);
   const int num_int4_blocks = args.num_int4_channels / kUnitChannels;
   const int step_idx = blockIdx.x;
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) PackKernel(const PackArgs args) {
 
 }  // namespace
 
-Status PackUnits(const PackArgs& args, cudaStream_t stream) {
+Status PackUnits(const cuda::PackArgs& args, cudaStream_t stream) {
   if (args.num_outputs == 0) return Status::Ok();
   const dim3 grid(static_cast<unsigned>(CeilDiv(args.num_inputs, kUnitChannels)),
                   static_cast<unsigned>(CeilDiv(args.num_outputs, kUnitOutputs)));

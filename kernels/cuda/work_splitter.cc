@@ -6,6 +6,8 @@
 #include <limits>
 #include <optional>
 #include <queue>
+#include <utility>
+#include <vector>
 
 #include "kernels/base/check.h"
 #include "kernels/base/math.h"
@@ -24,44 +26,69 @@ double TileCost(const TileWork& work, const WorkCosts& costs) {
   return BlocksCost(work, costs, 0, work.num_blocks()) + costs.store;
 }
 
-// The furthest block that a CTA reaches from `begin` of a tile within `budget`; a multiple of the
-// granularity.
-int BlockWithin(const TileWork& work, const WorkCosts& costs, int begin, double budget) {
-  const int num_int8_left = std::max(work.num_int8_blocks - begin, 0);
-  int num_blocks = static_cast<int>(budget / costs.int8_block + kSlack);
-  if (num_blocks >= num_int8_left) {
-    budget -= num_int8_left * costs.int8_block;
-    num_blocks = num_int8_left + static_cast<int>(budget / costs.int4_block + kSlack);
+// What a CTA has to do.
+struct Load {
+  int num_blocks = 0;
+  double blocks = 0;   // Their clocks while weights are there.
+  double charges = 0;  // Sums and stores of its pieces.
+
+  void Add(const TileWork& work, const WorkCosts& costs, int begin, int end, double charge) {
+    num_blocks += end - begin;
+    blocks += BlocksCost(work, costs, begin, end);
+    charges += charge;
   }
-  const int end = std::min(begin + num_blocks, work.num_blocks());
-  return std::max(begin, end / costs.granularity * costs.granularity);
+  // `memory`: clocks of its blocks at the rate at which weights come.
+  double Clocks(double fill, double memory) const {
+    return num_blocks == 0 ? 0.0 : fill + std::max(memory, blocks) + charges;
+  }
+};
+
+// Times of a CTA where `num_ctas` share the memory all the time.
+WorkCosts Shared(const WorkCosts& costs, int num_ctas) {
+  WorkCosts shared = costs;
+  shared.int4_block = std::max(costs.int4_block, num_ctas * costs.block_memory);
+  shared.int8_block = std::max(costs.int8_block, num_ctas * costs.block_memory);
+  shared.block_memory = 0;
+  return shared;
 }
 
-// Cuts `num_tiles` tiles so that no CTA needs more than `limit`; nothing if it cannot be. `split`'s
-// boundaries are then where CTAs begin.
-bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, double limit,
-                WorkSplit& split) {
+// Cuts `num_tiles` tiles so that no CTA, which has `num_whole` others after them, needs more than
+// `limit` while all share the memory; nothing if it cannot be. `split`'s boundaries are then where
+// CTAs begin.
+bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int num_whole,
+                double limit, WorkSplit& split) {
+  const double block_memory = split.num_ctas * costs.block_memory;
+  // Clocks that are left of a CTA's after `load`, a piece and the whole tiles behind it.
+  const auto left = [&](Load load, int begin, int end, double charge) {
+    load.Add(work, costs, begin, end, charge);
+    for (int i = 0; i < num_whole; ++i) load.Add(work, costs, 0, work.num_blocks(), costs.store);
+    return limit - load.Clocks(costs.fill, load.num_blocks * block_memory);
+  };
   int tile = 0;
   int block = 0;
-  int num_pieces = 0;  // Of the tile, before this CTA's.
+  bool is_cut = false;  // The tile, before this CTA.
   for (int cta = 0; cta < split.num_ctas; ++cta) {
     split.boundary[cta] = {static_cast<uint16_t>(tile), static_cast<uint16_t>(block)};
-    double budget = limit - costs.fill;
+    Load load;
     while (tile < num_tiles) {
-      const double finish = BlocksCost(work, costs, block, work.num_blocks()) + costs.store +
-                            num_pieces * costs.fixup_read;
-      if (finish <= budget + kSlack) {
-        budget -= finish;
+      const double finish = costs.store + (is_cut ? costs.fixup_read : 0.0);
+      if (left(load, block, work.num_blocks(), finish) >= -kSlack) {
+        load.Add(work, costs, block, work.num_blocks(), finish);
         ++tile;
         block = 0;
-        num_pieces = 0;
+        is_cut = false;
         continue;
       }
-      const int end = std::min(BlockWithin(work, costs, block, budget - costs.fixup_write),
-                               work.num_blocks() - 1);
+      int end = block;  // The furthest that is within the limit, by bisection.
+      for (int beyond = work.num_blocks(); beyond - end > 1;) {
+        const int middle = (end + beyond) / 2;
+        const bool is_within = left(load, block, middle, costs.fixup_write) >= -kSlack;
+        (is_within ? end : beyond) = middle;
+      }
+      end = end / costs.granularity * costs.granularity;
       if (end > block) {
         block = end;
-        ++num_pieces;
+        is_cut = true;
       }
       break;
     }
@@ -70,18 +97,20 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, dou
   return tile == num_tiles;
 }
 
-// `num_whole` whole tiles, the rest cut with the least makespan that bisection finds.
-WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, int num_whole) {
-  WorkSplit best{.num_ctas = num_ctas, .num_whole_tiles = num_whole};
+// `whole_waves` tiles a CTA whole, the rest cut with the least makespan that bisection finds.
+WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, int whole_waves) {
+  const int num_whole = whole_waves * num_ctas;
   const int num_tiles = work.num_tiles - num_whole;
-  double low = num_tiles * TileCost(work, costs) / num_ctas + costs.fill;
-  double high = low + TileCost(work, costs) + costs.fixup_write +
-                num_ctas * costs.fixup_read;  // A tile in as many pieces as there can be.
-  COMET_CHECK(FillWithin(work, costs, num_tiles, high, best));
+  WorkSplit best{.num_ctas = num_ctas, .num_whole_tiles = num_whole};
+  const WorkCosts shared = Shared(costs, num_ctas);
+  double low = costs.fill;
+  double high = costs.fill + (CeilDiv(num_tiles, num_ctas) + whole_waves) * TileCost(work, shared);
+  high += costs.fixup_write + costs.fixup_read;
+  COMET_CHECK(FillWithin(work, costs, num_tiles, whole_waves, high, best));
   while (high - low > 1e-3 * low) {
     WorkSplit trial{.num_ctas = num_ctas, .num_whole_tiles = num_whole};
     const double middle = (low + high) / 2;
-    if (FillWithin(work, costs, num_tiles, middle, trial)) {
+    if (FillWithin(work, costs, num_tiles, whole_waves, middle, trial)) {
       best = trial;
       high = middle;
     } else {
@@ -91,47 +120,70 @@ WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, 
   return best;
 }
 
-// Calls `visit` with the time of each CTA, charges included.
-template <typename Visit>
-void ForEachLoad(const WorkSplit& split, const TileWork& work, const WorkCosts& costs,
-                 const Visit& visit) {
-  int num_pieces = 0;  // Of the split tile that the CTAs before left unfinished.
+std::vector<Load> LoadsOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
+  std::vector<Load> loads(static_cast<size_t>(split.num_ctas));
+  bool is_cut = false;  // The split tile that the CTAs before left unfinished.
   for (int cta = 0; cta < split.num_ctas; ++cta) {
-    const int num_whole =
-        cta < split.num_whole_tiles ? CeilDiv(split.num_whole_tiles - cta, split.num_ctas) : 0;
-    double load = num_whole * TileCost(work, costs);
-    const SplitPoint first = split.boundary[cta];
-    const SplitPoint last = split.boundary[cta + 1];
-    for (int tile = first.tile; tile <= last.tile; ++tile) {
-      const int begin = tile == first.tile ? first.block : 0;
-      const int end = tile == last.tile ? last.block : work.num_blocks();
-      if (begin >= end) continue;
-      load += BlocksCost(work, costs, begin, end);
-      if (end == work.num_blocks()) {
-        load += costs.store + num_pieces * costs.fixup_read;
-        num_pieces = 0;
-      } else {
-        load += costs.fixup_write;
-        ++num_pieces;
-      }
+    Load& load = loads[static_cast<size_t>(cta)];
+    for (const WorkPiece& piece : PiecesOf(split, work, cta)) {
+      const bool is_whole = piece.end - piece.begin == work.num_blocks();
+      const bool ends_tile = piece.end == work.num_blocks();
+      const double read = is_cut && !is_whole ? costs.fixup_read : 0.0;
+      load.Add(work, costs, piece.begin, piece.end,
+               ends_tile ? costs.store + read : costs.fixup_write);
+      if (!is_whole) is_cut = !ends_tile;
     }
-    visit(load > 0 ? costs.fill + load : 0.0);
   }
+  return loads;
+}
+
+double MakespanOf(const std::vector<Load>& loads, const WorkCosts& costs) {
+  // CTAs that take part in each block, as runs of blocks.
+  struct Run {
+    int num_blocks;
+    double memory;
+  };
+  std::vector<int> ends;
+  for (const Load& load : loads) {
+    if (load.num_blocks > 0) ends.push_back(load.num_blocks);
+  }
+  std::sort(ends.begin(), ends.end());
+  std::vector<Run> runs;
+  int begin = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    if (ends[i] == begin) continue;
+    runs.push_back({ends[i] - begin, static_cast<double>(ends.size() - i) * costs.block_memory});
+    begin = ends[i];
+  }
+  double makespan = 0;
+  for (const Load& load : loads) {
+    if (load.num_blocks == 0) continue;
+    const double block = load.blocks / load.num_blocks;
+    double memory = 0;
+    int num_blocks = load.num_blocks;
+    for (const Run& run : runs) {
+      if (num_blocks == 0) break;
+      memory += run.num_blocks * std::max(block, run.memory);
+      num_blocks -= run.num_blocks;
+    }
+    makespan = std::max(makespan, load.Clocks(costs.fill, memory));
+  }
+  return makespan;
 }
 
 }  // namespace
 
 std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, int cta_idx) {
   std::vector<WorkPiece> pieces;
-  for (int tile = cta_idx; tile < split.num_whole_tiles; tile += split.num_ctas) {
-    pieces.push_back({.tile_idx = tile, .begin = 0, .end = work.num_blocks()});
-  }
   const SplitPoint first = split.boundary[cta_idx];
   const SplitPoint last = split.boundary[cta_idx + 1];
   for (int tile = first.tile; tile <= last.tile; ++tile) {
     const int begin = tile == first.tile ? first.block : 0;
     const int end = tile == last.tile ? last.block : work.num_blocks();
     if (begin < end) pieces.push_back({split.num_whole_tiles + tile, begin, end});
+  }
+  for (int tile = cta_idx; tile < split.num_whole_tiles; tile += split.num_ctas) {
+    pieces.push_back({.tile_idx = tile, .begin = 0, .end = work.num_blocks()});
   }
   return pieces;
 }
@@ -147,7 +199,7 @@ WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) 
   const int num_waves = work.num_tiles / num_ctas;
   for (const int whole_waves : {num_waves, num_waves - 1}) {
     if (whole_waves < 0 || whole_waves * num_ctas == work.num_tiles) continue;
-    const WorkSplit split = SplitRest(work, costs, num_ctas, whole_waves * num_ctas);
+    const WorkSplit split = SplitRest(work, costs, num_ctas, whole_waves);
     const double makespan = MakespanOf(split, work, costs);
     if (makespan < best_makespan) {
       best = split;
@@ -158,49 +210,59 @@ WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) 
 }
 
 double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
-  double makespan = 0;
-  ForEachLoad(split, work, costs, [&](double load) { makespan = std::max(makespan, load); });
-  return makespan;
+  return MakespanOf(LoadsOf(split, work, costs), costs);
 }
 
 double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ctas) {
   struct Unit {
-    double cost;
-    int count;
+    int begin;
+    int end;
+    double charge;
   };
   // The INT4 region is the last of a tile, so that its CTA stores it.
-  Unit units[2] = {
-      {work.num_int8_blocks * costs.int8_block + costs.fixup_write, work.num_tiles},
-      {work.num_int4_blocks * costs.int4_block + costs.fixup_read + costs.store, work.num_tiles}};
-  if (work.num_int8_blocks == 0 || work.num_int4_blocks == 0) {
-    units[0] = {TileCost(work, costs), work.num_tiles};
-    units[1].count = 0;
+  const int num_int8 = work.num_int8_blocks;
+  std::vector<Unit> units;
+  if (num_int8 == 0 || num_int8 == work.num_blocks()) {
+    units = {{0, work.num_blocks(), costs.store}};
+  } else {
+    units = {{0, num_int8, costs.fixup_write},
+             {num_int8, work.num_blocks(), costs.fixup_read + costs.store}};
   }
-  if (units[0].cost < units[1].cost) std::swap(units[0], units[1]);
-  std::priority_queue<double, std::vector<double>, std::greater<>> loads;
-  for (int i = 0; i < num_ctas; ++i) loads.push(costs.fill);
-  double makespan = 0;
+  const WorkCosts shared = Shared(costs, num_ctas);
+  const auto clocks = [&](const Unit& unit) {
+    return BlocksCost(work, shared, unit.begin, unit.end) + unit.charge;
+  };
+  std::sort(units.begin(), units.end(),
+            [&](const Unit& a, const Unit& b) { return clocks(a) > clocks(b); });
+  using Place = std::pair<double, int>;  // Clocks so far, CTA.
+  std::priority_queue<Place, std::vector<Place>, std::greater<>> queue;
+  for (int cta = 0; cta < num_ctas; ++cta) queue.emplace(0.0, cta);
+  std::vector<Load> loads(static_cast<size_t>(num_ctas));
   for (const Unit& unit : units) {
-    for (int i = 0; i < unit.count; ++i) {
-      const double load = loads.top() + unit.cost;
-      loads.pop();
-      loads.push(load);
-      makespan = std::max(makespan, load);
+    for (int i = 0; i < work.num_tiles; ++i) {
+      const auto [begin, cta] = queue.top();
+      queue.pop();
+      queue.emplace(begin + clocks(unit), cta);
+      Load& load = loads[static_cast<size_t>(cta)];
+      load.Add(work, costs, unit.begin, unit.end, unit.charge);
     }
   }
-  return makespan;
+  return MakespanOf(loads, costs);
 }
 
 double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs, int num_ctas) {
   double sum = 0;
-  ForEachLoad(split, work, costs, [&](double load) { sum += load; });
+  for (const Load& load : LoadsOf(split, work, costs)) {
+    const double memory = load.num_blocks * num_ctas * costs.block_memory;
+    sum += load.Clocks(/*fill=*/0, memory);
+  }
   const double largest_block = std::max(work.num_int8_blocks > 0 ? costs.int8_block : 0.0,
                                         work.num_int4_blocks > 0 ? costs.int4_block : 0.0);
   const int num_units = work.num_tiles * CeilDiv(work.num_blocks(), costs.granularity);
   const double most_blocks = CeilDiv(num_units, num_ctas) * costs.granularity *
                              std::min(costs.int8_block, costs.int4_block);
-  return std::max({sum / num_ctas, costs.fill + costs.granularity * largest_block,
-                   costs.fill + most_blocks + std::min(costs.store, costs.fixup_write)});
+  return costs.fill + std::max({sum / num_ctas, costs.granularity * largest_block,
+                                most_blocks + std::min(costs.store, costs.fixup_write)});
 }
 
 }  // namespace comet::sm80

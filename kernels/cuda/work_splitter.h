@@ -16,12 +16,14 @@ struct TileWork {
 };
 
 struct WorkCosts {
-  double int4_block = 1;   // c4: one block of a tile, on one CTA.
-  double int8_block = 2;   // c8
+  double int4_block = 1;  // c4: one block of a tile, on one CTA, while its weights are there.
+  double int8_block = 2;  // c8
+  // Of the card's memory, which all CTAs share: n that run together get n blocks in n times this.
+  double block_memory = 0;
   double fill = 0;         // Before a CTA's first block: its pipeline is empty.
   double store = 0;        // Scale, bias, residual and store of a finished tile.
   double fixup_write = 0;  // Sums of a piece that does not end its tile, to global memory
-  double fixup_read = 0;   // and back, by the CTA that stores the tile.
+  double fixup_read = 0;   // and of all such back, by the CTA that stores the tile.
   int granularity = 1;     // A tile is cut between multiples of so many blocks.
 };
 
@@ -34,8 +36,8 @@ struct SplitPoint {
   friend bool operator==(const SplitPoint&, const SplitPoint&) = default;
 };
 
-// CTA i takes the whole tiles i, i + num_ctas ... below num_whole_tiles, then the blocks from
-// boundary i to boundary i + 1 of the others, which are one sequence, tile after tile.
+// CTA i takes the blocks from boundary i to boundary i + 1 of the tiles from num_whole_tiles on,
+// which are one sequence, tile after tile; then the whole tiles i, i + num_ctas ... before these.
 struct WorkSplit {
   int num_ctas = 0;
   int num_whole_tiles = 0;
@@ -58,14 +60,15 @@ WorkSplit SplitNaively(const TileWork& work, int num_ctas);
 // tiles with the rest cut into contiguous pieces of equal time, charges included.
 WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas);
 
-// When the last CTA ends.
+// When the last CTA ends. CTAs go in step, block by block: each block takes its own time, or the
+// memory's for a block of every CTA that has not ended.
 double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs);
 // The same where regions of tiles are the units, dealt to CTAs longest first: the paper's remapping
 // without decomposition. For comparison; no kernel runs it.
 double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ctas);
-// The larger of the mean load that `split` would be of `num_ctas` CTAs, charges included, of one
-// unit of `granularity` blocks, and of the ceil(units / CTAs) units that some CTA must get: how
-// even a split can be.
+// How even a split can be: behind a fill, which no CTA is spared, the largest of the mean load that
+// `split` would be of `num_ctas` CTAs that share the memory, charges included, of one unit of
+// `granularity` blocks, and of the ceil(units / CTAs) units that some CTA must get.
 double BoundOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs, int num_ctas);
 
 }  // namespace comet::sm80

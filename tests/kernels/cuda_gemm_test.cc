@@ -58,21 +58,6 @@ class CudaGemmTest : public ::testing::Test {
     return device_bias;
   }
 
-  using RunLinear = std::function<Status(const LinearArgs&)>;
-
-  // y of `naive`, and then of what `run` adds in place to it and a bias.
-  std::vector<uint8_t> AddInPlace(CudaProduct& product, const PackedLinear& naive,
-                                  const PackedLinear& weights, const RunLinear& run) {
-    const ProductCase& c = product.shape();
-    const DeviceBuffer bias = UploadBias(c.num_outputs);
-    EXPECT_EQ(cuda::NaiveLinear(*device_, product.DeviceArgs(naive, c.num_tokens)), Status::Ok());
-    LinearArgs args = product.DeviceArgsUnpoisoned(weights, c.num_tokens);
-    args.residual = args.y;
-    args.bias = ConstTensorView(bias.data(), DType::kF32, {c.num_outputs});
-    EXPECT_EQ(run(args), Status::Ok());
-    return product.DownloadY(c.num_tokens);
-  }
-
   std::unique_ptr<CudaDevice> device_;
   std::unique_ptr<CudaOps> ops_;
 };
@@ -106,13 +91,18 @@ TEST_F(CudaGemmTest, EveryConfigAddsBiasAndResidual) {
     const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
     const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
     const std::vector<uint8_t> expected =
-        AddInPlace(product, *naive, *naive,
-                   [&](const LinearArgs& args) { return cuda::NaiveLinear(*device_, args); });
+        product
+            .AddInPlace(*naive, *naive,
+                        [&](const LinearArgs& args) { return cuda::NaiveLinear(*device_, args); })
+            .value();
     for (const sm90::GemmConfig& config : sm90::kGemmConfigs) {
       const std::vector<uint8_t> actual =
-          AddInPlace(product, *naive, *weights, [&](const LinearArgs& args) {
-            return gemm->Run(args, config, device_->stream().handle());
-          });
+          product
+              .AddInPlace(*naive, *weights,
+                          [&](const LinearArgs& args) {
+                            return gemm->Run(args, config, device_->stream().handle());
+                          })
+              .value();
       EXPECT_TRUE(actual == expected) << c << ": " << Describe(config);
     }
   }
@@ -137,8 +127,8 @@ TEST_F(CudaGemmTest, Int8ProductsAddBiasAndResidual) {
         };
         const auto run_ops = [&](const LinearArgs& args) { return ops_->Linear(args); };
 
-        EXPECT_TRUE(AddInPlace(product, *naive, *weights, run_ops) ==
-                    AddInPlace(product, *naive, *naive, run_naive))
+        EXPECT_TRUE(product.AddInPlace(*naive, *weights, run_ops).value() ==
+                    product.AddInPlace(*naive, *naive, run_naive).value())
             << c;
       }
     }

@@ -8,10 +8,11 @@
 #include <vector>
 
 #include "kernels/cuda/oracle/host_units.h"
+#include "kernels/cuda/oracle/sm80_host_units.h"
 #include "kernels/cuda/row_weights.h"
+#include "kernels/cuda/sm80_linear.h"
 #include "kernels/cuda/sm90_gemm.h"
 #include "kernels/cuda/sm90_linear.h"
-#include "kernels/cuda/sm90_w4ax_layout.h"
 #include "kernels/cuda/staged_upload.h"
 #include "tests/kernels/test_backends.h"
 
@@ -40,10 +41,10 @@ class CudaLoadTest : public testing::Test {
     return bytes;
   }
 
-  void ExpectUnits(const sm90::W4axLinear& packed, const HostRandomLinear& host) {
-    const std::vector<uint8_t> units = sm90::PackUnitsOnHost(host.w4ax());
+  void ExpectUnits(const cuda::UnitLinear& packed, const std::vector<uint8_t>& units,
+                   const HostRandomLinear& host) {
     EXPECT_TRUE(Fetch(packed.units(), units.size()) == units);
-    const size_t num_scales = static_cast<size_t>(packed.num_unit_rows()) * sm90::kUnitOutputs;
+    const size_t num_scales = static_cast<size_t>(packed.num_unit_rows()) * cuda::kUnitOutputs;
     std::vector<float> scale(num_scales);
     std::copy(host.scale.begin(), host.scale.end(), scale.begin());
     std::vector<uint8_t> bytes(num_scales * sizeof(float));
@@ -73,29 +74,47 @@ class CudaLoadTest : public testing::Test {
   std::optional<StagedUpload> upload_;
 };
 
+// One unit and less; K short of a block; more than one piece of the upload's buffers.
+constexpr RandomLinear kUnitCases[] = {
+    {.num_outputs = 64, .num_inputs = 128, .num_int4_channels = 128, .seed = 1},
+    {.num_outputs = 1, .num_inputs = 66, .num_int4_channels = 0, .seed = 2},
+    {.num_outputs = 130, .num_inputs = 576, .num_int4_channels = 256, .seed = 3},
+    {.num_outputs = 63, .num_inputs = 1538, .num_int4_channels = 1408, .seed = 4},
+    {.num_outputs = 5000, .num_inputs = 14336, .num_int4_channels = 10752, .seed = 5},
+};
+
 TEST_F(CudaLoadTest, UnitsAreTheHostsWhereverTheRowsCameFrom) {
   if (sm90::W4axGemm::Create().status().code() == StatusCode::kUnimplemented) {
     GTEST_SKIP() << "units are Hopper's";
   }
-  // One unit and less; K short of a block; more than one piece of the upload's buffers.
-  const RandomLinear cases[] = {
-      {.num_outputs = 64, .num_inputs = 128, .num_int4_channels = 128, .seed = 1},
-      {.num_outputs = 1, .num_inputs = 66, .num_int4_channels = 0, .seed = 2},
-      {.num_outputs = 130, .num_inputs = 576, .num_int4_channels = 256, .seed = 3},
-      {.num_outputs = 63, .num_inputs = 1538, .num_int4_channels = 1408, .seed = 4},
-      {.num_outputs = 5000, .num_inputs = 14336, .num_int4_channels = 10752, .seed = 5},
-  };
-  for (const RandomLinear& linear : cases) {
+  for (const RandomLinear& linear : kUnitCases) {
     SCOPED_TRACE(linear.num_outputs);
     const HostRandomLinear host = MakeHostRandomLinear(linear);
+    const std::vector<uint8_t> units = sm90::PackUnitsOnHost(host.w4ax());
 
     const auto packed = sm90::W4axLinear::Pack(*upload_, host.w4ax());
     const auto random = sm90::W4axLinear::PackRandom(*upload_, linear);
 
     ASSERT_EQ(packed.status(), Status::Ok());
     ASSERT_EQ(random.status(), Status::Ok());
-    ExpectUnits(**packed, host);
-    ExpectUnits(**random, host);
+    ExpectUnits(**packed, units, host);
+    ExpectUnits(**random, units, host);
+  }
+}
+
+TEST_F(CudaLoadTest, AmperesUnitsAreTheHostsWhereverTheRowsCameFrom) {
+  for (const RandomLinear& linear : kUnitCases) {
+    SCOPED_TRACE(linear.num_outputs);
+    const HostRandomLinear host = MakeHostRandomLinear(linear);
+    const std::vector<uint8_t> units = sm80::PackUnitsOnHost(host.w4ax());
+
+    const auto packed = sm80::W4axLinear::Pack(*upload_, host.w4ax());
+    const auto random = sm80::W4axLinear::PackRandom(*upload_, linear);
+
+    ASSERT_EQ(packed.status(), Status::Ok());
+    ASSERT_EQ(random.status(), Status::Ok());
+    ExpectUnits(**packed, units, host);
+    ExpectUnits(**random, units, host);
   }
 }
 

@@ -174,7 +174,10 @@ LinearArgs CudaProduct::DeviceArgs(const PackedLinear& weights, int num_tokens) 
 }
 
 LinearArgs CudaProduct::OracleArgs(const PackedLinear& weights, int num_tokens) {
-  LinearArgs args = DeviceArgs(weights, num_tokens);
+  return OracleForm(DeviceArgs(weights, num_tokens));
+}
+
+LinearArgs CudaProduct::OracleForm(LinearArgs args) const {
   args.x.codes = TensorView(device_codes_.data(), DType::kI8, args.x.codes.shape());
   args.x.format.packs_int4 = false;
   return args;
@@ -194,6 +197,23 @@ std::vector<uint8_t> CudaProduct::DownloadY(int num_tokens) {
       device_.CopyToHost(y.data(), device_y_.data(), static_cast<int64_t>(y.size()));
   COMET_CHECK_MSG(copied.ok(), copied.message());
   return y;
+}
+
+Result<std::vector<uint8_t>> CudaProduct::AddInPlace(const PackedLinear& naive,
+                                                     const PackedLinear& weights,
+                                                     const RunLinear& run) {
+  std::vector<float> bias(static_cast<size_t>(case_.num_outputs));
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
+  const int64_t bias_bytes = case_.num_outputs * BytesOf(DType::kF32);
+  COMET_ASSIGN_OR_RETURN(const DeviceBuffer device_bias, device_.Allocate(bias_bytes));
+  COMET_RETURN_IF_ERROR(device_.CopyToDevice(device_bias.data(), bias.data(), bias_bytes));
+  COMET_RETURN_IF_ERROR(cuda::NaiveLinear(device_, OracleArgs(naive, case_.num_tokens)));
+  LinearArgs args = DeviceArgsUnpoisoned(weights, case_.num_tokens);
+  if (&weights == &naive) args = OracleForm(args);
+  args.residual = args.y;
+  args.bias = ConstTensorView(device_bias.data(), DType::kF32, {case_.num_outputs});
+  COMET_RETURN_IF_ERROR(run(args));
+  return DownloadY(case_.num_tokens);
 }
 
 }  // namespace comet

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <vector>
@@ -44,10 +45,17 @@ class CudaProduct {
   LinearArgs OracleArgs(const PackedLinear& weights, int num_tokens);
   std::vector<uint8_t> DownloadY(int num_tokens);
 
+  // y of `naive`, and then of what `run` adds in place to it and a bias, by `weights`.
+  using RunLinear = std::function<Status(const LinearArgs& args)>;
+  Result<std::vector<uint8_t>> AddInPlace(const PackedLinear& naive, const PackedLinear& weights,
+                                          const RunLinear& run);
+
   const ProductCase& shape() const { return case_; }
   int64_t y_row_bytes() const { return int64_t{case_.num_outputs} * BytesOf(case_.dtype); }
 
  private:
+  // Codes as bytes.
+  LinearArgs OracleForm(LinearArgs args) const;
   LinearInput InputAt(void* codes, void* scale, void* exponent, void* code_sum,
                       int num_tokens) const;
   Int8Weights int8_weights() const;

@@ -25,13 +25,14 @@ class CudaSm80GemmTest : public ::testing::Test {
     Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
     if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
     device_ = std::move(device).value();
+    upload_.emplace(cuda::StagedUpload::Create(*device_).value());
     gemm_.emplace(sm80::W4axGemm::Create(*device_).value());
   }
 
   // Every config by every split of `splits`, whether or not it would be chosen.
   void ExpectExact(const ProductCase& c) {
     CudaProduct product(*device_, c, /*seed=*/89);
-    const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+    const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
     const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
     ASSERT_EQ(cuda::NaiveLinear(*device_, product.OracleArgs(*naive, c.num_tokens)), Status::Ok());
     const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
@@ -78,6 +79,7 @@ class CudaSm80GemmTest : public ::testing::Test {
   }
 
   std::unique_ptr<CudaDevice> device_;
+  std::optional<cuda::StagedUpload> upload_;
   std::optional<sm80::W4axGemm> gemm_;
   Random random_{97};
 };
@@ -121,6 +123,62 @@ TEST_F(CudaSm80GemmTest, EveryConfigIsExactAroundItsTile) {
   }
 }
 
+// N of whole vectors, of vectors that end within a tile, and of odd rows, which are stored one by
+// one.
+TEST_F(CudaSm80GemmTest, EveryConfigAddsBiasAndResidual) {
+  for (const Codes& codes : kCodes) {
+    for (const auto& [num_outputs, dtype] : {std::tuple{200, DType::kF16},
+                                             {320, DType::kF16},
+                                             {321, DType::kF16},
+                                             {320, DType::kF32}}) {
+      const ProductCase c{WeightKind::kW4ax, codes.mode, 300, num_outputs, 1408, 1152, dtype,
+                          codes.packs_int4};
+      CudaProduct product(*device_, c, /*seed=*/91);
+      const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
+      const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+      const auto run_naive = [&](const LinearArgs& args) {
+        return cuda::NaiveLinear(*device_, args);
+      };
+      const std::vector<uint8_t> expected = product.AddInPlace(*naive, *naive, run_naive).value();
+
+      for (int i = 0; i < static_cast<int>(sm80::kGemmConfigs.size()); ++i) {
+        for (const GemmPlan& plan :
+             PlansOf(product.DeviceArgsUnpoisoned(*weights, c.num_tokens), i)) {
+          const auto run = [&](const LinearArgs& args) {
+            return gemm_->Run(args, plan, device_->stream().handle());
+          };
+          const bool is_exact = product.AddInPlace(*naive, *weights, run).value() == expected;
+          EXPECT_TRUE(is_exact) << c << ": config " << i << ", " << plan.split.num_whole_tiles
+                                << " whole tiles";
+        }
+      }
+    }
+  }
+}
+
+TEST_F(CudaSm80GemmTest, AGraphReplaysAProductThatWasPlannedAhead) {
+  const ProductCase c{WeightKind::kW4ax, ActivationMode::kMixed,    40, 4096, 2048, 1536,
+                      DType::kF16,       gemm_->has_int4_products()};
+  CudaProduct product(*device_, c, /*seed=*/93);
+  const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
+  const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+  ASSERT_EQ(cuda::NaiveLinear(*device_, product.OracleArgs(*naive, c.num_tokens)), Status::Ok());
+  const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
+  gemm_->PlanAhead(*weights);
+  const int num_plans = gemm_->num_plans();
+  const LinearArgs args = product.DeviceArgs(*weights, c.num_tokens);
+
+  const auto graph = device_->Capture([&] { return gemm_->Run(args, device_->stream().handle()); });
+
+  ASSERT_EQ(graph.status(), Status::Ok());
+  EXPECT_EQ(gemm_->num_plans(), num_plans);
+  for (int i = 0; i < 2; ++i) {
+    product.DeviceArgs(*weights, c.num_tokens);  // Poisons y.
+    ASSERT_EQ((*graph)->Launch(), Status::Ok());
+    EXPECT_TRUE(product.DownloadY(c.num_tokens) == expected) << "replay " << i;
+  }
+}
+
 // What the choice takes, at sizes of real layers.
 TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
   for (const Codes& codes : kCodes) {
@@ -136,7 +194,7 @@ TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
       const ProductCase c{WeightKind::kW4ax, codes.mode, num_tokens,  num_outputs,
                           num_inputs,        num_int4,   DType::kF16, codes.packs_int4};
       CudaProduct product(*device_, c, /*seed=*/101);
-      const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+      const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
       const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
       ASSERT_EQ(cuda::NaiveLinear(*device_, product.OracleArgs(*naive, c.num_tokens)),
                 Status::Ok());
@@ -155,13 +213,29 @@ TEST_F(CudaSm80GemmTest, LargeProductsAreExact) {
 TEST_F(CudaSm80GemmTest, RowsOfCodesAtOddAddressesAreRefusedByName) {
   const ProductCase c{WeightKind::kW4ax, ActivationMode::kInt8, 5, 64, 172, 128};
   CudaProduct product(*device_, c, /*seed=*/103);
-  const auto weights = sm80::W4axLinear::Pack(*device_, product.w4ax_weights()).value();
+  const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
 
   const Status status =
       gemm_->Run(product.DeviceArgs(*weights, c.num_tokens), device_->stream().handle());
 
   EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
   EXPECT_NE(status.message().find("x.codes"), std::string::npos) << status.message();
+}
+
+// Offsets of a thread's copies have 32 bits.
+TEST_F(CudaSm80GemmTest, FourGigabytesOfCodesAreRefusedByName) {
+  const ProductCase c{WeightKind::kW4ax, ActivationMode::kInt8, 4, 64, 256, 128};
+  CudaProduct product(*device_, c, /*seed=*/105);
+  const auto weights = sm80::W4axLinear::Pack(*upload_, product.w4ax_weights()).value();
+  LinearArgs args = product.DeviceArgs(*weights, c.num_tokens);
+  TensorShape shape = args.x.codes.shape();
+  shape.set_stride(0, int64_t{1} << 30);
+  args.x.codes = TensorView(const_cast<void*>(args.x.codes.data()), DType::kI8, shape);
+
+  const Status status = gemm_->Run(args, device_->stream().handle());
+
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
+  EXPECT_NE(status.message().find("less than 4 GiB"), std::string::npos) << status.message();
 }
 
 }  // namespace

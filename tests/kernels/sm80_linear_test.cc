@@ -1,4 +1,4 @@
-#include "kernels/cuda/sm80_linear.h"
+#include "kernels/cuda/oracle/sm80_host_units.h"
 
 #include <gtest/gtest.h>
 
@@ -35,10 +35,10 @@ int CodeAt(const WeightTensors& weights, int n, int k) {
 void ExpectPacked(int num_outputs, int num_inputs, int num_int4) {
   Random random(7);
   const WeightTensors weights(WeightKind::kW4ax, num_outputs, num_inputs, num_int4, random);
-  const std::vector<uint8_t> units = sm80::PackUnits({.codes = weights.codes.view(),
-                                                      .steps = weights.steps.view(),
-                                                      .scale = weights.scale.view(),
-                                                      .num_int4_channels = num_int4});
+  const std::vector<uint8_t> units = sm80::PackUnitsOnHost({.codes = weights.codes.view(),
+                                                            .steps = weights.steps.view(),
+                                                            .scale = weights.scale.view(),
+                                                            .num_int4_channels = num_int4});
   const int num_blocks = CeilDiv(num_inputs, sm80::kUnitChannels);
   const int num_int4_blocks = num_int4 / sm80::kUnitChannels;
   const int num_rows = CeilDiv(num_outputs, sm80::kUnitOutputs);

@@ -84,18 +84,17 @@ Result<double> MeasureCopyRate(CudaDevice& device) {
 // One size: operands on the device, weights as often as a rotation takes.
 class Product {
  public:
-  static Result<Product> Create(CudaDevice& device, int num_outputs, int num_inputs, double share,
-                                int num_tokens_max) {
+  static Result<Product> Create(CudaDevice& device, cuda::StagedUpload& upload, int num_outputs,
+                                int num_inputs, double share, int num_tokens_max) {
     Product product;
     product.num_int4_ = static_cast<int>(share * num_inputs) / kUnitChannels * kUnitChannels;
     product.num_inputs_ = num_inputs;
     do {
-      COMET_ASSIGN_OR_RETURN(
-          std::unique_ptr<W4axLinear> weights,
-          W4axLinear::Allocate(device, num_outputs, num_inputs, product.num_int4_));
-      COMET_RETURN_IF_ERROR(cuda::FillRandom(device, const_cast<uint8_t*>(weights->units()),
-                                             weights->num_units_bytes(), cuda::FillKind::kInt8,
-                                             /*seed=*/3));
+      COMET_ASSIGN_OR_RETURN(std::unique_ptr<W4axLinear> weights,
+                             W4axLinear::PackRandom(upload, {.num_outputs = num_outputs,
+                                                             .num_inputs = num_inputs,
+                                                             .num_int4_channels = product.num_int4_,
+                                                             .seed = 3}));
       product.weights_.push_back(std::move(weights));
     } while (product.weights_.size() < 2 ||
              static_cast<int64_t>(product.weights_.size()) * product.weights_[0]->num_bytes() <
@@ -174,8 +173,11 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
         const int num_ctas = NumCtas(i, gemm.rates());
-        plans.push_back({i, Decompose(work, CostsOf(i, shape, gemm.rates(), num_ctas), num_ctas)});
-        if (work.num_tiles < num_ctas) plans.push_back({i, SplitNaively(work, work.num_tiles)});
+        WorkCosts costs = CostsOf(i, shape, gemm.rates(), num_ctas);
+        plans.push_back({i, Decompose(work, costs, num_ctas)});
+        plans.push_back({i, SplitNaively(work, std::min(work.num_tiles, num_ctas))});
+        costs.fixup_write = costs.fixup_read = 0;  // As even as can be.
+        plans.push_back({i, Decompose(work, costs, num_ctas)});
       }
     }
     for (const GemmPlan& plan : plans) {
@@ -196,10 +198,12 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
           }));
       std::printf(
           "{\"variant\": \"%s\", \"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, "
-          "\"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, \"us\": %.3f}\n",
+          "\"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"model\": "
+          "%.0f, "
+          "\"us\": %.3f}\n",
           name.c_str(), args.weights->num_outputs(), args.weights->num_inputs(), num_tokens,
           shape.num_int8_blocks, shape.num_int4_blocks, plan.config_idx, plan.split.num_whole_tiles,
-          us);
+          plan.split.num_ctas, MakespanOf(plan, shape, gemm.rates()), us);
       std::fflush(stdout);
     }
   }
@@ -208,6 +212,7 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
 
 Status Run(const Options& options) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<CudaDevice> device, CudaDevice::Create(/*device_idx=*/0));
+  COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(*device));
   COMET_ASSIGN_OR_RETURN(const W4axGemm gemm, W4axGemm::Create(*device));
   const std::vector<Variant> variants = MakeVariants();
   for (const Variant& variant : variants) {
@@ -228,7 +233,7 @@ Status Run(const Options& options) {
     if (x == std::string::npos) return InvalidArgument("comet_sm80_bench: a shape is " + shape);
     COMET_ASSIGN_OR_RETURN(
         const Product product,
-        Product::Create(*device, std::atoi(shape.c_str()), std::atoi(shape.c_str() + x + 1),
+        Product::Create(*device, upload, std::atoi(shape.c_str()), std::atoi(shape.c_str() + x + 1),
                         options.int4_share, num_tokens_max));
     for (const int m : options.num_tokens) {
       COMET_RETURN_IF_ERROR(Measure(*device, gemm, variants, options, product, m));

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/base/status.h"
+#include "kernels/cuda/unit_linear.h"
+
+namespace comet::sm80 {
+
+// Issues the re-layout of sm80_w4ax_layout.h on the stream. Errors: those of the launch.
+Status PackUnits(const cuda::PackArgs& args, cudaStream_t stream);
+
+}  // namespace comet::sm80
