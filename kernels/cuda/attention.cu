@@ -22,7 +22,7 @@ namespace {
 constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
 constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
 constexpr int kStages = 2;
-constexpr int kSplitCtasPerSm = 2;
+constexpr int kSplitCtasPerSm = 2;  // Below Hopper, where a CTA has two stages.
 constexpr int kNoWindow = 1 << 30;  // Past every position.
 
 bool IsAligned(const ConstTensorView& rows) {
@@ -58,6 +58,7 @@ AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
           .out_row_stride = args.out.stride(0),
           .pages = args.cache.pages.as<uint8_t>(),
           .page_stride = args.cache.pages.stride(0),
+          .num_pages = args.cache.pages.dim(0),
           .batch = MakeDeviceBatch(args.batch),
           .pages_max = args.batch.page_table.dim(1),
           .num_kv_heads = args.cache.num_kv_heads,
@@ -112,14 +113,16 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const Dev
   };
   if (!is_split) return launch_tiles();
 
-  const int num_splits =
-      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
+  const int num_ctas =
+      limits.compute_major == 9 ? limits.num_sms : kSplitCtasPerSm * limits.num_sms;
+  const int num_splits = std::min(params.units_max, num_ctas / num_tiles);
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
   COMET_RETURN_IF_ERROR(launch_tiles());
   return Launch("attention", limits,
-                {.grid = dim3(static_cast<unsigned>(num_tiles)), .num_threads = kThreads}, stream,
-                FoldUnitsKernel<Shape>, params);
+                {.grid = dim3(static_cast<unsigned>(num_tiles * kFoldWarps<Shape>)),
+                 .num_threads = kWarpLanes},
+                stream, FoldUnitsKernel<Shape>, params);
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>

@@ -55,34 +55,82 @@ __device__ __forceinline__ int PageOfGroup(const AttentionParams& params, const 
   return params.batch.PageId(tile.sequence_idx, page_idx);
 }
 
-// Folds the units of a split tile, first to last.
+// CTAs that fold a tile: a warp each, for one of a thread's columns and two of its channels, so
+// that none waits for another.
 template <typename Shape>
-__global__ void __launch_bounds__(kThreads)
+constexpr int kFoldWarps = kWarps * 2 * Shape::kWarpTiles;
+
+// What such a warp folds, of a unit or of all so far.
+struct FoldedPart {
+  float max = -INFINITY;
+  float sum = 0.0f;
+  float offset = 0.0f;
+  float low = 0.0f;
+  float high = 0.0f;
+};
+
+// Folds the units of split tiles, first to last. The first units are asked for together with the
+// sequence's length, and all of a round at once: memory is far away.
+template <typename Shape>
+__global__ void __launch_bounds__(kWarpLanes)
     FoldUnitsKernel(const __grid_constant__ AttentionParams params) {
+  static_assert(Shape::kColumnTiles == 1);
+  constexpr int kRoundUnits = 32;
+  const int lane_idx = static_cast<int>(threadIdx.x);
+  const int part_idx = static_cast<int>(blockIdx.x);
+  const int c = part_idx % 2;
+  const int warp_tile = part_idx / 2 % Shape::kWarpTiles;
+  const int warp_idx = part_idx / (2 * Shape::kWarpTiles) % kWarps;
+  const int tile_idx = part_idx / kFoldWarps<Shape>;
   ReleaseNextGrids();
   WaitForPreviousGrids();
-  const int tile_idx = static_cast<int>(blockIdx.x);
+
+  FoldedPart units[kRoundUnits];
+  const auto load = [&](int first_unit) {
+#pragma unroll
+    for (int i = 0; i < kRoundUnits; ++i) {
+      if (first_unit + i >= params.units_max) continue;
+      const float* words =
+          UnitOf<Shape>(params, tile_idx, first_unit + i, warp_idx * kWarpLanes + lane_idx);
+      units[i] = {.max = words[(c * kColumnWords + 0) * kThreads],
+                  .sum = words[(c * kColumnWords + 1) * kThreads],
+                  .offset = words[(c * kColumnWords + 2) * kThreads],
+                  .low = words[OutWord(warp_tile, c) * kThreads],
+                  .high = words[OutWord(warp_tile, c + 2) * kThreads]};
+    }
+  };
+  load(0);
   const QueryTile tile = FindTile<Shape>(params, tile_idx);
-  if (tile.sequence_idx < 0) return;
-  constexpr int kUnitsInFlight = 8;  // Loads under way at once hide each other's latency.
-  const int num_units = (tile.num_positions + kUnitTokens - 1) / kUnitTokens;
-  AttentionState<Shape> state;
-  state.Clear();
-  for (int first_unit = tile.first_position / kUnitTokens; first_unit < num_units;
-       first_unit += kUnitsInFlight) {
-    AttentionState<Shape> units[kUnitsInFlight];
-#pragma unroll
-    for (int i = 0; i < kUnitsInFlight; ++i) {
-      if (first_unit + i >= num_units) continue;
-      ForEachWord<Shape>(units[i], UnitOf<Shape>(params, tile_idx, first_unit + i),
-                         [](float& word, const float& memory) { word = memory; });
-    }
-#pragma unroll
-    for (int i = 0; i < kUnitsInFlight; ++i) {
-      if (first_unit + i < num_units) Fold<Shape>(state, units[i]);
-    }
+  const int column_idx = lane_idx % 4 * 2 + c;
+  if (tile.sequence_idx < 0 || column_idx >= tile.num_columns) return;
+  const int begin = tile.first_position / kUnitTokens;
+  const int end = (tile.num_positions + kUnitTokens - 1) / kUnitTokens;
+  int first_unit = 0;
+  if (begin >= kRoundUnits) {
+    first_unit = begin;
+    load(first_unit);
   }
-  StoreOutput<Shape>(params, tile, state);
+  FoldedPart state;
+  while (true) {
+#pragma unroll
+    for (int i = 0; i < kRoundUnits; ++i) {
+      if (first_unit + i < begin || first_unit + i >= end) continue;
+      const FoldFactors factors = FoldMax(state.max, units[i].max);
+      factors.Fold(state.sum, units[i].sum);
+      factors.Fold(state.offset, units[i].offset);
+      factors.Fold(state.low, units[i].low);
+      factors.Fold(state.high, units[i].high);
+    }
+    first_unit += kRoundUnits;
+    if (first_unit >= end) break;
+    load(first_unit);
+  }
+  const Column column = ColumnOf<Shape>(params, tile, column_idx);
+  __half* out = params.out + column.row * params.out_row_stride +
+                column.head_idx * Shape::kHeadDim + FirstChannelOf<Shape>(warp_idx, lane_idx) +
+                2 * warp_tile;
+  *reinterpret_cast<__half2*>(out) =
+      OutputOf<Shape>(state.low, state.high, state.offset, state.sum);
 }
 
 template <typename Shape>
@@ -130,8 +178,8 @@ __global__ void __launch_bounds__(kThreads)
     WeighValues<Shape>(smem.group, stage, unit);
     if ((group_idx + 1) % kUnitGroups != 0 && group_idx + 1 < end_group) continue;
     if (params.units != nullptr) {
-      ForEachWord<Shape>(unit, UnitOf<Shape>(params, tile_idx, group_idx / kUnitGroups),
-                         [](const float& word, float& memory) { memory = word; });
+      StoreUnit<Shape>(unit,
+                       UnitOf<Shape>(params, tile_idx, group_idx / kUnitGroups, GroupThread()));
     } else {
       Fold<Shape>(state, unit);
     }

@@ -125,6 +125,24 @@ __device__ __forceinline__ void WeighValues(const GroupWeights<Shape>& group,
   }
 }
 
+// Brings what was summed up relative to two maxima, so far and in a unit, to the larger.
+struct FoldFactors {
+  float state;
+  float unit;
+  __device__ __forceinline__ void Fold(float& to, float from) const {
+    to = __fmaf_rn(from, unit, to * state);
+  }
+};
+
+__device__ __forceinline__ FoldFactors FoldMax(float& state_max, float unit_max) {
+  const float max = fmaxf(state_max, unit_max);
+  const float subtrahend = Subtrahend(max);
+  const FoldFactors factors{ptx::Exp2Approx(state_max - subtrahend),
+                            ptx::Exp2Approx(unit_max - subtrahend)};
+  state_max = max;
+  return factors;
+}
+
 // Adds a finished unit to the result so far.
 template <typename Shape>
 __device__ __forceinline__ void Fold(AttentionState<Shape>& state,
@@ -133,33 +151,38 @@ __device__ __forceinline__ void Fold(AttentionState<Shape>& state,
   for (int n = 0; n < Shape::kColumnTiles; ++n) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const float max = fmaxf(state.max[n][c], unit.max[n][c]);
-      const float subtrahend = Subtrahend(max);
-      const float state_factor = ptx::Exp2Approx(state.max[n][c] - subtrahend);
-      const float unit_factor = ptx::Exp2Approx(unit.max[n][c] - subtrahend);
-      const auto fold = [&](float& to, float from) {
-        to = __fmaf_rn(from, unit_factor, to * state_factor);
-      };
-      state.max[n][c] = max;
-      fold(state.sum[n][c], unit.sum[n][c]);
-      fold(state.offset[n][c], unit.offset[n][c]);
+      const FoldFactors factors = FoldMax(state.max[n][c], unit.max[n][c]);
+      factors.Fold(state.sum[n][c], unit.sum[n][c]);
+      factors.Fold(state.offset[n][c], unit.offset[n][c]);
 #pragma unroll
       for (int i = 0; i < Shape::kWarpTiles; ++i) {
-        fold(state.out[i][n][c], unit.out[i][n][c]);
-        fold(state.out[i][n][c + 2], unit.out[i][n][c + 2]);
+        factors.Fold(state.out[i][n][c], unit.out[i][n][c]);
+        factors.Fold(state.out[i][n][c + 2], unit.out[i][n][c + 2]);
       }
     }
   }
 }
 
-// Divides and stores: a thread has 2 * kWarpTiles neighbouring channels of each of its columns.
+// Two neighbouring channels of a column.
+template <typename Shape>
+__device__ __forceinline__ __half2 OutputOf(float low, float high, float offset, float sum) {
+  low = __fmaf_rn(low, kUnscaleLow, offset);
+  high = __fmaf_rn(high, kUnscaleHigh<Shape::kValueBits>, offset);
+  return __floats2half2_rn(low / sum, high / sum);
+}
+
+// Where a thread's channels begin in a head: its 2 * kWarpTiles of each of its columns.
+template <typename Shape>
+__device__ __forceinline__ int FirstChannelOf(int warp_idx, int lane_idx) {
+  return warp_idx * (Shape::kHeadDim / kWarps) + lane_idx / 4 * (2 * Shape::kWarpTiles);
+}
+
+// Divides and stores.
 template <typename Shape>
 __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile,
                             const AttentionState<Shape>& state) {
-  constexpr int kThreadChannels = 2 * Shape::kWarpTiles;
-  const int warp_idx = GroupWarp();
   const int lane_idx = threadIdx.x % kWarpLanes;
-  const int first_channel = warp_idx * (Shape::kHeadDim / kWarps) + lane_idx / 4 * kThreadChannels;
+  const int first_channel = FirstChannelOf<Shape>(GroupWarp(), lane_idx);
 #pragma unroll
   for (int n = 0; n < Shape::kColumnTiles; ++n) {
 #pragma unroll
@@ -170,10 +193,8 @@ __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile
       __half2 channels[Shape::kWarpTiles];
 #pragma unroll
       for (int i = 0; i < Shape::kWarpTiles; ++i) {
-        const float low = __fmaf_rn(state.out[i][n][c], kUnscaleLow, state.offset[n][c]);
-        const float high =
-            __fmaf_rn(state.out[i][n][c + 2], kUnscaleHigh<Shape::kValueBits>, state.offset[n][c]);
-        channels[i] = __floats2half2_rn(low / state.sum[n][c], high / state.sum[n][c]);
+        channels[i] = OutputOf<Shape>(state.out[i][n][c], state.out[i][n][c + 2],
+                                      state.offset[n][c], state.sum[n][c]);
       }
       __half* out = params.out + column.row * params.out_row_stride +
                     column.head_idx * Shape::kHeadDim + first_channel;
@@ -186,34 +207,37 @@ __device__ void StoreOutput(const AttentionParams& params, const QueryTile& tile
   }
 }
 
-// Where a thread's part of a unit's partial result lies: its words are kThreads apart.
+// Where thread `thread_idx`'s part of a unit's partial result lies: its words are kThreads apart,
+// first those of its two columns, then its outputs.
 template <typename Shape>
-__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int tile_idx,
-                                         int unit_idx) {
+__device__ __forceinline__ float* UnitOf(const AttentionParams& params, int tile_idx, int unit_idx,
+                                         int thread_idx) {
   constexpr int kWords = static_cast<int>(sizeof(AttentionState<Shape>) / sizeof(float));
   const int64_t tile_unit = int64_t{tile_idx} * params.units_max + unit_idx;
-  return params.units + tile_unit * (kWords * kThreads) + GroupThread();
+  return params.units + tile_unit * (kWords * kThreads) + thread_idx;
 }
 
-// Calls visit(word of the state, word in memory) for every word.
-template <typename Shape, typename State, typename Visit>
-__device__ __forceinline__ void ForEachWord(State& state, float* memory, const Visit& visit) {
+constexpr int kColumnWords = 3;  // Its maximum, sum and offset.
+
+__device__ __forceinline__ constexpr int OutWord(int warp_tile, int accumulator) {
+  return 2 * kColumnWords + 4 * warp_tile + accumulator;
+}
+
+template <typename Shape>
+__device__ __forceinline__ void StoreUnit(const AttentionState<Shape>& unit, float* memory) {
 #pragma unroll
   for (int n = 0; n < Shape::kColumnTiles; ++n) {
+    float* words = memory + n * OutWord(Shape::kWarpTiles, 0) * kThreads;
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      for (auto* word : {&state.max[n][c], &state.sum[n][c], &state.offset[n][c]}) {
-        visit(*word, *memory);
-        memory += kThreads;
-      }
+      words[(c * kColumnWords + 0) * kThreads] = unit.max[n][c];
+      words[(c * kColumnWords + 1) * kThreads] = unit.sum[n][c];
+      words[(c * kColumnWords + 2) * kThreads] = unit.offset[n][c];
     }
 #pragma unroll
     for (int i = 0; i < Shape::kWarpTiles; ++i) {
 #pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        visit(state.out[i][n][r], *memory);
-        memory += kThreads;
-      }
+      for (int r = 0; r < 4; ++r) words[OutWord(i, r) * kThreads] = unit.out[i][n][r];
     }
   }
 }

@@ -76,6 +76,31 @@ __device__ __forceinline__ DecodeItem MakeItem(const AttentionParams& params, in
   return item;
 }
 
+// Asks for the first item's first pages to be brought to L2 while the grids before still run. A
+// prefetch reads nothing, so what they write to pages is seen later; where they write lengths or
+// page ids it may fetch other pages, but none that the cache does not have. These are read past L1,
+// which would keep them.
+template <typename Shape>
+__device__ void PrefetchGroups(const AttentionParams& params, int num_stages, int lane_idx) {
+  const int num_splits = (params.units_max + params.split_units - 1) / params.split_units;
+  const int item_idx = static_cast<int>(blockIdx.x);
+  const int sequence_idx = item_idx / (num_splits * params.num_kv_heads);
+  const int kv_head_idx = item_idx / num_splits % params.num_kv_heads;
+  const int num_positions = __ldcg(&params.batch.context_length[sequence_idx]);
+  const int first_group = max(item_idx % num_splits * params.split_units * kUnitGroups,
+                              max(0, num_positions - params.window) / kCacheGroupTokens);
+  const int page_idx = first_group * kGroupPages + lane_idx;
+  if (lane_idx >= num_stages * kGroupPages || page_idx * kPageTokens >= num_positions ||
+      page_idx >= params.pages_max) {
+    return;
+  }
+  const int page_id = __ldcg(params.batch.PageIdAddress(sequence_idx, page_idx));
+  if (page_id < 0 || page_id >= params.num_pages) return;
+  ptx::PrefetchBytes(
+      params.pages + page_id * params.page_stride + int64_t{kv_head_idx} * Shape::kHeadBytes,
+      Shape::kHeadBytes);
+}
+
 template <typename Shape>
 __device__ void ProduceGroups(const AttentionParams& params, int num_stages,
                               DecodeSmem<Shape>& smem, int lane_idx) {
@@ -214,8 +239,8 @@ __device__ void SumGroups(const AttentionParams& params, int num_stages, DecodeS
       stage.Advance(num_stages);
       if ((group_idx + 1) % kUnitGroups != 0 && group_idx + 1 < item.end_group) continue;
       if (params.units != nullptr) {
-        ForEachWord<Shape>(unit, UnitOf<Shape>(params, item.tile_idx, group_idx / kUnitGroups),
-                           [](const float& word, float& memory) { memory = word; });
+        StoreUnit<Shape>(
+            unit, UnitOf<Shape>(params, item.tile_idx, group_idx / kUnitGroups, GroupThread()));
       } else {
         Fold<Shape>(state, unit);
       }
@@ -249,6 +274,7 @@ __global__ void __launch_bounds__(kDecodeThreads, kDecodeCtasPerSm)
     ptx::FenceBarrierInit();
   }
   __syncthreads();
+  if (warp_idx == kWarps) PrefetchGroups<Shape>(params, num_stages, lane_idx);
   WaitForPreviousGrids();
   if (warp_idx == 2 * kWarps) {
     ProduceGroups<Shape>(params, num_stages, smem, lane_idx);

@@ -24,6 +24,14 @@ __device__ __forceinline__ void CopyBytes(void* smem, const void* gmem, int num_
       : "memory");
 }
 
+// Asks for contiguous bytes to be brought to L2; address and num_bytes are multiples of 16. PTX
+// ISA: "cp.async.bulk.prefetch".
+__device__ __forceinline__ void PrefetchBytes(const void* gmem, int num_bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(gmem)),
+               "r"(num_bytes)
+               : "memory");
+}
+
 // The box of a two-dimensional tensor map at (column, row). Places outside the tensor are zeroed
 // and counted.
 __device__ __forceinline__ void CopyBox(void* smem, const CUtensorMap* map, int column, int row,
