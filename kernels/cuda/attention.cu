@@ -22,7 +22,7 @@ namespace {
 constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
 constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
 constexpr int kStages = 2;
-constexpr int kSplitCtasPerSm = 2;  // Below Hopper, where a CTA has two stages.
+constexpr int kSplitCtasPerSm = 2;
 constexpr int kNoWindow = 1 << 30;  // Past every position.
 
 bool IsAligned(const ConstTensorView& rows) {
@@ -113,9 +113,8 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const Dev
   };
   if (!is_split) return launch_tiles();
 
-  const int num_ctas =
-      limits.compute_major == 9 ? limits.num_sms : kSplitCtasPerSm * limits.num_sms;
-  const int num_splits = std::min(params.units_max, num_ctas / num_tiles);
+  const int num_splits =
+      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
   COMET_RETURN_IF_ERROR(launch_tiles());
