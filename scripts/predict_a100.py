@@ -10,6 +10,10 @@
       the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files: where
       it timed the plan that is chosen (the variant "configs" times all tiles)
 
+  scripts/predict_a100.py --ablation FILE
+      what the kernel would take without one of its parts: a block's clocks are scaled until the model on
+      the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
+
 The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc), and what an
 A100's tensor cores take longer is added. The units' clocks, from the disassembly and published rates, are printed beside
 them: what a block cannot be faster than.
@@ -33,7 +37,7 @@ LAUNCH_US = 2.5  # Of a graph node.
 # those of a few hundred rows less; its weights stream at the same achieved bandwidth.
 FP16_OPS_PER_US = 312e6 * 0.8
 CONFIGS = (  # tile outputs, tile tokens, warps that share a block; as kGemmConfigs.
-    (64, 8, 1), (64, 16, 1), (64, 32, 1), (64, 64, 2), (128, 64, 4), (128, 128, 4), (128, 256, 8))
+    (64, 8, 1), (64, 16, 1), (64, 16, 1), (64, 64, 2), (128, 64, 4), (128, 64, 4), (128, 128, 4), (128, 256, 8))
 H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor; an A100's are the plan's default.
 # Clocks an instruction keeps its unit busy, a quarter of a multiprocessor (shared memory: all of it).
 CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
@@ -110,9 +114,9 @@ def shapes():
     return [(s["num_outputs"], s["num_inputs"]) for s in json.loads(text)["shapes"]]
 
 
-def plans(binary, sizes, share, m, sms, bytes_per_clock, mma_clocks=CLOCKS["tensor"]):
+def plans(binary, sizes, share, m, sms, bytes_per_clock, mma_clocks=CLOCKS["tensor"], factor=1.0):
     arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
-                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks)] + [f"{n}x{k}" for n, k in sizes]
+                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks), "--block-factor", str(factor)] + [f"{n}x{k}" for n, k in sizes]
     out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
@@ -153,11 +157,62 @@ def predict(options):
         print(f"M 16/64/256: predicted geomean {geomean(together):.2f}, least {min(together):.2f}")
 
 
+def h100_lines(paths):
+    return [json.loads(line) for path in paths for line in open(path) if line.startswith("{")]
+
+
+def h100_bytes_per_clock(device, options):
+    return device["copy_bytes_per_s"] * 1e-9 / (options.ghz * device["num_sms"])
+
+
+def block_factor(options, device, size, m, ratio):
+    """How many times as long a block takes where the whole takes `ratio` times, on the H100."""
+    launch = LAUNCH_US * options.ghz * 1e3
+    low, high = 0.5, 4.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        plan = plans(options.plan, [size], options.share, str(m), device["num_sms"],
+                     h100_bytes_per_clock(device, options), H100_MMA_CLOCKS, middle)[0]
+        if (launch + plan["slower"]) / (launch + plan["chosen"]) > ratio:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def ablation(options):
+    lines = h100_lines(options.ablation)
+    bytes_per_clock = A100["bytes_per_us"] / (A100["ghz"] * 1e3 * A100["num_sms"])
+    launch = LAUNCH_US * A100["ghz"] * 1e3
+    times = {(r["variant"], r["m"], r["n"], r["k"]): r["us"] for r in lines if "variant" in r}
+    ratios = {}
+    for (variant, m, *size), us in times.items():
+        if variant != "stand_in":
+            ratios.setdefault((variant, m), []).append((size, us / times["stand_in", m, *size]))
+    sizes = sorted({m for _, m in ratios})
+    print("PREDICTED, not measured: A100, time without a part over the time with all, geomean of the"
+          " paper's shapes\n(in brackets what the stand-in measured on the H100)\n")
+    print("| without | " + " | ".join(f"M {m}" for m in sizes) + " |\n|" + "---|" * (len(sizes) + 1))
+    for variant in sorted({variant for variant, _ in ratios}):
+        cells = []
+        for m in sizes:
+            measured = ratios[variant, m]
+            is_split = variant == "naive_split"
+            factor = 1.0 if is_split else geomean(
+                [block_factor(options, lines[0], size, m, ratio) for size, ratio in measured])
+            rows = plans(options.plan, shapes(), options.share, str(m), A100["num_sms"],
+                         bytes_per_clock, factor=factor)
+            longer = "naive" if is_split else "slower"
+            predicted = geomean([(launch + r[longer]) / (launch + r["chosen"]) for r in rows])
+            cells.append(f"{predicted:.2f} ({geomean([r for _, r in measured]):.2f})")
+        print(f"| {variant} | " + " | ".join(cells) + " |")
+
+
 def check(options):
-    lines = [json.loads(line) for path in options.check for line in open(path) if line.startswith("{")]
+    lines = h100_lines(options.check)
     device = lines[0]
     ghz = options.ghz
-    bytes_per_clock = device["copy_bytes_per_s"] * 1e-9 / (ghz * device["num_sms"])
+    bytes_per_clock = h100_bytes_per_clock(device, options)
     measured = {}
     for row in lines:
         if row.get("variant") in ("stand_in", "configs"):
@@ -193,7 +248,8 @@ def main():
     parser.add_argument("--arch", default="sm_80")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", metavar="FILE", nargs="+")
-    parser.add_argument("--ghz", type=float, default=1.8, help="the H100's clock, for --check")
+    parser.add_argument("--ablation", metavar="FILE", nargs="+")
+    parser.add_argument("--ghz", type=float, default=1.8, help="the H100's clock, for --check and --ablation")
     options = parser.parse_args()
     if options.count:
         counts = count(options.count, options.arch)
@@ -206,7 +262,12 @@ def main():
         return 0
     if not pathlib.Path(options.plan).exists():
         sys.exit(f"predict_a100: {options.plan} is missing: ninja -C build/release comet_sm80_plan")
-    check(options) if options.check else predict(options)
+    if options.check:
+        check(options)
+    elif options.ablation:
+        ablation(options)
+    else:
+        predict(options)
     return 0
 
 

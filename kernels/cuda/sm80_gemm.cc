@@ -107,10 +107,12 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
   }
   DeviceRates rates;
   rates.num_sms = properties.multiProcessorCount;
+  rates.smem_kb = static_cast<int>(properties.sharedMemPerBlockOptin >> 10);
   if (properties.major > 8) rates.mma_clocks = kInt8MmaClocks;
   int64_t partial_sums = 0;
   int64_t slot_sums = 0;
   for (int i = 0; i < kNumConfigs; ++i) {
+    if (!Fits(kGemmConfigs[static_cast<size_t>(i)], rates)) continue;
     for (const bool is_packed : {false, true}) {
       COMET_RETURN_IF_ERROR(
           cuda::StatusOf(InstanceOf(i, is_packed).prepare(), "cudaFuncSetAttribute"));
@@ -171,7 +173,7 @@ Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, con
   COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= NumCtas(plan.config_idx, rates_));
 
   GemmParams params = ParamsOf(args, *weights, plan);
-  params.partials = static_cast<int32_t*>(partials_.data());
+  params.partials = static_cast<unsigned long long*>(partials_.data());
   params.slots = static_cast<int4*>(slots_.data());
   params.progress = static_cast<int32_t*>(progress_.data());
   return cuda::StatusOf(instance.launch(params, static_cast<cudaStream_t>(stream)),

@@ -18,19 +18,28 @@ struct BlockClocks {
   double alone;
   double full;
 };
-constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {
-    {{147, 147}, {213, 213}, {370, 370}, {680, 318}, {780, 445}, {1010, 790}, {1565, 1565}}};
-constexpr double kInt8BlockRatio = 1.55;  // An INT8 block's over an INT4 block's.
+constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{{170, 170},
+                                                                        {205, 205},
+                                                                        {183, 183},
+                                                                        {420, 281},
+                                                                        {570, 570},
+                                                                        {743, 497},
+                                                                        {990, 790},
+                                                                        {1475, 1475}}};
+constexpr double kInt8BlockRatio = 1.66;  // An INT8 block's over an INT4 block's.
 constexpr double kMeasuredMmaClocks = 6.2;
 
 // Launch to first products: a miss to HBM and a barrier.
-constexpr double kFillClocks = 1800;
-// Of sums that pass from CTA to CTA: misses, a fence and a counter; and a multiprocessor's bytes.
-constexpr double kWriteClocks = 5200;
-constexpr double kWriteBytesPerClock = 9.2;
-constexpr double kReadClocks = 470;
-constexpr double kReadBytesPerClock = 53;
-constexpr double kL2BytesPerClockAndSm = 24.5;
+constexpr double kFillClocks = 2030;
+// Of sums that pass from CTA to CTA, added in L2 or, of wider tiles, each piece's apart: misses, a
+// fence and a counter; and what all of a multiprocessor's take to pass.
+constexpr double kAddClocks = 3950;
+constexpr double kAddBytesPerClock = 11;
+constexpr double kSlotClocks = 9340;
+constexpr double kSlotBytesPerClock = 9.4;
+constexpr double kReadClocks = 1950;
+constexpr double kReadBytesPerClock = 56;
+constexpr double kL2BytesPerClockAndSm = 28.6;
 
 }  // namespace
 
@@ -46,6 +55,10 @@ int NumCtas(int config_idx, const DeviceRates& rates) {
                   kCtasMax);
 }
 
+bool Fits(const GemmConfig& config, const DeviceRates& rates) {
+  return config.smem_kb <= rates.smem_kb;
+}
+
 WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas) {
   const GemmConfig& config = kGemmConfigs[static_cast<size_t>(config_idx)];
   const BlockClocks& clocks = kBlockClocks[static_cast<size_t>(config_idx)];
@@ -59,11 +72,16 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
     const double slower = mma_ratio * slower_clocks;
     const double l2_clocks =
         ctas_of_sm * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    return std::max(
-        {ratio * clocks.alone + slower, ctas_of_sm * (ratio * clocks.full + slower), l2_clocks});
+    const double alone = ratio * clocks.alone + slower;
+    const double full = ctas_of_sm * (ratio * clocks.full + slower);
+    return std::max(rates.block_factor * std::max(alone, full), l2_clocks);
   };
   const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
   const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
+  const double bytes_of_sm = ctas_of_sm * sums_bytes;
+  const double write_clocks = config.adds_in_memory()
+                                  ? kAddClocks + bytes_of_sm / kAddBytesPerClock
+                                  : kSlotClocks + bytes_of_sm / kSlotBytesPerClock;
   return {.int4_block = block(1, 1, kUnitChannels / 2),
           .int8_block = block(kInt8BlockRatio, 2, kUnitChannels),
           // Weights come from HBM for one token tile and from L2 for the others.
@@ -71,8 +89,9 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
               unit_bytes / num_token_tiles / (rates.memory_bytes_per_clock_and_sm * rates.num_sms),
           .fill = kFillClocks,
           .store = 400 + y_bytes / kL2BytesPerClockAndSm,
-          .fixup_write = kWriteClocks + ctas_of_sm * sums_bytes / kWriteBytesPerClock,
-          .fixup_read = kReadClocks + ctas_of_sm * sums_bytes / kReadBytesPerClock};
+          .fixup_write = write_clocks,
+          .fixup_read = kReadClocks + bytes_of_sm / kReadBytesPerClock,
+          .granularity = config.k_groups};
 }
 
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
@@ -80,12 +99,13 @@ GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
   double best_clocks = std::numeric_limits<double>::infinity();
   const auto consider = [&](const GemmPlan& plan) {
     const double clocks = MakespanOf(plan, shape, rates);
-    if (clocks >= best_clocks) return;
+    if (clocks > best_clocks) return;  // Of equals, the one with more stages or outputs a tile.
     best_clocks = clocks;
     best = plan;
   };
   for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
     const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
+    if (!Fits(config, rates)) continue;
     // No narrower than a quarter of M (up to 128), no wider than the next tile above M.
     if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
     if (i > 0 && kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens() >= shape.num_tokens &&

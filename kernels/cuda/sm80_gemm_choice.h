@@ -16,10 +16,13 @@ struct GemmShape {
 // What a card does, in clocks of its multiprocessors.
 struct DeviceRates {
   int num_sms = 108;
+  int smem_kb = 163;  // What one CTA can have.
   // Of HBM, what a copy achieves; a multiprocessor's share.
   double memory_bytes_per_clock_and_sm = 11.8;  // A100: 1.8 TB/s, 108 at 1.41 GHz.
   // Of a quarter of a multiprocessor, for an mma of m16n8k64 on nibbles or m16n8k32 on bytes.
   double mma_clocks = 8;
+  // Of a block's clocks: what a kernel that lacks a part takes longer. For predictions.
+  double block_factor = 1;
 };
 
 struct GemmPlan {
@@ -32,6 +35,9 @@ TileWork WorkOf(const GemmShape& shape, const GemmConfig& config);
 // CTAs of kGemmConfigs[config_idx] that run at once on an A100. (Where they do not, as no CTA waits
 // for another, the costs are too low.)
 int NumCtas(int config_idx, const DeviceRates& rates);
+
+// Whether a CTA of it fits the card's multiprocessors.
+bool Fits(const GemmConfig& config, const DeviceRates& rates);
 
 // Times of one of `num_ctas` CTAs, in clocks. A block is bound by tensor cores and issue slots or
 // by what its multiprocessor gets of L2, both of which its CTAs share, or by what all CTAs get of

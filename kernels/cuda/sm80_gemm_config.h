@@ -13,22 +13,33 @@ struct GemmConfig {
   int k_groups = 1;
   int num_stages = 4;
   int ctas_per_sm = 1;  // Where shared memory allows; two hide each other's latencies.
+  int smem_kb = 99;     // A CTA's at most: 99 on every card from sm_80 on, 163 on sm_80 itself.
 
   constexpr int tile_outputs() const { return 64 * row_warps; }
   constexpr int tile_tokens() const { return token_warps * warp_tokens; }
   constexpr int group_threads() const { return 32 * row_warps * token_warps; }
   constexpr int num_threads() const { return group_threads() * k_groups; }
+  // How the sums of a tile that CTAs share meet in L2: added to zeros as they come, so that the
+  // last to come reads them once, however many the pieces; or, as a tile with more sums has few
+  // pieces and the additions take longer, each piece's in a place of its own.
+  constexpr bool adds_in_memory() const { return tile_outputs() * tile_tokens() <= 128 * 64; }
   friend constexpr bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 
 // Every config there is a kernel for, by tile_tokens. As many CTAs as a multiprocessor of an A100
-// holds; a CTA's stages fit the 99 KB that it can have on every card from sm_80 on.
+// holds.
 inline constexpr std::array kGemmConfigs = {
     GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 5},
     GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 4},
-    GemmConfig{.warp_tokens = 32, .k_groups = 4, .num_stages = 3},
+    GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 6, .smem_kb = 163},
     GemmConfig{
-        .token_warps = 2, .warp_tokens = 32, .k_groups = 2, .num_stages = 3, .ctas_per_sm = 2},
+        .token_warps = 2, .warp_tokens = 32, .k_groups = 2, .num_stages = 4, .ctas_per_sm = 2},
+    GemmConfig{.row_warps = 2,
+               .token_warps = 2,
+               .warp_tokens = 32,
+               .k_groups = 2,
+               .num_stages = 5,
+               .smem_kb = 163},
     GemmConfig{
         .row_warps = 2, .token_warps = 2, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 3},
     GemmConfig{

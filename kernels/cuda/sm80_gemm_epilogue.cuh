@@ -23,67 +23,71 @@ template <typename Traits>
 __device__ __forceinline__ void AddKGroups(Sums<Traits>& acc, SmemLayout<Traits>& smem,
                                            const Worker<Traits>& me) {
   const auto place = [&](int group, int frag) {
-    return &smem.sums[((group - 1) * Traits::kFrags + frag) * Traits::kGroupThreads +
+    return &smem.sums[((group - 1) * Traits::kRoundFrags + frag % Traits::kRoundFrags) *
+                          Traits::kGroupThreads +
                       me.group_thread];
   };
-  if (me.k_group != 0) {
 #pragma unroll
-    for (int i = 0; i < Traits::kFrags; ++i) {
-      const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
-      *place(me.k_group, i) = make_int4(sum[0], sum[1], sum[2], sum[3]);
-    }
-  }
-  __syncthreads();
-  if (me.k_group == 0) {
+  for (int first = 0; first < Traits::kFrags; first += Traits::kRoundFrags) {
+    if (me.k_group != 0) {
 #pragma unroll
-    for (int group = 1; group < Traits::kKGroups; ++group) {
-#pragma unroll
-      for (int i = 0; i < Traits::kFrags; ++i) {
-        Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags], *place(group, i));
+      for (int i = first; i < first + Traits::kRoundFrags; ++i) {
+        const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+        *place(me.k_group, i) = make_int4(sum[0], sum[1], sum[2], sum[3]);
       }
     }
-  }
-  __syncthreads();  // They are read: the next may come.
-}
-
-// The sums of a tile that CTAs share meet in L2, in one of two ways: added to zeros as they come,
-// so that the last to come reads them once, however many the pieces; or, as a tile with more sums
-// has few pieces and additions go by single words, each piece's as vectors in a place of its own.
-template <typename Traits>
-constexpr bool kAddsInMemory = Traits::kTileSums <= 64 * 128;
-
-// Calls `visit` with each of a thread's sums, which are Sums<Traits>, and its place in a tile of
-// partials. A warp's lie side by side.
-template <typename Traits, typename Acc, typename Visit>
-__device__ __forceinline__ void ForEachSum(Acc& acc, int32_t* tile, const Worker<Traits>& me,
-                                           const Visit& visit) {
+    __syncthreads();
+    if (me.k_group == 0) {
 #pragma unroll
-  for (int i = 0; i < Traits::kFrags; ++i) {
+      for (int group = 1; group < Traits::kKGroups; ++group) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      visit(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags][j],
-            tile + (4 * i + j) * Traits::kGroupThreads + me.group_thread);
+        for (int i = first; i < first + Traits::kRoundFrags; ++i) {
+          Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags], *place(group, i));
+        }
+      }
     }
+    __syncthreads();  // They are read: the next may come.
   }
 }
 
-// Takes over a tile's sums and leaves zeros. Loads go sixteen at a time, as each waits for L2.
+// Two sums in one word to be added to: the upper one takes what the lower one borrows.
+__device__ __forceinline__ unsigned long long PairOf(int low, int high) {
+  return static_cast<unsigned long long>(static_cast<uint32_t>(high + (low >> 31))) << 32 |
+         static_cast<uint32_t>(low);
+}
+
+// A thread's pairs of sums in a tile of partials; a warp's lie side by side.
 template <typename Traits>
-__device__ __forceinline__ void TakeSums(Sums<Traits>& acc, int32_t* tile,
-                                         const Worker<Traits>& me) {
-  int32_t* const sums = tile + me.group_thread;
+__device__ __forceinline__ unsigned long long* PairsOf(const GemmParams& params, int split_idx,
+                                                       const Worker<Traits>& me) {
+  return params.partials + int64_t{split_idx} * (Traits::kTileSums / 2) + me.group_thread;
+}
+
+template <typename Traits>
+__device__ __forceinline__ void AddPairs(unsigned long long* pairs, const Sums<Traits>& acc) {
 #pragma unroll
-  for (int i = 0; i < Traits::kFrags; i += 4) {
-    int part[16];
-#pragma unroll
-    for (int j = 0; j < 16; ++j) part[j] = __ldcg(sums + (4 * i + j) * Traits::kGroupThreads);
-#pragma unroll
-    for (int j = 0; j < 16; ++j) {
-      const int frag = i + j / 4;
-      acc[frag / Traits::kTokenFrags][frag % Traits::kTokenFrags][j % 4] += part[j];
-    }
+  for (int i = 0; i < 2 * Traits::kFrags; ++i) {
+    const int(&sum)[4] = acc[i / 2 / Traits::kTokenFrags][i / 2 % Traits::kTokenFrags];
+    atomicAdd(pairs + i * Traits::kGroupThreads, PairOf(sum[i % 2 * 2], sum[i % 2 * 2 + 1]));
   }
-  ForEachSum<Traits>(acc, tile, me, [](int, int32_t* place) { __stcg(place, 0); });
+}
+
+// Takes a tile's sums and leaves zeros.
+template <typename Traits>
+__device__ __forceinline__ void TakePairs(Sums<Traits>& acc, unsigned long long* pairs) {
+#pragma unroll
+  for (int i = 0; i < 2 * Traits::kFrags; ++i) {
+    int(&sum)[4] = acc[i / 2 / Traits::kTokenFrags][i / 2 % Traits::kTokenFrags];
+    const unsigned long long pair = __ldcg(pairs + i * Traits::kGroupThreads);
+    sum[i % 2 * 2] = static_cast<int>(pair);
+    sum[i % 2 * 2 + 1] = static_cast<int>(pair >> 32);
+  }
+#pragma unroll
+  for (int i = 0; i < 2 * Traits::kFrags; ++i) {
+    int(&sum)[4] = acc[i / 2 / Traits::kTokenFrags][i / 2 % Traits::kTokenFrags];
+    sum[i % 2 * 2 + 1] -= sum[i % 2 * 2] >> 31;
+    __stcg(pairs + i * Traits::kGroupThreads, 0ull);
+  }
 }
 
 // Where a CTA leaves the sums of a tile that it shares, for this thread: 0 for its first such tile,
@@ -139,32 +143,31 @@ __device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums
                               SmemLayout<Traits>& smem, const Worker<Traits>& me) {
   const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
   const int split_idx = piece.tile_idx - params.split.num_whole_tiles;
-  const int cta_idx = static_cast<int>(blockIdx.x);
   int32_t* const progress = params.progress + split_idx;
-  int32_t* const tile = params.partials + int64_t{split_idx} * Traits::kTileSums;
   const int blocks_others = num_blocks - (piece.end - piece.begin);
-  if (me.group_thread == 0) smem.blocks_before = ptx::LoadAcquire(progress);
-  me.SyncGroup();
-  if (smem.blocks_before != blocks_others) {
-    if constexpr (kAddsInMemory<Traits>) {
-      ForEachSum<Traits>(acc, tile, me, [](int sum, int32_t* place) { atomicAdd(place, sum); });
-    } else {
-      const bool is_second = params.split.boundary[cta_idx].tile < split_idx;
-      StoreSums<Traits>(SlotOf<Traits>(params, cta_idx, is_second ? 1 : 0, me), acc);
-    }
+  // Counts this piece as done. Returns whether all others were.
+  const auto finish = [&] {
     me.SyncGroup();
     if (me.group_thread == 0) {
       smem.blocks_before = ptx::AddAcquireRelease(progress, piece.end - piece.begin);
     }
     me.SyncGroup();
-    if (smem.blocks_before != blocks_others) return false;
-    if constexpr (kAddsInMemory<Traits>) {  // These are among those to be taken.
-      ForEachSum<Traits>(acc, tile, me, [](int& sum, int32_t*) { sum = 0; });
-    }
-  }
-  if constexpr (kAddsInMemory<Traits>) {
-    TakeSums<Traits>(acc, tile, me);
+    return smem.blocks_before == blocks_others;
+  };
+  if constexpr (Traits::kConfig.adds_in_memory()) {
+    unsigned long long* const pairs = PairsOf<Traits>(params, split_idx, me);
+    AddPairs<Traits>(pairs, acc);
+    if (!finish()) return false;
+    TakePairs<Traits>(acc, pairs);
   } else {
+    const int cta_idx = static_cast<int>(blockIdx.x);
+    if (me.group_thread == 0) smem.blocks_before = ptx::LoadAcquire(progress);
+    me.SyncGroup();
+    if (smem.blocks_before != blocks_others) {  // Else nobody wants these.
+      const bool is_second = params.split.boundary[cta_idx].tile < split_idx;
+      StoreSums<Traits>(SlotOf<Traits>(params, cta_idx, is_second ? 1 : 0, me), acc);
+      if (!finish()) return false;
+    }
     AddSlots<Traits>(acc, params, split_idx, me);
   }
   if (me.group_thread == 0) *progress = 0;

@@ -212,8 +212,7 @@ cudaError_t PrepareGemm() {
 
 template <typename Traits>
 cudaError_t LaunchGemm(const GemmParams& params, cudaStream_t stream) {
-  constexpr int kSmemBytesMax = 99 << 10;  // Of a CTA, on every card from sm_80 on.
-  static_assert(sizeof(SmemLayout<Traits>) <= kSmemBytesMax);
+  static_assert(sizeof(SmemLayout<Traits>) <= Traits::kConfig.smem_kb << 10);
   W4axGemmKernel<Traits><<<static_cast<unsigned>(params.split.num_ctas), Traits::kThreads,
                            sizeof(SmemLayout<Traits>), stream>>>(params);
   return cudaGetLastError();
@@ -224,7 +223,7 @@ GemmInstance InstanceOf() {
   return {.config = Traits::kConfig,
           .prepare = PrepareGemm<Traits>,
           .launch = LaunchGemm<Traits>,
-          .partial_sums = kAddsInMemory<Traits> ? Traits::kTileSums : 0,
+          .partial_sums = Traits::kConfig.adds_in_memory() ? Traits::kTileSums : 0,
           .slot_sums = Traits::kTileSums};
 }
 

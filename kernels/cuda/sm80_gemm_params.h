@@ -22,7 +22,8 @@ struct GemmParams {
   const float* bias;     // Null where absent.
   const void* residual;  // Null where absent.
   void* y;
-  int32_t* partials;  // Sums so far of each split tile; zeros between launches.
+  // Sums so far of each split tile, in pairs; zeros between launches.
+  unsigned long long* partials;
   int4* slots;        // kSlots tiles' sums a CTA.
   int32_t* progress;  // Blocks done of each split tile; zeros between launches.
   int64_t codes_row_stride;

@@ -46,7 +46,10 @@ struct GemmTraits {
   static constexpr int kTokenFrags = kWarpTokens / 8;  // mma's n.
   static constexpr int kFrags = 4 * kTokenFrags;       // Sums of a thread, in fours.
   static constexpr int kTileSums = kFrags * 4 * kGroupThreads;
-  static constexpr int kSumVectors = (kKGroups - 1) * kFrags * kGroupThreads;
+  // K groups' sums pass through shared memory in so many rounds, each of kRoundFrags of a thread's.
+  static constexpr int kSumRounds = kWarpTokens * kConfig.token_warps >= 64 ? 2 : 1;
+  static constexpr int kRoundFrags = kFrags / kSumRounds;
+  static constexpr int kSumVectors = (kKGroups - 1) * kRoundFrags * kGroupThreads;
   static_assert(kTileTokens <= kGroupThreads);  // A token's factors a thread.
 };
 
@@ -70,7 +73,8 @@ struct Stage {
 template <typename Traits>
 struct SmemLayout {
   Stage<Traits> ring[Traits::kKGroups][Traits::kStages];
-  // Of the k groups but the first: [group][fragment][thread]. Arrays have one element at least.
+  // Of the k groups but the first, in a round: [group][fragment][thread]. Arrays have one element
+  // at least.
   int4 sums[Traits::kSumVectors > 0 ? Traits::kSumVectors : 1];
   TokenFactors<Traits::kTileTokens> factors[Traits::kKGroups];
   int32_t blocks_before;

@@ -49,11 +49,12 @@ class CudaSm80GemmTest : public ::testing::Test {
     }
   }
 
-  // The chosen split, whole tiles alone, and cuts anywhere.
+  // The chosen split, whole tiles alone, and cuts anywhere; none where the card lacks the memory.
   std::vector<GemmPlan> PlansOf(const LinearArgs& args, int config_idx) {
+    const sm80::GemmConfig& config = sm80::kGemmConfigs[static_cast<size_t>(config_idx)];
+    if (!sm80::Fits(config, gemm_->rates())) return {};
     const sm80::GemmShape shape = sm80::W4axGemm::ShapeOf(args);
-    const sm80::TileWork work =
-        sm80::WorkOf(shape, sm80::kGemmConfigs[static_cast<size_t>(config_idx)]);
+    const sm80::TileWork work = sm80::WorkOf(shape, config);
     const int num_ctas = sm80::NumCtas(config_idx, gemm_->rates());
     std::vector<GemmPlan> plans;
     plans.push_back({config_idx, sm80::SplitNaively(work, num_ctas)});

@@ -135,7 +135,7 @@ TEST(WorkSplitter, SchedulesThePapersLayersNearTheBoundAndNoLaterThanNaively) {
 
 TEST(WorkSplitter, AnyWorkIsDoneOnceAndNoLaterThanNaively) {
   Random random(107);
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     const TileWork work{.num_tiles = 1 + random.NextInt(500),
                         .num_int8_blocks = random.NextInt(40),
                         .num_int4_blocks = 1 + random.NextInt(200)};

@@ -9,5 +9,6 @@ template GemmInstance MakeGemmInstance<3, false>();
 template GemmInstance MakeGemmInstance<4, false>();
 template GemmInstance MakeGemmInstance<5, false>();
 template GemmInstance MakeGemmInstance<6, false>();
+template GemmInstance MakeGemmInstance<7, false>();
 
 }  // namespace comet::sm80

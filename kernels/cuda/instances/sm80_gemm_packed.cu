@@ -9,5 +9,6 @@ template GemmInstance MakeGemmInstance<3, true>();
 template GemmInstance MakeGemmInstance<4, true>();
 template GemmInstance MakeGemmInstance<5, true>();
 template GemmInstance MakeGemmInstance<6, true>();
+template GemmInstance MakeGemmInstance<7, true>();
 
 }  // namespace comet::sm80

@@ -171,6 +171,7 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
     if (name == "configs") {
       plans.clear();
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
+        if (!Fits(kGemmConfigs[static_cast<size_t>(i)], gemm.rates())) continue;
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
         const int num_ctas = NumCtas(i, gemm.rates());
         WorkCosts costs = CostsOf(i, shape, gemm.rates(), num_ctas);
@@ -217,6 +218,7 @@ Status Run(const Options& options) {
   const std::vector<Variant> variants = MakeVariants();
   for (const Variant& variant : variants) {
     for (const GemmInstance& instance : variant.instances) {
+      if (!Fits(instance.config, gemm.rates())) continue;
       COMET_RETURN_IF_ERROR(cuda::StatusOf(instance.prepare(), "cudaFuncSetAttribute"));
     }
   }

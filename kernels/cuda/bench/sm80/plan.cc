@@ -1,7 +1,8 @@
 // comet_sm80_plan: how products would be scheduled on a card of the A100's rates; needs no GPU. One
-// JSON line a product: clocks of the naive schedule, of the remapped one, and of the one chosen.
+// JSON line a product: clocks of the naive schedule, of the remapped one, and of the one chosen;
+// and of that one with a kernel whose blocks take --block-factor times as long.
 //   comet_sm80_plan [--m 2,4,8,16,64,256] [--share 0.75] [--sms 108] [--bytes-per-clock 11.8]
-//                   [--mma-clocks 8] NxK ...
+//                   [--mma-clocks 8] [--block-factor 1] NxK ...
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -15,26 +16,30 @@
 namespace comet::sm80 {
 namespace {
 
-void PrintPlan(const GemmShape& shape, const DeviceRates& rates, int num_inputs) {
+void PrintPlan(const GemmShape& shape, const DeviceRates& rates, double block_factor,
+               int num_inputs) {
   const GemmPlan plan = ChoosePlan(shape, rates);
   const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(plan.config_idx)]);
   const int num_ctas = NumCtas(plan.config_idx, rates);
   const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, num_ctas);
+  DeviceRates slower = rates;
+  slower.block_factor = block_factor;
   std::printf(
       "{\"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, "
       "\"tiles\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, "
       "\"chosen\": %.0f, "
-      "\"bound\": %.0f}\n",
+      "\"bound\": %.0f, \"slower\": %.0f}\n",
       shape.num_outputs, num_inputs, shape.num_tokens, shape.num_int8_blocks, shape.num_int4_blocks,
       plan.config_idx, work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas,
       MakespanOf(SplitNaively(work, num_ctas), work, costs),
       RemappedMakespan(work, costs, num_ctas), MakespanOf(plan, shape, rates),
-      BoundOf(plan, shape, rates));
+      BoundOf(plan, shape, rates), MakespanOf(plan, shape, slower));
 }
 
 int Run(int argc, char** argv) {
   std::vector<int> num_tokens = {2, 4, 8, 16, 64, 256};
   double share = 0.75;
+  double block_factor = 1;
   DeviceRates rates;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
@@ -53,10 +58,12 @@ int Run(int argc, char** argv) {
         rates.memory_bytes_per_clock_and_sm = std::atof(value.c_str());
       } else if (flag == "--mma-clocks") {
         rates.mma_clocks = std::atof(value.c_str());
+      } else if (flag == "--block-factor") {
+        block_factor = std::atof(value.c_str());
       } else {
         std::fprintf(stderr,
                      "comet_sm80_plan: flag is %s, expected --m, --share, --sms, "
-                     "--bytes-per-clock or --mma-clocks\n",
+                     "--bytes-per-clock, --mma-clocks or --block-factor\n",
                      flag.c_str());
         return 2;
       }
@@ -74,7 +81,7 @@ int Run(int argc, char** argv) {
                  .num_outputs = std::atoi(flag.c_str()),
                  .num_int8_blocks = CeilDiv(num_inputs, kUnitChannels) - num_int4,
                  .num_int4_blocks = num_int4},
-                rates, num_inputs);
+                rates, block_factor, num_inputs);
     }
   }
   return 0;
