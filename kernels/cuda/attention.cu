@@ -86,62 +86,61 @@ int SmemBytes(int smem_bytes, int64_t num_ctas, const DeviceLimits& limits) {
 }
 
 template <typename Shape>
-Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, const DeviceLimits& limits,
-                   cudaStream_t stream) {
+Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, Launcher& launcher) {
   const dim3 grid(static_cast<unsigned>(num_tiles * params.num_kv_heads),
                   static_cast<unsigned>(CeilDiv(params.units_max, params.split_units)));
-  const int smem_bytes =
-      SmemBytes(static_cast<int>(sizeof(AttentionSmem<Shape>)), int64_t{grid.x} * grid.y, limits);
-  return Launch("attention", limits,
-                {.grid = grid, .num_threads = kThreads, .smem_bytes = smem_bytes}, stream,
-                AttentionKernel<Shape>, params);
+  const int smem_bytes = SmemBytes(static_cast<int>(sizeof(AttentionSmem<Shape>)),
+                                   int64_t{grid.x} * grid.y, launcher.limits());
+  return launcher.Launch("attention",
+                         {.grid = grid, .num_threads = kThreads, .smem_bytes = smem_bytes},
+                         AttentionKernel<Shape>, params);
 }
 
 // Whole tiles, or, where these would leave half of the SMs idle, units and their fold.
 template <typename Shape>
-Status LaunchDecode(const AttentionArgs& args, AttentionParams params, const DeviceLimits& limits,
-                    cudaStream_t stream) {
+Status LaunchDecode(const AttentionArgs& args, AttentionParams params, Launcher& launcher) {
   const int num_sequences = params.batch.num_sequences;
   const int num_tiles = num_sequences * params.num_kv_heads;
   constexpr int64_t kUnitBytes = sizeof(AttentionState<Shape>) * kThreads;
   const bool is_split =
-      2 * num_tiles <= limits.num_sms && params.units_max > 1 && args.scratch.is_present() &&
+      2 * num_tiles <= launcher.limits().num_sms && params.units_max > 1 &&
+      args.scratch.is_present() &&
       args.scratch.shape().num_elements() >= kUnitBytes * num_tiles * params.units_max;
   const auto launch_tiles = [&] {
-    return limits.compute_major == 9 ? sm90::DecodeAttention(params, Shape::kLayout, limits, stream)
-                                     : LaunchTiles<Shape>(params, num_sequences, limits, stream);
+    return launcher.limits().compute_major == 9
+               ? sm90::DecodeAttention(params, Shape::kLayout, launcher)
+               : LaunchTiles<Shape>(params, num_sequences, launcher);
   };
   if (!is_split) return launch_tiles();
 
   const int num_splits =
-      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * limits.num_sms, num_tiles));
+      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * launcher.limits().num_sms, num_tiles));
   params.split_units = CeilDiv(params.units_max, num_splits);
   params.units = static_cast<float*>(args.scratch.data());
   COMET_RETURN_IF_ERROR(launch_tiles());
-  return Launch("attention", limits,
-                {.grid = dim3(static_cast<unsigned>(num_tiles * kFoldWarps<Shape>)),
-                 .num_threads = kWarpLanes},
-                stream, FoldUnitsKernel<Shape>, params);
+  return launcher.Launch("attention",
+                         {.grid = dim3(static_cast<unsigned>(num_tiles * kFoldWarps<Shape>)),
+                          .num_threads = kWarpLanes},
+                         FoldUnitsKernel<Shape>, params);
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
-Status LaunchBits(const AttentionArgs& args, WorkCounters* work, cudaStream_t stream) {
+Status LaunchBits(const AttentionArgs& args, WorkCounters* work, Launcher& launcher) {
   using DecodeShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kDecodeTiles, kStages>;
   using ChunkShape = AttentionShape<kHeadDim, kKeyBits, kValueBits, kChunkTiles, kStages>;
   const AttentionParams params = MakeParams(args, work);
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const bool has_chunks = args.batch.query_length_max > 1;
   if (!has_chunks || params.batch.num_sequences > 1) {
-    COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, limits, stream));
+    COMET_RETURN_IF_ERROR(LaunchDecode<DecodeShape>(args, params, launcher));
   }
   if (!has_chunks) return Status::Ok();
-  if (limits.compute_major == 9) {
-    return sm90::PrefillAttention(params, DecodeShape::kLayout, limits, stream);
+  if (launcher.limits().compute_major == 9) {
+    return sm90::PrefillAttention(params, DecodeShape::kLayout, launcher);
   }
   // At most one tile of each sequence is not full.
   const int64_t num_columns = int64_t{args.batch.num_tokens} * params.group_heads;
   return LaunchTiles<ChunkShape>(
-      params, num_columns / ChunkShape::kColumns + params.batch.num_sequences, limits, stream);
+      params, num_columns / ChunkShape::kColumns + params.batch.num_sequences, launcher);
 }
 
 }  // namespace
@@ -158,7 +157,7 @@ int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim)
 
 int64_t AttentionWorkBytes() { return sizeof(WorkCounters); }
 
-Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream) {
+Status Attention(const AttentionArgs& args, void* work, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.batch.num_tokens == 0) return Status::Ok();
   const KvCacheView& cache = args.cache;
@@ -169,7 +168,7 @@ Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream) {
   auto* counters = static_cast<WorkCounters*>(work);
   const KvPageLayout layout{cache.head_dim, cache.format.k_bits, cache.format.v_bits};
   return WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
-    return LaunchBits<kHeadDim, kKeyBits, kValueBits>(args, counters, stream);
+    return LaunchBits<kHeadDim, kKeyBits, kValueBits>(args, counters, launcher);
   });
 }
 

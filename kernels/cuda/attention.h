@@ -1,8 +1,7 @@
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include "kernels/base/status.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/ops/attention.h"
 
 namespace comet::cuda {
@@ -14,9 +13,9 @@ int64_t AttentionScratchBytes(int num_sms, int context_length_max, int head_dim)
 // calls that share them are on one stream.
 int64_t AttentionWorkBytes();
 
-// kernels/ops/attention.h on `stream`. Errors: the contract's; those of CheckKvKernels();
+// kernels/ops/attention.h by `launcher`. Errors: the contract's; those of CheckKvKernels();
 // kUnimplemented: rows that are not f16, more than 8 heads a KV head, rows of q or out that do not
 // start at multiples of 8 bytes.
-Status Attention(const AttentionArgs& args, void* work, cudaStream_t stream);
+Status Attention(const AttentionArgs& args, void* work, Launcher& launcher);
 
 }  // namespace comet::cuda

@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/int8_linear.h"
 #include "kernels/cuda/kv_support.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/rope_append.h"
 #include "kernels/cuda/row_ops.h"
 #include "kernels/cuda/row_weights.h"
@@ -21,7 +22,8 @@ cudaStream_t StreamOf(const CudaDevice& device) {
 Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_RETURN_IF_ERROR(device.MakeCurrent());
   COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(device));
-  std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload)));
+  COMET_ASSIGN_OR_RETURN(cuda::Launcher launcher, cuda::Launcher::Create(StreamOf(device)));
+  std::unique_ptr<CudaOps> ops(new CudaOps(device, std::move(upload), std::move(launcher)));
   COMET_ASSIGN_OR_RETURN(ops->attention_work_, device.Allocate(cuda::AttentionWorkBytes()));
   COMET_RETURN_IF_ERROR(device.FillZero(ops->attention_work_.data(), cuda::AttentionWorkBytes()));
   Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
@@ -34,6 +36,13 @@ Result<std::unique_ptr<CudaOps>> CudaOps::Create(CudaDevice& device) {
   COMET_ASSIGN_OR_RETURN(ops->sm80_gemm_, sm80::W4axGemm::Create(device));
   return ops;
 }
+
+CudaOps::CudaOps(CudaDevice& device, cuda::StagedUpload upload, cuda::Launcher launcher)
+    : device_(device),
+      upload_(std::move(upload)),
+      launcher_(std::make_unique<cuda::Launcher>(std::move(launcher))) {}
+
+CudaOps::~CudaOps() = default;
 
 bool CudaOps::HasInt4Products() const {
   return sm80_gemm_.has_value() && sm80_gemm_->has_int4_products();
@@ -108,55 +117,57 @@ int64_t CudaOps::AttentionScratchBytes(int context_length_max, int head_dim) con
 
 Status CudaOps::Embedding(const EmbeddingArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Embedding(args, StreamOf(device_));
+  return cuda::Embedding(args, *launcher_);
 }
 
 Status CudaOps::RmsNorm(const RmsNormArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::RmsNorm(args, StreamOf(device_));
+  return cuda::RmsNorm(args, *launcher_);
 }
 
 Status CudaOps::Gather(const GatherArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Gather(args, StreamOf(device_));
+  return cuda::Gather(args, *launcher_);
 }
 
 Status CudaOps::SiluMul(const SiluMulArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::SiluMul(args, StreamOf(device_));
+  return cuda::SiluMul(args, *launcher_);
 }
 
+// Every launcher validates its arguments.
 Status CudaOps::Linear(const LinearArgs& args) {
-  COMET_RETURN_IF_ERROR(Validate(args));
-  if (args.y.dim(0) == 0) return Status::Ok();
+  if (args.weights == nullptr) return Validate(args);
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
   switch (args.weights->kind()) {
     case WeightKind::kInt8:
-      if (int8_gemm_.has_value() && args.y.dim(0) >= sm90::Int8Gemm::kTokensMin) {
-        return int8_gemm_->Run(args, device_.stream().handle());
+      if (int8_gemm_.has_value() && args.x.num_tokens() >= sm90::Int8Gemm::kTokensMin) {
+        return int8_gemm_->Run(args, *launcher_);
       }
-      return cuda::Int8Linear(args, StreamOf(device_));
+      return cuda::Int8Linear(args, *launcher_);
     case WeightKind::kW4ax:
       return sm90_gemm_.has_value() ? sm90_gemm_->Run(args, device_.stream().handle())
                                     : sm80_gemm_->Run(args, device_.stream().handle());
     case WeightKind::kFloat: break;
   }
+  COMET_RETURN_IF_ERROR(Validate(args));
+  if (args.x.num_tokens() == 0) return Status::Ok();
   return NoKernel("linear", args.y.shape());
 }
 
 Status CudaOps::RopeAppend(const RopeAppendArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::RopeAppend(args, StreamOf(device_));
+  return cuda::RopeAppend(args, *launcher_);
 }
 
 Status CudaOps::Attention(const AttentionArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Attention(args, attention_work_.data(), StreamOf(device_));
+  return cuda::Attention(args, attention_work_.data(), *launcher_);
 }
 
 Status CudaOps::Sample(const SampleArgs& args) {
   COMET_RETURN_IF_ERROR(device_.MakeCurrent());
-  return cuda::Sample(args, StreamOf(device_));
+  return cuda::Sample(args, *launcher_);
 }
 
 }  // namespace comet

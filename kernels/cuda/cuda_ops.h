@@ -11,6 +11,10 @@
 #include "kernels/cuda/staged_upload.h"
 #include "kernels/ops.h"
 
+namespace comet::cuda {
+class Launcher;
+}
+
 namespace comet {
 
 // The ops of one GPU. What has no kernel (products of float weights, the cases that each launcher
@@ -19,6 +23,7 @@ class CudaOps final : public Ops {
  public:
   // Errors: kInternal: the driver lacks what a kernel needs.
   static Result<std::unique_ptr<CudaOps>> Create(CudaDevice& device);
+  ~CudaOps() override;
 
   Result<std::unique_ptr<PackedLinear>> PackLinear(const W4axWeights& weights) override;
   Result<std::unique_ptr<PackedLinear>> PackLinear(const Int8Weights& weights) override;
@@ -43,13 +48,13 @@ class CudaOps final : public Ops {
   Status Sample(const SampleArgs& args) override;
 
  private:
-  CudaOps(CudaDevice& device, cuda::StagedUpload upload)
-      : device_(device), upload_(std::move(upload)) {}
+  CudaOps(CudaDevice& device, cuda::StagedUpload upload, cuda::Launcher launcher);
 
   Status NoKernel(std::string_view op, const TensorShape& shape) const;
 
   CudaDevice& device_;
   cuda::StagedUpload upload_;
+  std::unique_ptr<cuda::Launcher> launcher_;  // Held so that its header, CUDA's, stays inside.
   DeviceBuffer attention_work_;
   // Hopper has its own kernels; all other cards from sm_80 on share one for W4Ax.
   std::optional<sm90::W4axGemm> sm90_gemm_;

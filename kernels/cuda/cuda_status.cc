@@ -26,8 +26,12 @@ Status StatusOf(cudaError_t error, std::string_view call) {
                                       cudaGetErrorString(error), "), expected success"));
 }
 
-Status LaunchStatus(std::string_view op) {
-  return StatusOf(cudaGetLastError(), StrCat("the launch of ", op));
+Status LaunchStatus(cudaError_t error, std::string_view op) {
+  // The name costs an allocation, which a launch that went well is spared.
+  if (error == cudaSuccess) return Status::Ok();
+  return StatusOf(error, StrCat("the launch of ", op));
 }
+
+Status LaunchStatus(std::string_view op) { return LaunchStatus(cudaGetLastError(), op); }
 
 }  // namespace comet::cuda

@@ -12,6 +12,8 @@ namespace comet::cuda {
 // not hold for the device is kUnimplemented, all else is kInternal and poisons the context.
 Status StatusOf(cudaError_t error, std::string_view call);
 
+// The runtime's answer to a launch by `op`.
+Status LaunchStatus(cudaError_t error, std::string_view op);
 // What the launches since the last call of this thread met; `op` names the caller.
 Status LaunchStatus(std::string_view op);
 

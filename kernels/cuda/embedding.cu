@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T, typename TableT>
-Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, cudaStream_t stream) {
+Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, Launcher& launcher) {
   const EmbeddingParams params{
       .out = args.out.data(),
       .out_row_stride = args.out.stride(0),
@@ -67,21 +67,20 @@ Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, cudaS
       .vocab_size = table.num_outputs(),
       .hidden_size = table.num_inputs()};
   const bool has_vectors = params.hidden_size % kChunk == 0 && HasAlignedRows(args.out, 16);
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(args.ids.dim(0))),
                           .num_threads = kThreads};
-  return Launch("embedding", limits, shape, stream,
-                has_vectors ? EmbeddingKernel<T, TableT, true> : EmbeddingKernel<T, TableT, false>,
-                params);
+  return launcher.Launch(
+      "embedding", shape,
+      has_vectors ? EmbeddingKernel<T, TableT, true> : EmbeddingKernel<T, TableT, false>, params);
 }
 
 template <typename T>
-Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, cudaStream_t stream) {
+Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, Launcher& launcher) {
   switch (table.rows().dtype()) {
-    case DType::kI8: return LaunchEmbedding<T, int8_t>(args, table, stream);
-    case DType::kF16: return LaunchEmbedding<T, __half>(args, table, stream);
-    case DType::kBf16: return LaunchEmbedding<T, __nv_bfloat16>(args, table, stream);
-    case DType::kF32: return LaunchEmbedding<T, float>(args, table, stream);
+    case DType::kI8: return LaunchEmbedding<T, int8_t>(args, table, launcher);
+    case DType::kF16: return LaunchEmbedding<T, __half>(args, table, launcher);
+    case DType::kBf16: return LaunchEmbedding<T, __nv_bfloat16>(args, table, launcher);
+    case DType::kF32: return LaunchEmbedding<T, float>(args, table, launcher);
     case DType::kI32:
     case DType::kU8: break;
   }
@@ -90,13 +89,13 @@ Status LaunchEmbedding(const EmbeddingArgs& args, const RowWeights& table, cudaS
 
 }  // namespace
 
-Status Embedding(const EmbeddingArgs& args, cudaStream_t stream) {
+Status Embedding(const EmbeddingArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.ids.dim(0) == 0 || args.table->num_inputs() == 0) return Status::Ok();
   const auto* table = dynamic_cast<const RowWeights*>(args.table);
   COMET_CHECK_MSG(table != nullptr, "the table was packed by another back end");
-  return args.out.dtype() == DType::kF16 ? LaunchEmbedding<__half>(args, *table, stream)
-                                         : LaunchEmbedding<float>(args, *table, stream);
+  return args.out.dtype() == DType::kF16 ? LaunchEmbedding<__half>(args, *table, launcher)
+                                         : LaunchEmbedding<float>(args, *table, launcher);
 }
 
 }  // namespace comet::cuda

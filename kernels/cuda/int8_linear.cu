@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
 #include "kernels/cuda/device/ptx_async_copy.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/device/ptx_mma_s8.cuh"
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(S::kThreads, 2)
 }
 
 template <typename T>
-Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, cudaStream_t stream) {
+Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, Launcher& launcher) {
   Int8LinearParams params{.y = args.y.data(),
                           .y_row_stride = args.y.stride(0),
                           .codes = args.x.codes.as<int8_t>(),
@@ -295,7 +296,6 @@ Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, cudaS
                           .num_inputs = weights.num_inputs()};
   if (args.bias.is_present()) params.bias = args.bias.as<float>();
   if (args.residual.is_present()) params.residual_row_stride = args.residual.stride(0);
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const auto launch = [&]<int kTileM>(std::integral_constant<int, kTileM>) {
     using S = Shape<Tile<kTileM>>;
     const LaunchShape shape{
@@ -303,7 +303,7 @@ Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, cudaS
                      static_cast<unsigned>(CeilDiv(params.num_outputs, kTileN))),
         .num_threads = S::kThreads,
         .smem_bytes = sizeof(SmemLayout<S>)};
-    return Launch("linear (int8)", limits, shape, stream, Int8LinearKernel<T, S>, params);
+    return launcher.Launch("linear (int8)", shape, Int8LinearKernel<T, S>, params);
   };
   if (params.num_tokens <= 16) return launch(std::integral_constant<int, 16>());
   if (params.num_tokens <= 32) return launch(std::integral_constant<int, 32>());
@@ -313,7 +313,7 @@ Status LaunchInt8Linear(const LinearArgs& args, const RowWeights& weights, cudaS
 
 }  // namespace
 
-Status Int8Linear(const LinearArgs& args, cudaStream_t stream) {
+Status Int8Linear(const LinearArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.y.dim(0) == 0 || args.y.dim(1) == 0) return Status::Ok();
   const auto* weights = dynamic_cast<const RowWeights*>(args.weights);
@@ -323,8 +323,8 @@ Status Int8Linear(const LinearArgs& args, cudaStream_t stream) {
                                 " have rows ", args.x.codes.stride(0),
                                 " bytes apart or an odd address, expected multiples of 16"));
   }
-  return args.y.dtype() == DType::kF16 ? LaunchInt8Linear<__half>(args, *weights, stream)
-                                       : LaunchInt8Linear<float>(args, *weights, stream);
+  return args.y.dtype() == DType::kF16 ? LaunchInt8Linear<__half>(args, *weights, launcher)
+                                       : LaunchInt8Linear<float>(args, *weights, launcher);
 }
 
 }  // namespace comet::cuda

@@ -1,5 +1,7 @@
 #include "kernels/cuda/launch.h"
 
+#include "kernels/base/str_cat.h"
+
 namespace comet::cuda {
 namespace {
 
@@ -22,6 +24,50 @@ Result<DeviceLimits> QueryDeviceLimits() {
   COMET_ASSIGN_OR_RETURN(limits.smem_bytes_max,
                          Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device_idx));
   return limits;
+}
+
+Result<Launcher> Launcher::Create(cudaStream_t stream) {
+  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  return Launcher(limits, stream);
+}
+
+Status Launcher::AllowSmem(std::string_view op, const void* kernel, int64_t smem_bytes) {
+  // 48 KB with what is static, for which 2 KB are kept: more than any kernel here has.
+  constexpr int64_t kSmemBytesWithoutOptIn = 46 << 10;
+  if (smem_bytes <= kSmemBytesWithoutOptIn) return Status::Ok();
+  if (smem_bytes > limits_.smem_bytes_max) {
+    return Unimplemented(StrCat(op, ": a CTA needs ", smem_bytes,
+                                " bytes of shared memory, expected at most ",
+                                limits_.smem_bytes_max));
+  }
+  int64_t& allowed = smem_bytes_allowed_[kernel];
+  if (smem_bytes <= allowed) return Status::Ok();
+  COMET_RETURN_IF_ERROR(
+      StatusOf(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(smem_bytes)),
+               op));
+  allowed = smem_bytes;
+  return Status::Ok();
+}
+
+cudaLaunchConfig_t Launcher::MakeConfig(const LaunchShape& shape,
+                                        cudaLaunchAttribute (&attributes)[2]) const {
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(shape.cluster_ctas);
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = dim3(static_cast<unsigned>(shape.num_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shape.smem_bytes);
+  config.stream = stream_;
+  config.attrs = attributes;
+  // Only sm_90a code holds the wait; later cards run what was compiled for sm_80, without it.
+  const bool may_overlap = limits_.compute_major == 9;
+  config.numAttrs = !may_overlap ? 0 : shape.cluster_ctas > 1 ? 2 : 1;
+  return config;
 }
 
 }  // namespace comet::cuda

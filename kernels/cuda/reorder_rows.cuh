@@ -313,35 +313,34 @@ __global__ void __launch_bounds__(kWalkThreads, 1)
 
 template <typename T, bool kNorm>
 Status LaunchReorder(std::string_view op, const ReorderParams& params, bool has_aligned_rows,
-                     int num_rows, cudaStream_t stream) {
+                     int num_rows, Launcher& launcher) {
   const int num_channels = params.out.num_channels;
   const bool has_vectors = num_channels % kChunk == 0 && has_aligned_rows &&
                            IsAligned(params.weight, 16) && IsAligned(params.gather, 16);
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   if constexpr (std::is_same_v<T, __half>) {
     const int row_threads = WalkRowThreads(num_channels);
     if (has_vectors && params.out.codes != nullptr && params.out.has_vector_stores &&
         row_threads > 0) {
       const int num_groups = kWalkThreads / row_threads;
       const LaunchShape shape{
-          .grid = dim3(static_cast<unsigned>(std::min(num_rows, limits.num_sms))),
+          .grid = dim3(static_cast<unsigned>(std::min(num_rows, launcher.limits().num_sms))),
           .num_threads = kWalkThreads,
           .smem_bytes =
               int64_t{num_groups} * num_channels * BytesOf(kNorm ? DType::kF32 : DType::kF16)};
-      return Launch(
-          op, limits, shape, stream,
+      return launcher.Launch(
+          op, shape,
           row_threads == 128 ? ReorderRowsKernel<128, kNorm> : ReorderRowsKernel<256, kNorm>,
           params, num_rows);
     }
   }
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows)),
-                          .num_threads = RowThreads(num_rows, limits.num_sms),
+                          .num_threads = RowThreads(num_rows, launcher.limits().num_sms),
                           .smem_bytes = RowSmemBytes(num_channels, params.gather != nullptr)};
   const auto launch = [&]<int kThreads>() {
-    return Launch(op, limits, shape, stream,
-                  has_vectors ? ReorderRowKernel<T, kThreads, true, kNorm>
-                              : ReorderRowKernel<T, kThreads, false, kNorm>,
-                  params);
+    return launcher.Launch(op, shape,
+                           has_vectors ? ReorderRowKernel<T, kThreads, true, kNorm>
+                                       : ReorderRowKernel<T, kThreads, false, kNorm>,
+                           params);
   };
   return shape.num_threads == 512 ? launch.template operator()<512>()
                                   : launch.template operator()<256>();

@@ -5,7 +5,7 @@
 
 namespace comet::cuda {
 
-Status RmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
+Status RmsNorm(const RmsNormArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const int num_rows = args.out.num_tokens();
   if (num_rows == 0 || args.out.num_channels() == 0) return Status::Ok();
@@ -19,7 +19,7 @@ Status RmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
       .epsilon = args.epsilon};
   const auto launch = args.x.dtype() == DType::kF16 ? LaunchReorder<__half, /*kNorm=*/true>
                                                     : LaunchReorder<float, /*kNorm=*/true>;
-  return launch("rms_norm", params, HasAlignedRows(args.x, 16), num_rows, stream);
+  return launch("rms_norm", params, HasAlignedRows(args.x, 16), num_rows, launcher);
 }
 
 }  // namespace comet::cuda

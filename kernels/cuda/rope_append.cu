@@ -344,7 +344,7 @@ unsigned CtasPerToken(int num_tokens, int num_slots, int num_sms) {
 }
 
 template <typename T, int kHeadDim>
-Status LaunchHeads(const RopeAppendArgs& args, cudaStream_t stream) {
+Status LaunchHeads(const RopeAppendArgs& args, Launcher& launcher) {
   const int num_pairs = args.cos.dim(1);
   constexpr int64_t kQuadBytes = kQuad * sizeof(T);
   const RopeAppendParams<T> params{
@@ -368,19 +368,18 @@ Status LaunchHeads(const RopeAppendArgs& args, cudaStream_t stream) {
       .num_kv_heads = args.cache.num_kv_heads,
       .hadamard = args.hadamard,
       .hadamard_factor = 1.0f / std::sqrt(static_cast<float>(kHeadDim))};
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
   const int num_tokens = args.batch.num_tokens;
   const int num_slots = args.num_heads + 2 * args.cache.num_kv_heads;
   const LaunchShape shape{
       .grid = dim3(static_cast<unsigned>(num_tokens),
-                   CtasPerToken<kHeadDim>(num_tokens, num_slots, limits.num_sms)),
+                   CtasPerToken<kHeadDim>(num_tokens, num_slots, launcher.limits().num_sms)),
       .num_threads = kThreads};
-  return Launch("rope_append", limits, shape, stream, RopeAppendKernel<T, kHeadDim>, params);
+  return launcher.Launch("rope_append", shape, RopeAppendKernel<T, kHeadDim>, params);
 }
 
 }  // namespace
 
-Status RopeAppend(const RopeAppendArgs& args, cudaStream_t stream) {
+Status RopeAppend(const RopeAppendArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.batch.num_tokens == 0) return Status::Ok();
   const KvCacheView& cache = args.cache;
@@ -389,9 +388,11 @@ Status RopeAppend(const RopeAppendArgs& args, cudaStream_t stream) {
                                  KvPageBytes(cache.format, cache.num_kv_heads, cache.head_dim)));
   const bool is_half = args.qkv.dtype() == DType::kF16;
   if (cache.head_dim == 64) {
-    return is_half ? LaunchHeads<__half, 64>(args, stream) : LaunchHeads<float, 64>(args, stream);
+    return is_half ? LaunchHeads<__half, 64>(args, launcher)
+                   : LaunchHeads<float, 64>(args, launcher);
   }
-  return is_half ? LaunchHeads<__half, 128>(args, stream) : LaunchHeads<float, 128>(args, stream);
+  return is_half ? LaunchHeads<__half, 128>(args, launcher)
+                 : LaunchHeads<float, 128>(args, launcher);
 }
 
 }  // namespace comet::cuda

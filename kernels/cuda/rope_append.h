@@ -1,13 +1,12 @@
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include "kernels/base/status.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/ops/rope_append.h"
 
 namespace comet::cuda {
 
-// kernels/ops/rope_append.h on `stream`. Errors: the contract's; those of CheckKvKernels().
-Status RopeAppend(const RopeAppendArgs& args, cudaStream_t stream);
+// kernels/ops/rope_append.h by `launcher`. Errors: the contract's; those of CheckKvKernels().
+Status RopeAppend(const RopeAppendArgs& args, Launcher& launcher);
 
 }  // namespace comet::cuda

@@ -1,8 +1,7 @@
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include "kernels/base/status.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_weights.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gather.h"
@@ -14,10 +13,10 @@
 // channels are gathered). Launchers only: they neither wait nor allocate.
 namespace comet::cuda {
 
-Status RmsNorm(const RmsNormArgs& args, cudaStream_t stream);
-Status Gather(const GatherArgs& args, cudaStream_t stream);
-Status SiluMul(const SiluMulArgs& args, cudaStream_t stream);
+Status RmsNorm(const RmsNormArgs& args, Launcher& launcher);
+Status Gather(const GatherArgs& args, Launcher& launcher);
+Status SiluMul(const SiluMulArgs& args, Launcher& launcher);
 // The table is this back end's own.
-Status Embedding(const EmbeddingArgs& args, cudaStream_t stream);
+Status Embedding(const EmbeddingArgs& args, Launcher& launcher);
 
 }  // namespace comet::cuda

@@ -492,7 +492,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-Status Sample(const SampleArgs& args, cudaStream_t stream) {
+Status Sample(const SampleArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const int num_rows = args.logits.dim(0);
   const int vocab_size = args.logits.dim(1);
@@ -531,10 +531,9 @@ Status Sample(const SampleArgs& args, cudaStream_t stream) {
                             .bias_start = args.bias_start.as<int32_t>(),
                             .bias_ids = args.bias_ids.as<int32_t>(),
                             .bias_values = args.bias_values.as<float>()};
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
-  return Launch("sample", limits,
-                {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = kThreads}, stream,
-                SampleKernel, params);
+  return launcher.Launch("sample",
+                         {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = kThreads},
+                         SampleKernel, params);
 }
 
 }  // namespace comet::cuda

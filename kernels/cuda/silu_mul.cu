@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kF16Threads, kF16CtasPerSm)
 }
 
 template <typename T>
-Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
+Status LaunchSiluMul(const SiluMulArgs& args, Launcher& launcher) {
   const SiluMulParams params{
       .out = MakeRowOutputParams(args.out),
       .gate_up = args.gate_up.data(),
@@ -130,9 +130,9 @@ Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
   const int num_channels = params.out.num_channels;
   const bool has_vectors = num_channels % kChunk == 0 && HasAlignedRows(args.gate_up, 16);
   const int num_rows = args.gate_up.dim(0);
-  COMET_ASSIGN_OR_RETURN(const DeviceLimits limits, QueryDeviceLimits());
+  const DeviceLimits& limits = launcher.limits();
   if (limits.compute_major == 9 && has_vectors && sm90::TakesCluster(num_rows, num_channels)) {
-    return sm90::ClusterSiluMul(params, num_rows, args.gate_up.dtype(), limits, stream);
+    return sm90::ClusterSiluMul(params, num_rows, args.gate_up.dtype(), launcher);
   }
   if (args.gate_up.dtype() == DType::kF16 && has_vectors && params.out.codes != nullptr &&
       params.out.has_vector_stores) {
@@ -140,7 +140,7 @@ Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
     const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_rows)),
                             .num_threads = kF16Threads,
                             .smem_bytes = SpreadSmemBytes(num_rows, smem_bytes, limits)};
-    return Launch("silu_mul", limits, shape, stream, SiluMulF16Kernel, params);
+    return launcher.Launch("silu_mul", shape, SiluMulF16Kernel, params);
   }
   // Wide rows take so much shared memory that few CTAs share an SM: they need the threads of both.
   constexpr int kWideRow = 8192;
@@ -149,8 +149,8 @@ Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
                           .num_threads = num_threads,
                           .smem_bytes = RowSmemBytes(num_channels, /*has_gather=*/false)};
   const auto launch = [&]<int kThreads>() {
-    return Launch(
-        "silu_mul", limits, shape, stream,
+    return launcher.Launch(
+        "silu_mul", shape,
         has_vectors ? SiluMulKernel<T, kThreads, true> : SiluMulKernel<T, kThreads, false>, params);
   };
   return shape.num_threads == 512 ? launch.template operator()<512>()
@@ -159,11 +159,11 @@ Status LaunchSiluMul(const SiluMulArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-Status SiluMul(const SiluMulArgs& args, cudaStream_t stream) {
+Status SiluMul(const SiluMulArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.gate_up.dim(0) == 0 || args.out.num_channels() == 0) return Status::Ok();
-  return args.gate_up.dtype() == DType::kF16 ? LaunchSiluMul<__half>(args, stream)
-                                             : LaunchSiluMul<float>(args, stream);
+  return args.gate_up.dtype() == DType::kF16 ? LaunchSiluMul<__half>(args, launcher)
+                                             : LaunchSiluMul<float>(args, launcher);
 }
 
 }  // namespace comet::cuda

@@ -21,8 +21,7 @@ namespace sm90 {
 // Whether so few rows of this width are faster with a cluster of CTAs a row.
 bool TakesCluster(int num_rows, int num_channels);
 // silu_mul of aligned rows (kVectors) for which TakesCluster(); `dtype` is gate_up's.
-Status ClusterSiluMul(const SiluMulParams& params, int num_rows, DType dtype,
-                      const DeviceLimits& limits, cudaStream_t stream);
+Status ClusterSiluMul(const SiluMulParams& params, int num_rows, DType dtype, Launcher& launcher);
 
 }  // namespace sm90
 }  // namespace comet::cuda

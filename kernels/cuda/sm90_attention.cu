@@ -65,27 +65,27 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
-Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits& limits,
-                   cudaStream_t stream) {
+Status LaunchShape(const cuda::AttentionParams& params, cuda::Launcher& launcher) {
   using Shape = PrefillShape<kHeadDim, kKeyBits, kValueBits>;
   // At most one tile of each sequence is not full.
   const int64_t num_columns = int64_t{params.batch.num_tokens} * params.group_heads;
   const int64_t num_items =
       (num_columns / kTileRows + params.batch.num_sequences) * params.num_kv_heads;
-  const unsigned num_ctas = static_cast<unsigned>(std::min<int64_t>(num_items, limits.num_sms));
-  return cuda::Launch("attention", limits,
-                      {.grid = dim3(num_ctas),
-                       .num_threads = kAttentionThreads,
-                       .smem_bytes = sizeof(PrefillSmem<Shape>)},
-                      stream, PrefillAttentionKernel<Shape>, params);
+  const unsigned num_ctas =
+      static_cast<unsigned>(std::min<int64_t>(num_items, launcher.limits().num_sms));
+  return launcher.Launch("attention",
+                         {.grid = dim3(num_ctas),
+                          .num_threads = kAttentionThreads,
+                          .smem_bytes = sizeof(PrefillSmem<Shape>)},
+                         PrefillAttentionKernel<Shape>, params);
 }
 
 }  // namespace
 
 Status PrefillAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                        const cuda::DeviceLimits& limits, cudaStream_t stream) {
+                        cuda::Launcher& launcher) {
   return cuda::WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
-    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, limits, stream);
+    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, launcher);
   });
 }
 

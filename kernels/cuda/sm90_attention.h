@@ -15,10 +15,10 @@ namespace comet::sm90 {
 // Attention of a batch's chunks, the sequences with more than one token in the step, on Hopper. The
 // others' rows stay as they are.
 Status PrefillAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                        const cuda::DeviceLimits& limits, cudaStream_t stream);
+                        cuda::Launcher& launcher);
 
 // Attention of the other sequences' only tokens; with `units`, their partial results.
 Status DecodeAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                       const cuda::DeviceLimits& limits, cudaStream_t stream);
+                       cuda::Launcher& launcher);
 
 }  // namespace comet::sm90

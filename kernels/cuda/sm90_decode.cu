@@ -44,26 +44,26 @@ DecodeGrid ChooseGrid(int64_t num_items, const cuda::DeviceLimits& limits) {
 }
 
 template <int kHeadDim, int kKeyBits, int kValueBits>
-Status LaunchShape(const cuda::AttentionParams& params, const cuda::DeviceLimits& limits,
-                   cudaStream_t stream) {
+Status LaunchShape(const cuda::AttentionParams& params, cuda::Launcher& launcher) {
   using Shape = cuda::AttentionShape<kHeadDim, kKeyBits, kValueBits, 1, kStagesMin>;
   const int num_splits = CeilDiv(params.units_max, params.split_units);
   const int64_t num_items = int64_t{params.batch.num_sequences} * params.num_kv_heads * num_splits;
+  const cuda::DeviceLimits& limits = launcher.limits();
   const DecodeGrid grid = ChooseGrid<Shape>(num_items, limits);
   const int64_t num_ctas = std::min<int64_t>(num_items, limits.num_sms * grid.ctas_per_sm);
-  return cuda::Launch("attention", limits,
-                      {.grid = dim3(static_cast<unsigned>(num_ctas)),
-                       .num_threads = cuda::kDecodeThreads,
-                       .smem_bytes = cuda::DecodeSmemBytes<Shape>(grid.num_stages)},
-                      stream, cuda::DecodeKernel<Shape>, params, grid.num_stages);
+  return launcher.Launch("attention",
+                         {.grid = dim3(static_cast<unsigned>(num_ctas)),
+                          .num_threads = cuda::kDecodeThreads,
+                          .smem_bytes = cuda::DecodeSmemBytes<Shape>(grid.num_stages)},
+                         cuda::DecodeKernel<Shape>, params, grid.num_stages);
 }
 
 }  // namespace
 
 Status DecodeAttention(const cuda::AttentionParams& params, const cuda::KvPageLayout& layout,
-                       const cuda::DeviceLimits& limits, cudaStream_t stream) {
+                       cuda::Launcher& launcher) {
   return cuda::WithKvInstance(layout, [&]<int kHeadDim, int kKeyBits, int kValueBits> {
-    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, limits, stream);
+    return LaunchShape<kHeadDim, kKeyBits, kValueBits>(params, launcher);
   });
 }
 

@@ -67,10 +67,68 @@ Status CheckAlignment(const LinearInput& x) {
   return Status::Ok();
 }
 
-GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights) {
+bool IsEmpty(const LinearArgs& args) {
+  return args.x.num_tokens() == 0 || args.weights->num_outputs() == 0;
+}
+
+// What a plan is made of.
+struct GemmPlanKey {
+  const void* codes = nullptr;
+  int64_t codes_row_stride = 0;
+  const void* y = nullptr;
+  int64_t y_row_stride = 0;
+  int num_tokens = 0;
+  int num_outputs = 0;
+  int num_inputs = 0;
+  DType y_dtype = DType::kF32;
+  bool has_residual = false;
+  friend bool operator==(const GemmPlanKey&, const GemmPlanKey&) = default;
+};
+
+GemmPlanKey KeyOf(const LinearArgs& args) {
+  return {.codes = args.x.codes.data(),
+          .codes_row_stride = args.x.codes.stride(0),
+          .y = args.y.data(),
+          .y_row_stride = args.y.stride(0),
+          .num_tokens = args.x.num_tokens(),
+          .num_outputs = args.weights->num_outputs(),
+          .num_inputs = args.weights->num_inputs(),
+          .y_dtype = args.y.dtype(),
+          .has_residual = args.residual.is_present()};
+}
+
+// What a launch needs beyond its arguments.
+struct GemmPlan {
+  const GemmInstance* instance = nullptr;
+  CUtensorMap codes = {};
+  CUtensorMap y_boxes = {};  // Where stores_boxes.
+  bool stores_boxes = false;
+};
+
+Status MakePlan(const LinearArgs& args, const GemmConfig& config, const TensorMapEncoder& encoder,
+                GemmPlan& plan) {
+  plan.instance = FindInstance(config);
+  COMET_CHECK_MSG(plan.instance != nullptr, "no kernel has this config");
+  const TensorView& codes = args.x.codes;
+  COMET_RETURN_IF_ERROR(encoder.Encode(codes.data(), codes.dim(0), codes.dim(1), codes.stride(0),
+                                       config.tile_tokens, plan.codes));
+  // With a residual straight stores are faster: sm90_gemm.md.
+  plan.stores_boxes = args.y.dtype() == DType::kF16 && config.box_tokens() > 0 &&
+                      HoldsBoxes(args.y) && !args.residual.is_present();
+  if (plan.stores_boxes) {
+    COMET_RETURN_IF_ERROR(
+        encoder.Encode(args.y.data(), args.y.dim(0), args.y.dim(1) * BytesOf(DType::kF16),
+                       args.y.stride(0) * BytesOf(DType::kF16), config.box_tokens(), plan.y_boxes));
+  }
+  return Status::Ok();
+}
+
+GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const GemmPlan& plan) {
   const int num_int4_blocks = weights.num_int4_channels() / kUnitChannels;
   const int num_outputs = weights.num_outputs();
   return {
+      .codes = plan.codes,
+      .y_boxes = plan.y_boxes,
       .units = weights.units(),
       .weight_scale = weights.scale(),
       .token_scale = args.x.scale.as<float>(),
@@ -87,11 +145,44 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights) {
       .num_int8_blocks = weights.num_blocks() - num_int4_blocks,
       .num_int4_blocks = num_int4_blocks,
       .is_half = args.y.dtype() == DType::kF16,
+      .stores_boxes = plan.stores_boxes,
       .stores_pairs = HoldsPairs(args.y) && HoldsPairs(args.residual),
   };
 }
 
+Status LaunchPlan(const LinearArgs& args, const GemmPlan& plan, int num_sms, cudaStream_t stream) {
+  const auto* weights = dynamic_cast<const W4axLinear*>(args.weights);
+  COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
+  return cuda::LaunchStatus(plan.instance->launch(ParamsOf(args, *weights, plan), num_sms, stream),
+                            "linear");
+}
+
 }  // namespace
+
+// The plans last made. A step's layers share their buffers, so that a plan serves all of them:
+// choosing a config and describing the buffers to the copy engine costs a quarter of a launch.
+class GemmPlans {
+ public:
+  // Null: there is none. Otherwise it stays until the next Add().
+  const GemmPlan* Find(const GemmPlanKey& key) const {
+    const auto found = std::find(keys_.begin(), keys_.end(), key);
+    return found == keys_.end() ? nullptr : &plans_[static_cast<size_t>(found - keys_.begin())];
+  }
+  const GemmPlan* Add(const GemmPlanKey& key, const GemmPlan& plan) {
+    const size_t i = next_idx_;
+    next_idx_ = (next_idx_ + 1) % kPlans;
+    keys_[i] = key;
+    plans_[i] = plan;
+    return &plans_[i];
+  }
+
+ private:
+  static constexpr size_t kPlans = 8;  // Of a layer's four products, and those of the step before.
+
+  std::array<GemmPlanKey, kPlans> keys_;
+  std::array<GemmPlan, kPlans> plans_;
+  size_t next_idx_ = 0;
+};
 
 Result<W4axGemm> W4axGemm::Create() {
   int device_idx = 0;
@@ -110,37 +201,35 @@ Result<W4axGemm> W4axGemm::Create() {
   return W4axGemm(properties.multiProcessorCount, encoder);
 }
 
-Status W4axGemm::Run(const LinearArgs& args, void* stream) const {
+W4axGemm::W4axGemm(int num_sms, TensorMapEncoder encoder)
+    : num_sms_(num_sms), encoder_(encoder), plans_(std::make_unique<GemmPlans>()) {}
+W4axGemm::W4axGemm(W4axGemm&&) noexcept = default;
+W4axGemm& W4axGemm::operator=(W4axGemm&&) noexcept = default;
+W4axGemm::~W4axGemm() = default;
+
+Status W4axGemm::Run(const LinearArgs& args, void* stream) {
   COMET_RETURN_IF_ERROR(Validate(args));
-  const GemmShape shape{.num_tokens = args.x.num_tokens(),
-                        .num_outputs = args.weights->num_outputs(),
-                        .num_inputs = args.weights->num_inputs()};
-  return Run(args, ChooseGemmConfig(shape, num_sms_), stream);
+  if (IsEmpty(args)) return Status::Ok();
+  COMET_RETURN_IF_ERROR(CheckAlignment(args.x));
+  const GemmPlanKey key = KeyOf(args);
+  const GemmPlan* plan = plans_->Find(key);
+  if (plan == nullptr) {
+    const GemmShape shape{
+        .num_tokens = key.num_tokens, .num_outputs = key.num_outputs, .num_inputs = key.num_inputs};
+    GemmPlan made;
+    COMET_RETURN_IF_ERROR(MakePlan(args, ChooseGemmConfig(shape, num_sms_), encoder_, made));
+    plan = plans_->Add(key, made);
+  }
+  return LaunchPlan(args, *plan, num_sms_, static_cast<cudaStream_t>(stream));
 }
 
 Status W4axGemm::Run(const LinearArgs& args, const GemmConfig& config, void* stream) const {
   COMET_RETURN_IF_ERROR(Validate(args));
-  const auto* weights = dynamic_cast<const W4axLinear*>(args.weights);
-  COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
-  const GemmInstance* instance = FindInstance(config);
-  COMET_CHECK_MSG(instance != nullptr, "no kernel has this config");
-  if (args.x.num_tokens() == 0 || weights->num_outputs() == 0) return Status::Ok();
+  if (IsEmpty(args)) return Status::Ok();
   COMET_RETURN_IF_ERROR(CheckAlignment(args.x));
-
-  GemmParams params = ParamsOf(args, *weights);
-  const TensorView& codes = args.x.codes;
-  COMET_RETURN_IF_ERROR(encoder_.Encode(codes.data(), codes.dim(0), codes.dim(1), codes.stride(0),
-                                        config.tile_tokens, params.codes));
-  // With a residual, which boxes read pair by pair, straight stores are faster: sm90_gemm.md.
-  params.stores_boxes = params.is_half && config.box_tokens() > 0 && HoldsBoxes(args.y) &&
-                        !args.residual.is_present();
-  if (params.stores_boxes) {
-    COMET_RETURN_IF_ERROR(encoder_.Encode(
-        args.y.data(), args.y.dim(0), args.y.dim(1) * BytesOf(DType::kF16),
-        args.y.stride(0) * BytesOf(DType::kF16), config.box_tokens(), params.y_boxes));
-  }
-  return cuda::StatusOf(instance->launch(params, num_sms_, static_cast<cudaStream_t>(stream)),
-                        "the launch of linear");
+  GemmPlan plan;
+  COMET_RETURN_IF_ERROR(MakePlan(args, config, encoder_, plan));
+  return LaunchPlan(args, plan, num_sms_, static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace comet::sm90

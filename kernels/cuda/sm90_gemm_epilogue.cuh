@@ -113,16 +113,17 @@ struct PairAccess {
 };
 
 template <typename T>
-__device__ __forceinline__ float2 LoadPair(const T* x, const PairAccess& access) {
-  float2 value = make_float2(kNothing, kNothing);
-  if (access.is_pair) {
-    const Pair<T> pair = *reinterpret_cast<const Pair<T>*>(x);
-    value = make_float2(ToFloat(pair.x), ToFloat(pair.y));
-  } else {
-    if (access.has_first) value.x = ToFloat(x[0]);
-    if (access.has_second) value.y = ToFloat(x[1]);
-  }
-  return value;
+__device__ __forceinline__ float2 ToFloats(const Pair<T>& pair) {
+  return make_float2(ToFloat(pair.x), ToFloat(pair.y));
+}
+
+template <typename T>
+__device__ __forceinline__ Pair<T> LoadPair(const T* x, const PairAccess& access) {
+  if (access.is_pair) return *reinterpret_cast<const Pair<T>*>(x);
+  Pair<T> pair = {static_cast<T>(kNothing), static_cast<T>(kNothing)};
+  if (access.has_first) pair.x = x[0];
+  if (access.has_second) pair.y = x[1];
+  return pair;
 }
 
 template <typename T>
@@ -224,7 +225,9 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
                                           const TokenFactors<Traits>& factors,
                                           const OutputFactors& outputs,
                                           const int32_t (&acc)[Traits::kTileTokens / 2]) {
-  constexpr int kBatch = std::min(4, Traits::kChunks);  // Chunks whose residuals load together.
+  // Chunks whose residuals load together, while those of the batch before are added: y may be the
+  // residual, so that no load passes a store by itself.
+  constexpr int kBatch = std::min(sizeof(T) == 2 ? 8 : 4, Traits::kChunks);
   const int output = tile.row_idx * kUnitOutputs * Traits::kRowGroups + me.first_output;
   const int first_token = tile.token_idx * Traits::kTileTokens + me.first_token;
   const int summand = work.first_step + me.k_group;
@@ -239,29 +242,37 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
   T* y = static_cast<T*>(params.y) + first_token * params.y_row_stride + output;
   const T* residual =
       static_cast<const T*>(params.residual) + first_token * params.residual_row_stride + output;
-#pragma unroll
-  for (int batch = 0; batch < Traits::kChunks; batch += kBatch) {
-    float2 addend[kBatch][2];
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) addend[i][j] = make_float2(kNothing, kNothing);
-    }
-    if (params.residual != nullptr) {
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (Traits::OwnerOf(batch + i) == summand) {
-          const int token = first_token + 8 * (batch + i);
-          addend[i][0] = LoadPair(residual, access_of(token));
-          addend[i][1] = LoadPair(residual + params.residual_row_stride, access_of(token + 1));
-        }
-        residual += 8 * params.residual_row_stride;
-      }
-    }
+  Pair<T> next_addend[kBatch][2];
+  const auto load_addends = [&](int batch) {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const int chunk = batch + i;
-      if (Traits::OwnerOf(chunk) == summand) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        next_addend[i][j] = {static_cast<T>(kNothing), static_cast<T>(kNothing)};
+        if (params.residual != nullptr && chunk < Traits::kChunks &&
+            Traits::OwnerOf(chunk) == summand) {
+          next_addend[i][j] = LoadPair(residual + j * params.residual_row_stride,
+                                       access_of(first_token + 8 * chunk + j));
+        }
+      }
+      residual += 8 * params.residual_row_stride;
+    }
+  };
+  load_addends(0);
+#pragma unroll
+  for (int batch = 0; batch < Traits::kChunks; batch += kBatch) {
+    Pair<T> addend[kBatch][2];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) addend[i][j] = next_addend[i][j];
+    }
+    if (batch + kBatch < Traits::kChunks) load_addends(batch + kBatch);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int chunk = batch + i;
+      if (chunk < Traits::kChunks && Traits::OwnerOf(chunk) == summand) {
         const int offset = 8 * chunk + me.first_token;
         const float2 scale = *reinterpret_cast<const float2*>(&factors.scale[offset]);
         const int2 excess = Traits::kIsBiased
@@ -270,7 +281,7 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Work<T
         const auto value_of = [&](int j, float token_scale, int token_excess) {
           return ValueOf</*kIsPlain=*/false>(acc[4 * chunk + j] - token_excess,
                                              acc[4 * chunk + 2 + j] - token_excess, token_scale,
-                                             outputs, addend[i][j]);
+                                             outputs, ToFloats(addend[i][j]));
         };
         const int token = first_token + 8 * chunk;
         StorePair(y, value_of(0, scale.x, excess.x), access_of(token));

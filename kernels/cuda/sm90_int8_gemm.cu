@@ -14,6 +14,7 @@
 #include <algorithm>
 
 #include "kernels/base/math.h"
+#include "kernels/base/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/device/ptx_bulk_copy.cuh"
@@ -162,13 +163,13 @@ __device__ __forceinline__ float2 Int8Value(const Int8GemmParams& params, const 
       .has_first = token < params.num_tokens && output < params.num_outputs,
       .has_second = token < params.num_tokens && output + 1 < params.num_outputs};
   if (params.bias != nullptr) {
-    const float2 bias = LoadPair(params.bias + output, access);
+    const float2 bias = ToFloats(LoadPair(params.bias + output, access));
     value = make_float2(value.x + bias.x, value.y + bias.y);
   }
   if (params.residual != nullptr) {
-    const float2 addend = LoadPair(
+    const float2 addend = ToFloats(LoadPair(
         static_cast<const T*>(params.residual) + token * params.residual_row_stride + output,
-        access);
+        access));
     value = make_float2(value.x + addend.x, value.y + addend.y);
   }
   return value;
@@ -327,7 +328,7 @@ Result<Int8Gemm> Int8Gemm::Create() {
   return Int8Gemm(limits.num_sms, encoder);
 }
 
-Status Int8Gemm::Run(const LinearArgs& args, void* stream) const {
+Status Int8Gemm::Run(const LinearArgs& args, cuda::Launcher& launcher) const {
   COMET_RETURN_IF_ERROR(Validate(args));
   if (args.y.dim(0) == 0 || args.y.dim(1) == 0) return Status::Ok();
   const auto* weights = dynamic_cast<const cuda::RowWeights*>(args.weights);
@@ -372,16 +373,14 @@ Status Int8Gemm::Run(const LinearArgs& args, void* stream) const {
         encoder_.Encode(args.y.data(), params.num_tokens, params.num_outputs * element_bytes,
                         args.y.stride(0) * element_bytes, kGroupTokens, params.y_boxes));
   }
-  COMET_ASSIGN_OR_RETURN(const cuda::DeviceLimits limits, cuda::QueryDeviceLimits());
   const int num_tiles =
       CeilDiv(params.num_tokens, kTileTokens) * CeilDiv(params.num_outputs, kTileOutputs);
   const cuda::LaunchShape shape{.grid = dim3(static_cast<unsigned>(std::min(num_tiles, num_sms_))),
                                 .num_threads = kThreads,
                                 .smem_bytes = sizeof(Int8Smem)};
-  const auto handle = static_cast<cudaStream_t>(stream);
   return args.y.dtype() == DType::kF16
-             ? cuda::Launch("linear (int8)", limits, shape, handle, Int8GemmKernel<__half>, params)
-             : cuda::Launch("linear (int8)", limits, shape, handle, Int8GemmKernel<float>, params);
+             ? launcher.Launch("linear (int8)", shape, Int8GemmKernel<__half>, params)
+             : launcher.Launch("linear (int8)", shape, Int8GemmKernel<float>, params);
 }
 
 }  // namespace comet::sm90

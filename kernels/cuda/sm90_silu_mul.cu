@@ -116,18 +116,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-Status LaunchCluster(const SiluMulParams& params, int num_rows, const DeviceLimits& limits,
-                     cudaStream_t stream) {
+Status LaunchCluster(const SiluMulParams& params, int num_rows, Launcher& launcher) {
   const int num_ctas = num_rows * kCtas;
   // As if there were twice as many: not every cluster finds eight SMs for itself alone.
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(num_ctas)),
                           .num_threads = kThreads,
-                          .smem_bytes = SpreadSmemBytes(2 * num_ctas, 0, limits),
+                          .smem_bytes = SpreadSmemBytes(2 * num_ctas, 0, launcher.limits()),
                           .cluster_ctas = kCtas};
-  return Launch("silu_mul", limits, shape, stream,
-                params.out.num_channels <= kClusterChannels ? ClusterSiluMulKernel<T, 1>
-                                                            : ClusterSiluMulKernel<T, 2>,
-                params);
+  return launcher.Launch("silu_mul", shape,
+                         params.out.num_channels <= kClusterChannels ? ClusterSiluMulKernel<T, 1>
+                                                                     : ClusterSiluMulKernel<T, 2>,
+                         params);
 }
 
 }  // namespace
@@ -138,10 +137,9 @@ bool TakesCluster(int num_rows, int num_channels) {
          num_channels <= 2 * kClusterChannels;
 }
 
-Status ClusterSiluMul(const SiluMulParams& params, int num_rows, DType dtype,
-                      const DeviceLimits& limits, cudaStream_t stream) {
-  return dtype == DType::kF16 ? LaunchCluster<__half>(params, num_rows, limits, stream)
-                              : LaunchCluster<float>(params, num_rows, limits, stream);
+Status ClusterSiluMul(const SiluMulParams& params, int num_rows, DType dtype, Launcher& launcher) {
+  return dtype == DType::kF16 ? LaunchCluster<__half>(params, num_rows, launcher)
+                              : LaunchCluster<float>(params, num_rows, launcher);
 }
 
 }  // namespace comet::cuda::sm90
