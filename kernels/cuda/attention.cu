@@ -22,7 +22,6 @@ namespace {
 constexpr int kDecodeTiles = 1;  // 8 columns: one token's heads.
 constexpr int kChunkTiles = 4;   // 32 columns; 64 would spill.
 constexpr int kStages = 2;
-constexpr int kSplitCtasPerSm = 2;
 constexpr int kNoWindow = 1 << 30;  // Past every position.
 
 bool IsAligned(const ConstTensorView& rows) {
@@ -58,7 +57,6 @@ AttentionParams MakeParams(const AttentionArgs& args, WorkCounters* work) {
           .out_row_stride = args.out.stride(0),
           .pages = args.cache.pages.as<uint8_t>(),
           .page_stride = args.cache.pages.stride(0),
-          .num_pages = args.cache.pages.dim(0),
           .batch = MakeDeviceBatch(args.batch),
           .pages_max = args.batch.page_table.dim(1),
           .num_kv_heads = args.cache.num_kv_heads,
@@ -96,6 +94,19 @@ Status LaunchTiles(const AttentionParams& params, int64_t num_tiles, Launcher& l
                          AttentionKernel<Shape>, params);
 }
 
+// Units of a CTA of a split. Where rounding would leave many SMs idle, and below Hopper, two CTAs
+// share an SM.
+int SplitUnits(int units_max, int num_tiles, const DeviceLimits& limits) {
+  const auto split_over = [&](int num_ctas) {
+    return CeilDiv(units_max, std::min(units_max, num_ctas / num_tiles));
+  };
+  const int split_units = split_over(limits.num_sms);
+  const int num_ctas = num_tiles * CeilDiv(units_max, split_units);
+  return limits.compute_major == 9 && 4 * num_ctas >= 3 * limits.num_sms
+             ? split_units
+             : split_over(2 * limits.num_sms);
+}
+
 // Whole tiles, or, where these would leave half of the SMs idle, units and their fold.
 template <typename Shape>
 Status LaunchDecode(const AttentionArgs& args, AttentionParams params, Launcher& launcher) {
@@ -113,9 +124,7 @@ Status LaunchDecode(const AttentionArgs& args, AttentionParams params, Launcher&
   };
   if (!is_split) return launch_tiles();
 
-  const int num_splits =
-      std::min(params.units_max, CeilDiv(kSplitCtasPerSm * launcher.limits().num_sms, num_tiles));
-  params.split_units = CeilDiv(params.units_max, num_splits);
+  params.split_units = SplitUnits(params.units_max, num_tiles, launcher.limits());
   params.units = static_cast<float*>(args.scratch.data());
   COMET_RETURN_IF_ERROR(launch_tiles());
   return launcher.Launch("attention",

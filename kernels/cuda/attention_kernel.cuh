@@ -70,7 +70,8 @@ struct FoldedPart {
 };
 
 // Folds the units of split tiles, first to last. The first units are asked for together with the
-// sequence's length, and all of a round at once: memory is far away.
+// sequence's length, and all of a round at once: memory is far away. What is loaded of units that
+// nobody wrote is not used.
 template <typename Shape>
 __global__ void __launch_bounds__(kWarpLanes)
     FoldUnitsKernel(const __grid_constant__ AttentionParams params) {

@@ -17,7 +17,6 @@ struct AttentionParams {
   int64_t out_row_stride;
   const uint8_t* pages;
   int64_t page_stride;
-  int num_pages;
   DeviceBatch batch;
   int pages_max;  // Of a row of the page table.
   int num_kv_heads;

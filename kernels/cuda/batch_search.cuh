@@ -23,11 +23,8 @@ struct DeviceBatch {
   __device__ __forceinline__ int num_queries(int sequence_idx) const {
     return is_one_token_each ? 1 : query_start[sequence_idx + 1] - query_start[sequence_idx];
   }
-  __device__ __forceinline__ const int* PageIdAddress(int sequence_idx, int page_idx) const {
-    return page_table + sequence_idx * page_table_stride + page_idx;
-  }
   __device__ __forceinline__ int PageId(int sequence_idx, int page_idx) const {
-    return *PageIdAddress(sequence_idx, page_idx);
+    return page_table[sequence_idx * page_table_stride + page_idx];
   }
 };
 

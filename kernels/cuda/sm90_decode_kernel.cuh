@@ -76,29 +76,20 @@ __device__ __forceinline__ DecodeItem MakeItem(const AttentionParams& params, in
   return item;
 }
 
-// Asks for the first item's first pages to be brought to L2 while the grids before still run. A
-// prefetch reads nothing, so what they write to pages is seen later; where they write lengths or
-// page ids it may fetch other pages, but none that the cache does not have. These are read past L1,
-// which would keep them.
+// Asks for the first item's first pages to be brought to L2 while the grids before still run. That
+// reads nothing of the cache, so what they append to it is seen later; lengths and page ids no grid
+// writes.
 template <typename Shape>
 __device__ void PrefetchGroups(const AttentionParams& params, int num_stages, int lane_idx) {
   const int num_splits = (params.units_max + params.split_units - 1) / params.split_units;
-  const int item_idx = static_cast<int>(blockIdx.x);
-  const int sequence_idx = item_idx / (num_splits * params.num_kv_heads);
-  const int kv_head_idx = item_idx / num_splits % params.num_kv_heads;
-  const int num_positions = __ldcg(&params.batch.context_length[sequence_idx]);
-  const int first_group = max(item_idx % num_splits * params.split_units * kUnitGroups,
-                              max(0, num_positions - params.window) / kCacheGroupTokens);
-  const int page_idx = first_group * kGroupPages + lane_idx;
-  if (lane_idx >= num_stages * kGroupPages || page_idx * kPageTokens >= num_positions ||
-      page_idx >= params.pages_max) {
-    return;
-  }
-  const int page_id = __ldcg(params.batch.PageIdAddress(sequence_idx, page_idx));
-  if (page_id < 0 || page_id >= params.num_pages) return;
-  ptx::PrefetchBytes(
-      params.pages + page_id * params.page_stride + int64_t{kv_head_idx} * Shape::kHeadBytes,
-      Shape::kHeadBytes);
+  const DecodeItem item = MakeItem<Shape>(params, static_cast<int>(blockIdx.x), num_splits);
+  if (item.tile.sequence_idx < 0 || lane_idx >= num_stages * kGroupPages) return;
+  const int page_idx = item.first_group * kGroupPages + lane_idx;
+  if (page_idx >= item.end_group * kGroupPages || !item.tile.ReadsPage(page_idx)) return;
+  const int page_id = params.batch.PageId(item.tile.sequence_idx, page_idx);
+  ptx::PrefetchBytes(params.pages + page_id * params.page_stride +
+                         int64_t{item.tile.kv_head_idx} * Shape::kHeadBytes,
+                     Shape::kHeadBytes);
 }
 
 template <typename Shape>

@@ -82,6 +82,33 @@ TEST_P(CudaRopeAppendTest, TheCacheHoldsTheReferencesKeysAndValues) {
   }
 }
 
+// A CTA a token, which goes over the heads more often than it loads ahead: 80 heads of 128 channels
+// five times, of 64 three times.
+TEST_P(CudaRopeAppendTest, AModelWithManyHeadsHasTheReferencesRows) {
+  const std::vector<int> lengths = {300, 257};
+  for (const int head_dim : {64, 128}) {
+    for (const bool is_plain : {true, false}) {
+      const KvCase c{.format = is_plain ? KvFormat{4, 4} : KvFormat{8, 4},
+                     .num_heads = 64,
+                     .num_kv_heads = 8,
+                     .head_dim = head_dim,
+                     .rotary_dim = is_plain ? head_dim : head_dim / 2,
+                     .hadamard = is_plain,
+                     .dtype = DType::kF16,
+                     .row_padding = is_plain ? 4 : 3};
+      KvRig expected(reference_ops(), c, lengths);
+      KvRig actual(tested_ops(), c, lengths);
+      for (KvRig* rig : {&expected, &actual}) rig->Step({{0, 0, 300}, {1, 0, 257}}, false);
+
+      for (int s = 0; s < static_cast<int>(lengths.size()); ++s) {
+        SCOPED_TRACE(testing::Message() << c << " sequence " << s);
+        ExpectSameRows(actual, expected, s, lengths[static_cast<size_t>(s)]);
+        EXPECT_EQ(DifferenceOf(actual.queries(s), expected.queries(s)), "");
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, CudaRopeAppendTest,
                          testing::Values(BackendOptions{.device = "cuda"}), NameOf);
 
