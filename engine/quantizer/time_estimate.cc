@@ -171,7 +171,7 @@ Result<QuantizeRates> MeasureRates(Backend& backend, int num_threads) {
                          FeedbackSeconds(2 + kFeedbackOutputs, num_threads));
   rates.factor_ops = kSquare * kFeedbackInputs / factor_seconds;
   rates.feedback_ops =
-      kSquare * kFeedbackOutputs / std::max(all_seconds - factor_seconds, 0.01 * all_seconds);
+      kSquare * kFeedbackOutputs / std::max(all_seconds - factor_seconds, 0.1 * all_seconds);
   return rates;
 }
 
