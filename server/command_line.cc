@@ -118,7 +118,9 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
                    "Leave keys unbalanced (for ablation)");
   command.add_option("--tuning-steps", options.tuning_steps, "Of scales, norms and codes; 0: none")
       ->capture_default_str();
-  command.add_option("--tuning-rate", options.tuning_rate, "Largest relative change in one step")
+  command
+      .add_option("--tuning-rate", options.tuning_rate,
+                  "Largest relative change of a scale in one step")
       ->capture_default_str();
   command
       .add_option("--tuning-code-rate", options.tuning_code_rate,

@@ -74,7 +74,7 @@ Result<std::vector<int8_t>> CodeResiduals(Backend& backend, const QuantizedLinea
                                           std::span<const float> gram, int num_threads) {
   const size_t width = static_cast<size_t>(linear.num_inputs);
   HostRows error(weights.size());
-  const std::vector<float> rounded = Dequantize(ViewOf(linear));
+  const std::vector<float> rounded = DequantizeInLayerOrder(linear, num_threads);
   ParallelRows(num_threads, linear.num_outputs, [&](int first, int last) {
     for (size_t i = static_cast<size_t>(first) * width; i < static_cast<size_t>(last) * width;
          ++i) {

@@ -154,8 +154,10 @@ Result<LinearResult> QuantizeLinear(Backend& backend, const LinearTask& task,
   linear.steps = std::move(weights.steps);
   linear.scale = std::move(weights.scale);
 
-  COMET_ASSIGN_OR_RETURN(result.residuals, CodeResiduals(backend, linear, task.weights, task.gram,
-                                                         search.num_threads));
+  if (search.keeps_residuals) {
+    COMET_ASSIGN_OR_RETURN(result.residuals, CodeResiduals(backend, linear, task.weights, task.gram,
+                                                           search.num_threads));
+  }
 
   result.accuracy.weight_error =
       RelativeError(DequantizeInOrder(linear, false, search.num_threads), task.weights);
@@ -186,6 +188,19 @@ void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int
       }
     }
   });
+}
+
+std::vector<float> DequantizeInLayerOrder(const QuantizedLinear& linear, int num_threads) {
+  const size_t width = static_cast<size_t>(linear.num_inputs);
+  std::vector<float> weights(static_cast<size_t>(linear.num_outputs) * width);
+  const W4axWeights view = ViewOf(linear);
+  ParallelRows(num_threads, linear.num_outputs, [&](int begin, int end) {
+    std::ranges::copy(Dequantize({.codes = view.codes.Rows(begin, end - begin),
+                                  .steps = view.steps.Rows(begin, end - begin),
+                                  .scale = view.scale.Rows(begin, end - begin)}),
+                      weights.data() + static_cast<size_t>(begin) * width);
+  });
+  return weights;
 }
 
 std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard,

@@ -26,7 +26,7 @@ struct LinearAccuracy {
 struct LinearResult {
   QuantizedLinear linear;
   LinearAccuracy accuracy;
-  std::vector<int8_t> residuals;  // CodeResiduals()
+  std::vector<int8_t> residuals;  // CodeResiduals(), or empty.
 };
 
 // One float linear layer with what calibration saw of it, both already in the order of `order`.
@@ -39,10 +39,11 @@ struct LinearTask {
   int num_int4_channels = 0;
 };
 
-// Which stages of the weight search run; off for ablations.
+// Which stages of the weight search run, some off for ablations.
 struct WeightSearch {
   bool feeds_errors_back = true;
   int num_refinement_rounds = 3;
+  bool keeps_residuals = false;  // CodeResiduals(), for tuning.
   int num_threads = 1;
 };
 
@@ -58,7 +59,10 @@ W4axWeights ViewOf(const QuantizedLinear& linear);
 // A Hadamard of every whole block among the first `num_channels` of each row of [any, K].
 void HadamardBlocks(std::span<float> rows, int num_inputs, int num_channels, int num_threads);
 
-// Dequantised rows [N, K] with their channels in the producer's order; `hadamard`: of the columns,
+// Dequantised rows [N, K] with their channels in the layer's order.
+std::vector<float> DequantizeInLayerOrder(const QuantizedLinear& linear, int num_threads);
+
+// The same with their channels in the producer's order; `hadamard`: of the columns,
 // which this undoes (LayerPrecision::down_hadamard).
 std::vector<float> DequantizeInOrder(const QuantizedLinear& linear, bool hadamard, int num_threads);
 

@@ -62,6 +62,14 @@ int64_t HeldOutBytes(const ModelConfig& config, const CalibrationSize& calibrati
   return kFloatBytes * (2 * std::max(layer, table) + calibration.num_held_out_tokens * hidden);
 }
 
+int64_t HeldLayerBytes(const ModelConfig& config, const CalibrationSize& calibration) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t layer =
+      hidden * (config.qkv_size() + config.q_size() + 3 * int64_t{config.ffn_size});
+  const int64_t codes = calibration.holds_layers ? config.num_layers * layer / 2 : 0;
+  return codes + (calibration.holds_residuals ? config.num_layers * layer : 0);
+}
+
 int64_t Mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 }  // namespace
@@ -78,7 +86,8 @@ int64_t EstimatePeakBytes(const ModelConfig& config, const CalibrationSize& cali
       (2 * int64_t{config.hidden_size} + int64_t{std::max(config.q_size(), config.ffn_size)});
   return kFixedBytes + tuning_stream +
          std::max({residual_stream + EmbeddingBytes(config),
-                   residual_stream + LayerBytes(config, calibration),
+                   residual_stream + LayerBytes(config, calibration) +
+                       HeldLayerBytes(config, calibration),
                    HeldOutBytes(config, calibration)});
 }
 

@@ -16,6 +16,7 @@
 #include "kernels/base/exact_exp.h"
 #include "kernels/base/math.h"
 #include "kernels/base/row_functions.h"
+#include "kernels/base/str_cat.h"
 #include "kernels/base/wide_vectors.h"
 
 namespace comet {
@@ -233,6 +234,10 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
       num_tokens += task_.inputs[window].size() / task_.float_norm.size();
       ++turn;
     }
+    if (!std::isfinite(loss)) {
+      return FailedPrecondition(StrCat("tuning: the divergence of step ", step + 1,
+                                       " is no finite number, so neither are the model's logits"));
+    }
     const std::vector<std::vector<float>*> gradients = gradient_.Vectors();
     const std::vector<std::vector<float>*> values = factors_.Vectors();
     for (size_t i = 0; i < values.size(); ++i) {
@@ -352,6 +357,12 @@ int64_t TuningWindows(const TuningOptions& options, int window_tokens) {
   return int64_t{options.num_steps} * CeilDiv(options.step_tokens, window_tokens);
 }
 
+int StepsOfOneEpoch(const TuningOptions& options, int64_t num_windows, int window_tokens) {
+  const int64_t windows_a_step = CeilDiv(options.step_tokens, window_tokens);
+  const int64_t steps = std::max<int64_t>(1, num_windows / windows_a_step);
+  return static_cast<int>(std::min<int64_t>(options.num_steps, steps));
+}
+
 TuningSize SizeOfTuning(const ModelConfig& config, int window_tokens, const TuningOptions& options,
                         int64_t bytes_max) {
   if (options.num_steps == 0) return {};
@@ -362,12 +373,14 @@ TuningSize SizeOfTuning(const ModelConfig& config, int window_tokens, const Tuni
                                               3 * int64_t{config.ffn_size});
   const int64_t head = hidden * config.vocab_size;
   const int64_t logits = int64_t{window_tokens} * config.vocab_size;
-  // Transposed weights beside the codes; the float head and the quantised one's transpose, each
-  // once more where it is made of, and the latter's codes twice.
+  // Transposed weights beside the codes, the layer's and the back end's; the float head and the
+  // quantised one's transpose, each once more where it is made of, and the latter's codes twice.
   const int64_t num_floats =
       config.num_layers * (layer_weights + layer_tape) + 5 * head + 3 * logits;
-  const int64_t fixed_bytes = num_floats * static_cast<int64_t>(sizeof(float)) +
-                              config.num_layers * layer_weights / 2 + 2 * head;
+  // Both models' rows of all windows, ahead of the first layer and behind the last.
+  const int64_t window_floats = 2 * TuningWindows(options, window_tokens) * window_tokens * hidden;
+  const int64_t fixed_bytes = (num_floats + window_floats) * static_cast<int64_t>(sizeof(float)) +
+                              config.num_layers * layer_weights + 2 * head;
   if (fixed_bytes > bytes_max) return {};
   const int64_t code_bytes = config.num_layers * layer_weights * kLatentBytes;
   if (options.code_rate == 0.0f || fixed_bytes + code_bytes > bytes_max)

@@ -16,10 +16,11 @@
 namespace comet {
 
 struct TuningOptions {
-  int num_steps = 31;       // 0: none.
-  int step_tokens = 2048;   // In whole windows, each at most once; the next step goes on behind, in
-                            // an order that mixes the text's parts.
-  float rate = 6e-3f;       // Largest relative change of a factor in one step, about.
+  int num_steps = 31;  // 0: none.
+  int step_tokens =
+      2048;            // In whole windows, none twice in a step; the next step goes on behind,
+                       // in an order that mixes the text's parts, and at its end from its start.
+  float rate = 6e-3f;  // Largest relative change of a factor in one step, about.
   float code_rate = 0.01f;  // The same of a code, in codes; 0: codes are held.
   // Windows in turn through 8-bit and mixed activations; else none are rounded.
   bool rounds_activations = true;
@@ -48,6 +49,9 @@ struct TuningTask {
 // Windows that tuning sees at most.
 int64_t TuningWindows(const TuningOptions& options, int window_tokens);
 
+// Steps in which so many windows are seen once: at most those of the options, at least one of them.
+int StepsOfOneEpoch(const TuningOptions& options, int64_t num_windows, int window_tokens);
+
 // Bytes of host and device memory that tuning holds at once, about, and whether that is for codes
 // too.
 struct TuningSize {
@@ -63,7 +67,8 @@ TuningSize SizeOfTuning(const ModelConfig& config, int window_tokens, const Tuni
 // so that the quantised model's predictions on the calibration windows come nearer the float
 // model's: Adam steps along the gradient of the Kullback-Leibler divergence, through weights, keys,
 // values and the linears' inputs as quantised. The same input gives the same bytes on every thread
-// count. On an error the layers are left in part changed. Errors: those of the back end. Source:
+// count. On an error the layers are left in part changed. Errors: kFailedPrecondition (a divergence
+// that is no finite number), those of the back end. Source:
 // EfficientQAT's end-to-end phase (arXiv:2407.11062), row scales in place of group scales; codes
 // as in LLM-QAT (arXiv:2305.17888), from what they were rounded from; norm tweaking
 // (arXiv:2309.02784).

@@ -84,6 +84,7 @@ class ModelQuantizer {
   AccuracyReport report_;
   bool tunes_ = false;
   bool tunes_codes_ = false;
+  TuningOptions tuning_options_;
   std::vector<QuantizedLayer> layers_;     // Held back for tuning, with what
   std::vector<LayerResiduals> residuals_;  // their codes were rounded from.
   TuningTask tuning_;
@@ -99,6 +100,8 @@ Result<AccuracyReport> ModelQuantizer::Run() {
   const CalibrationSize calibration{
       .num_tokens = report_.num_calibration_tokens,
       .num_tuning_tokens = NumTokens(text.tuning),
+      .holds_layers = tunes_,
+      .holds_residuals = tunes_codes_,
       .window_tokens_max = static_cast<int>(text.windows.front().size()),
       .num_sample_tokens = report_.num_sample_tokens,
       .num_held_out_tokens = options_.calibration.held_out_tokens_max};
@@ -153,11 +156,16 @@ Result<CalibrationText> ModelQuantizer::ReadText() {
                    std::min(options_.tuning_bytes_max, options_.memory_bytes_max));
   tunes_ = tuning_size.num_bytes > 0;
   tunes_codes_ = tuning_size.has_codes;
+  tuning_options_ = options_.tuning;
+  tuning_options_.num_threads = options_.num_threads;
+  if (!tunes_codes_) tuning_options_.code_rate = 0.0f;
   const size_t num_tuning =
       tunes_ ? static_cast<size_t>(TuningWindows(options_.tuning, window_tokens)) : 0;
   const size_t num_windows = split.windows.size();
   split.tuning.resize(
       std::min(split.tuning.size(), num_tuning - std::min(num_tuning, num_windows)));
+  tuning_options_.num_steps = StepsOfOneEpoch(
+      options_.tuning, static_cast<int64_t>(num_windows + split.tuning.size()), window_tokens);
   sample_stride_ = CeilDiv(report_.num_calibration_tokens, options_.sample_tokens_max);
   report_.num_sample_tokens = CeilDiv(report_.num_calibration_tokens, sample_stride_);
   return split;
@@ -282,6 +290,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
 
   WeightSearch search = options_.search;
   search.num_threads = options_.num_threads;
+  search.keeps_residuals = tunes_codes_;
   COMET_ASSIGN_OR_RETURN(LayerResult result, QuantizeLayer(backend_, layer, qkv, *streams_,
                                                            {.int4_channels = budget_.NextLayer(),
                                                             .damping = options_.damping,
@@ -359,11 +368,9 @@ Status ModelQuantizer::Tune() {
   tuning_.float_head = head;
   tuning_.quantized_head = &rows;
   tuning_.residuals = residuals_;
-  TuningOptions tuning = options_.tuning;
-  tuning.num_threads = options_.num_threads;
-  if (!tunes_codes_) tuning.code_rate = 0.0f;
-  COMET_ASSIGN_OR_RETURN(report_.tuning, TuneModel(backend_, config, tuning_, tuning, layers_,
-                                                   final_norm_, [&] { Report("tuning"); }));
+  COMET_ASSIGN_OR_RETURN(report_.tuning,
+                         TuneModel(backend_, config, tuning_, tuning_options_, layers_, final_norm_,
+                                   [&] { Report("tuning"); }));
   for (size_t i = 0; i < layers_.size(); ++i) {
     COMET_RETURN_IF_ERROR(writer_->WriteLayer(static_cast<int>(i), layers_[i]));
   }
@@ -374,7 +381,7 @@ void ModelQuantizer::Report(std::string_view detail) {
   ++steps_done_;
   if (!progress_) return;
   const int num_steps = source_->config().num_layers + 4 + (options_.rotates ? 1 : 0) +
-                        (tunes_ ? options_.tuning.num_steps : 0);
+                        (tunes_ ? tuning_options_.num_steps : 0);
   progress_({.steps_done = steps_done_, .num_steps = num_steps, .detail = detail});
 }
 

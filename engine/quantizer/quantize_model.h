@@ -35,7 +35,7 @@ struct QuantizeModelOptions {
   WeightSearch search;            // Its num_threads is the one below, as tuning's.
   bool smooths_keys = true;       // Where it lowers attention's error.
   TuningOptions tuning;
-  int64_t tuning_bytes_max = int64_t{4} << 30;  // A model that needs more is not tuned.
+  int64_t tuning_bytes_max = int64_t{4} << 30;  // What needs more: see SizeOfTuning().
   int num_threads = 1;                          // Of the weight search; the back end has its own.
   // Of the host: a model that needs more is refused before anything is written.
   int64_t memory_bytes_max = std::numeric_limits<int64_t>::max();
@@ -56,8 +56,9 @@ struct QuantizeProgress {
 // linear on what the quantised ones before it give, orders channels, quantises weights, chooses
 // clips and the keys' Hadamard, measures. The same source, options and back end give the same
 // bytes, whatever the thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted
-// (memory, disk), kFailedPrecondition (the output exists), kDataLoss (the source; a weight that is
-// no finite number), those of back end and file system. Nothing is left behind on failure.
+// (memory, disk), kFailedPrecondition (the output exists; tuning's), kDataLoss (the source; a
+// weight that is no finite number), those of back end and file system. Nothing is left behind on
+// failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

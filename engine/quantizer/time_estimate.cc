@@ -104,7 +104,8 @@ Result<double> FeedbackSeconds(int num_outputs, int num_threads) {
 
 }  // namespace
 
-QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& calibration) {
+QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& calibration,
+                          const TuningOptions& tuning, const TuningSize& tuning_size) {
   struct Linear {
     double num_outputs;
     double num_inputs;
@@ -127,8 +128,11 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
         2.0 * n * k * (2.0 * tokens + tuning_tokens + rotation_tokens + held_out_tokens) +
         2.0 * 1.6 * k * k * tokens;
     work.searched_weights += n * k;
-    // The target takes three products with K x K matrices, refinement's start one, each round one.
-    work.refining_ops += 2.0 * n * k * k * (4 + WeightSearch().num_refinement_rounds);
+    // The target takes three products with K x K matrices, refinement's start one, each round one,
+    // residuals of codes one.
+    work.refining_ops +=
+        2.0 * n * k * k *
+        (4 + WeightSearch().num_refinement_rounds + (tuning_size.has_codes ? 1 : 0));
     work.feedback_ops += n * k * k;
     work.factor_ops += 2.0 * k * k * k;
   }
@@ -142,18 +146,15 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
     *sum *= config.num_layers;
   }
   work.float_ops += 2.0 * hidden * config.vocab_size * held_out_tokens;
-  const QuantizeModelOptions options;
-  const TuningSize tuning =
-      SizeOfTuning(config, calibration.window_tokens_max, options.tuning, options.tuning_bytes_max);
-  if (tuning.num_bytes > 0) {
+  if (tuning_size.num_bytes > 0) {
     // Forward and back through the layers, and the gradient of their weights; the float head, the
     // quantised one and back. Products of codes, forward, take about a quarter of the time of
     // floats.
-    const double layer_products = tuning.has_codes ? 4.5 : 2.5;
+    const double layer_products = tuning_size.has_codes ? 4.5 : 2.5;
     const double layer_weights =
         hidden * (config.qkv_size() + config.q_size()) + 3.0 * hidden * ffn;
     work.refining_ops +=
-        1.0 * options.tuning.num_steps * options.tuning.step_tokens *
+        1.0 * tuning.num_steps * tuning.step_tokens *
         (layer_products * config.num_layers * layer_weights + 4.5 * hidden * config.vocab_size);
   }
   return work;
@@ -170,7 +171,7 @@ Result<QuantizeRates> MeasureRates(Backend& backend, int num_threads) {
                          FeedbackSeconds(2 + kFeedbackOutputs, num_threads));
   rates.factor_ops = kSquare * kFeedbackInputs / factor_seconds;
   rates.feedback_ops =
-      kSquare * kFeedbackOutputs / std::max(all_seconds - factor_seconds, 0.01 * all_seconds);
+      kSquare * kFeedbackOutputs / std::max(all_seconds - factor_seconds, 0.1 * all_seconds);
   return rates;
 }
 

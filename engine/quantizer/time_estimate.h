@@ -2,6 +2,7 @@
 
 #include "engine/model/model_config.h"
 #include "engine/quantizer/memory_estimate.h"
+#include "engine/quantizer/model_tuner.h"
 #include "kernels/base/status.h"
 #include "kernels/make_backend.h"
 
@@ -25,14 +26,16 @@ struct QuantizeRates {
   double factor_ops = 0.0;
 };
 
-QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& calibration);
+// `tuning` and what SizeOfTuning() says of it.
+QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& calibration,
+                          const TuningOptions& tuning, const TuningSize& tuning_size);
 
 // Times the stages themselves on small random matrices, about two seconds in all. Errors: those of
 // the back end.
 Result<QuantizeRates> MeasureRates(Backend& backend, int num_threads);
 
 // The work at these rates. A model of times, not a promise: large matrices miss caches that small
-// ones fit; reading the source and tuning scales, which large models do without, are left out.
+// ones fit; reading the source is left out.
 double EstimateSeconds(const QuantizeWork& work, const QuantizeRates& rates);
 
 }  // namespace comet

@@ -26,8 +26,9 @@ void PrintSummary(const QuantizeOptions& options, const AccuracyReport& report,
   std::printf("mean relative error: weights %.4f, outputs %.4f (8-bit activations), %.4f (mixed)\n",
               mean.weight_error, mean.output_error_8, mean.output_error_mixed);
   if (report.tuning.num_steps > 0) {
-    std::printf("tuning: divergence from the float model %.4f to %.4f in %d steps\n",
-                report.tuning.first_loss, report.tuning.last_loss, report.tuning.num_steps);
+    std::printf("tuning%s: divergence from the float model %.4f to %.4f in %d steps\n",
+                report.tuning.has_codes ? "" : ", codes held", report.tuning.first_loss,
+                report.tuning.last_loss, report.tuning.num_steps);
   }
   const HeldOutPerplexity& held_out = report.held_out;
   std::printf(

@@ -28,7 +28,9 @@ struct Plan {
   std::optional<int64_t> memory_free_bytes;  // Absent: the host doesn't tell.
   int64_t disk_bytes = 0;
   std::optional<int64_t> disk_free_bytes;  // Absent: no output was named, or its disk doesn't tell.
-  bool is_tuned = false;
+  TuningOptions tuning;
+  TuningSize tuning_size;
+  bool is_tuned() const { return tuning_size.num_bytes > 0; }
   QuantizeWork work;
   QuantizeRates rates;
   double seconds = 0.0;
@@ -83,19 +85,23 @@ Result<Plan> MakePlan(const QuantizeOptions& options) {
                       .window_tokens_max = defaults.calibration.window_tokens,
                       .num_sample_tokens = defaults.sample_tokens_max,
                       .num_held_out_tokens = defaults.calibration.held_out_tokens_max};
-  const int64_t tuning_bytes = SizeOfTuning(plan.shape.config, plan.calibration.window_tokens_max,
-                                            defaults.tuning, defaults.tuning_bytes_max)
-                                   .num_bytes;
-  plan.is_tuned = tuning_bytes > 0;
-  if (plan.is_tuned) plan.calibration.num_tuning_tokens = defaults.calibration.tuning_tokens_max;
+  plan.tuning = defaults.tuning;
+  plan.tuning.num_steps = options.tuning_steps;
+  plan.tuning.code_rate = static_cast<float>(options.tuning_code_rate);
+  plan.tuning_size =
+      SizeOfTuning(plan.shape.config, plan.calibration.window_tokens_max, plan.tuning,
+                   std::min(defaults.tuning_bytes_max, host.memory_free_bytes));
+  plan.calibration.holds_layers = plan.is_tuned();
+  plan.calibration.holds_residuals = plan.tuning_size.has_codes;
+  if (plan.is_tuned()) plan.calibration.num_tuning_tokens = defaults.calibration.tuning_tokens_max;
   plan.memory_bytes = EstimatePeakBytes(plan.shape.config, plan.calibration);
-  if (plan.is_tuned) plan.memory_bytes = std::max(plan.memory_bytes, tuning_bytes);
+  plan.memory_bytes = std::max(plan.memory_bytes, plan.tuning_size.num_bytes);
   if (host.memory_free_bytes != kMemoryUnlimited) plan.memory_free_bytes = host.memory_free_bytes;
   plan.disk_bytes = CheckpointWeightsBytes(plan.shape.config, plan.shape.has_qkv_bias);
   plan.disk_free_bytes = FreeDiskBytes(options.output);
 
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend(options.backend));
-  plan.work = EstimateWork(plan.shape.config, plan.calibration);
+  plan.work = EstimateWork(plan.shape.config, plan.calibration, plan.tuning, plan.tuning_size);
   COMET_ASSIGN_OR_RETURN(plan.rates, MeasureRates(backend, plan.num_threads));
   plan.seconds = EstimateSeconds(plan.work, plan.rates);
   return plan;
@@ -125,8 +131,10 @@ void PrintPlan(const Plan& plan) {
   std::printf("\ntime      about %s on %d threads, of\n", Duration(plan.seconds).c_str(),
               plan.num_threads);
   PrintPart("forward passes, Gram matrices", plan.work.float_ops, plan.rates.float_ops, "flop");
-  PrintPart(plan.is_tuned ? "refinement and tuning" : "refinement", plan.work.refining_ops,
-            plan.rates.float_ops, "flop");
+  PrintPart(!plan.is_tuned()             ? "refinement"
+            : plan.tuning_size.has_codes ? "refinement, tuning of codes too"
+                                         : "refinement, tuning of scales",
+            plan.work.refining_ops, plan.rates.float_ops, "flop");
   PrintPart("weight and clip search", plan.work.searched_weights, plan.rates.searched_weights,
             "weights");
   PrintPart("error feedback", plan.work.feedback_ops, plan.rates.feedback_ops, "flop");
@@ -160,7 +168,10 @@ void PrintJson(const Plan& plan) {
       {"disk_suffices", OrNull(Suffices(plan.disk_bytes, plan.disk_free_bytes))},
       {"threads", plan.num_threads},
       {"seconds", plan.seconds},
+      {"tuning_steps", plan.is_tuned() ? plan.tuning.num_steps : 0},
+      {"tuning_codes", plan.tuning_size.has_codes},
       {"float_ops", part(plan.work.float_ops, plan.rates.float_ops)},
+      {"refining_ops", part(plan.work.refining_ops, plan.rates.float_ops)},
       {"searched_weights", part(plan.work.searched_weights, plan.rates.searched_weights)},
       {"feedback_ops", part(plan.work.feedback_ops, plan.rates.feedback_ops)},
       {"factor_ops", part(plan.work.factor_ops, plan.rates.factor_ops)}};

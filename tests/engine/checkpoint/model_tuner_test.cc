@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "engine/quantizer/cache_rounding.h"
@@ -29,7 +30,7 @@ ModelConfig SmallConfig() {
   config.num_kv_heads = 2;
   config.head_dim = 8;
   config.rotary_dim = 8;
-  config.ffn_size = 24;
+  config.ffn_size = 144;  // A block of INT4 channels and some more.
   config.vocab_size = 11;
   return config;
 }
@@ -64,6 +65,8 @@ QuantizedLayer MakeLayer(Random& random) {
   layer.gate_up = MakeLinear(random, 2 * config.ffn_size, config.hidden_size);
   layer.down = MakeLinear(random, config.hidden_size, config.ffn_size);
   layer.down.gather.clear();
+  layer.down.precision.num_int4_channels = 128;
+  layer.down_hadamard = true;
   layer.kv = {.k_bits = 32, .v_bits = 32};  // Rounding has no slope to compare with.
   layer.input_norm = NormalValues(random, 16, 1.0f);
   layer.post_attention_norm = NormalValues(random, 16, 1.0f);
@@ -172,7 +175,9 @@ TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
         EXPECT_TRUE(layer.SetCodes(quantized).ok());
         return Project(layer, factors, hidden, direction);
       };
-      const double step = double{linear.scale[i / width]} * linear.steps[i / width];
+      const size_t block =
+          i / width * (linear.steps.size() / linear.scale.size()) + i % width / 128;
+      const double step = double{linear.scale[i / width]} * linear.steps[block];
       const double slope = (output_with(1) - output_with(-1)) / (2.0 * step);
       linear.codes[i / 2] = before;
 
@@ -182,6 +187,56 @@ TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
     }
     EXPECT_GT(num_checked, 10);
   }
+}
+
+// [K, K], positive definite, with every channel tied to every other.
+std::vector<float> RandomGram(Random& random, size_t size) {
+  const std::vector<float> rows = NormalValues(random, 4 * size * size, 1.0f);
+  std::vector<float> gram(size * size, 0.0f);
+  for (size_t t = 0; t < rows.size(); t += size) {
+    for (size_t i = 0; i < size; ++i) {
+      for (size_t j = 0; j < size; ++j) gram[i * size + j] += rows[t + i] * rows[t + j];
+    }
+  }
+  return gram;
+}
+
+// One code moved by its residual, the others as they are: a row's error is least there.
+TEST_F(ModelTuner, ResidualsLeadToTheLeastErrorUnderTheGramMatrix) {
+  constexpr size_t kChannels = 144;
+  const QuantizedLinear linear = MakeLinear(random_, 2, kChannels);
+  const std::vector<float> rounded = DequantizeInLayerOrder(linear, 1);
+  std::vector<float> weights = rounded;
+  for (float& weight : weights) weight += 0.002f * random_.NextNormal();
+  const std::vector<float> gram = RandomGram(random_, kChannels);
+
+  const std::vector<int8_t> residuals = CodeResiduals(backend_, linear, weights, gram, 2).value();
+
+  int num_checked = 0;
+  for (size_t i = 0; i < weights.size(); i += 5) {
+    if (std::abs(residuals[i]) > 120) continue;  // Held to half a code.
+    const size_t row = i / kChannels * kChannels;
+    const double step = double{linear.scale[i / kChannels]} *
+                        linear.steps[i / kChannels * 2 + (i % kChannels) / 128];
+    const auto error_at = [&](double moved) {
+      double error = 0.0;
+      for (size_t j = 0; j < kChannels; ++j) {
+        for (size_t k = 0; k < kChannels; ++k) {
+          const auto off = [&](size_t c) {
+            return double{weights[row + c]} - double{rounded[row + c]} -
+                   (row + c == i ? moved * step : 0.0);
+          };
+          error += off(j) * double{gram[j * kChannels + k]} * off(k);
+        }
+      }
+      return error;
+    };
+    const double best = residuals[i] / 254.0;
+    EXPECT_LT(error_at(best), error_at(best + 0.02)) << i;
+    EXPECT_LT(error_at(best), error_at(best - 0.02)) << i;
+    ++num_checked;
+  }
+  EXPECT_GT(num_checked, 20);
 }
 
 // Latents start within the cells of their codes, and move down the gradient.
@@ -277,42 +332,130 @@ TEST_F(ModelTuner, ServedProductsReadTheProducersOrder) {
   }
 }
 
-// A model whose scales have been spoilt finds its way back to its own predictions.
-TEST_F(ModelTuner, BringsPredictionsNearerTheFloatModels) {
-  const ModelConfig config = SmallConfig();
-  std::vector<QuantizedLayer> layers = {MakeLayer(random_), MakeLayer(random_)};
-  const std::vector<float> head = NormalValues(random_, 11 * 16, 0.5f);
-  const Int8Rows quantized_head = QuantizeInt8Rows(head, 16, 1);
-  std::vector<float> final_norm(16, 1.0f);
-  TuningTask task{.float_norm = final_norm, .float_head = head, .quantized_head = &quantized_head};
+// A model of two layers and what it says itself of three windows.
+struct SelfTask {
+  std::vector<QuantizedLayer> layers;
+  std::vector<float> head;
+  Int8Rows quantized_head;
+  std::vector<float> final_norm = std::vector<float>(16, 1.0f);
+  TuningTask task;
+};
+
+void MakeSelfTask(Backend& backend, Random& random, SelfTask& self) {
+  self.layers = {MakeLayer(random), MakeLayer(random)};
+  self.head = NormalValues(random, 11 * 16, 0.5f);
+  self.quantized_head = QuantizeInt8Rows(self.head, 16, 1);
+  self.task = {.float_norm = self.final_norm,
+               .float_head = self.head,
+               .quantized_head = &self.quantized_head};
   for (int window = 0; window < 3; ++window) {
-    std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
-    task.inputs.emplace_back(hidden.begin(), hidden.end());
-    for (const QuantizedLayer& layer : layers) {
+    std::vector<float> hidden = NormalValues(random, kTokens * 16, 1.0f);
+    self.task.inputs.emplace_back(hidden.begin(), hidden.end());
+    for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer exact =
-          DifferentiableLayer::Make(backend_, config, layer,
+          DifferentiableLayer::Make(backend, SmallConfig(), layer,
                                     {.window_tokens_max = kTokens, .rounds_activations = false})
               .value();
       LayerTape tape;
       ASSERT_TRUE(exact.Forward(exact.UnitFactors(), ActivationMode::kFloat, hidden, tape).ok());
     }
-    task.float_outputs.emplace_back(hidden.begin(), hidden.end());
+    self.task.float_outputs.emplace_back(hidden.begin(), hidden.end());
   }
-  for (QuantizedLayer& layer : layers) {
+}
+
+// A model whose scales have been spoilt finds its way back to its own predictions.
+TEST_F(ModelTuner, BringsPredictionsNearerTheFloatModels) {
+  SelfTask self;
+  MakeSelfTask(backend_, random_, self);
+  for (QuantizedLayer& layer : self.layers) {
     for (float& scale : layer.o.scale) scale *= random_.NextFloat(0.7f, 1.4f);
     for (float& scale : layer.down.scale) scale *= random_.NextFloat(0.7f, 1.4f);
   }
-  std::vector<float> tuned_norm = final_norm;
+  std::vector<float> tuned_norm = self.final_norm;
   int num_reports = 0;
 
   const Result<TuningResult> result =
-      TuneModel(backend_, config, task, {.num_steps = 60, .step_tokens = 15, .rate = 0.02f}, layers,
+      TuneModel(backend_, SmallConfig(), self.task,
+                {.num_steps = 60, .step_tokens = 15, .rate = 0.02f, .code_rate = 0.0f}, self.layers,
                 tuned_norm, [&] { ++num_reports; });
 
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(num_reports, 60);
+  EXPECT_FALSE(result->has_codes);
   EXPECT_LT(result->last_loss, 0.3 * result->first_loss);
-  for (const float scale : layers[0].o.scale) EXPECT_GT(scale, 0.0f);
+  for (const float scale : self.layers[0].o.scale) EXPECT_GT(scale, 0.0f);
+}
+
+// One whose codes have been spoilt, by its codes: scales and norms hardly move.
+TEST_F(ModelTuner, BringsSpoiltCodesNearerTheFloatModels) {
+  SelfTask self;
+  MakeSelfTask(backend_, random_, self);
+  for (QuantizedLayer& layer : self.layers) {
+    for (QuantizedLinear* linear : {&layer.o, &layer.down}) {
+      for (size_t i = 0; i < linear->codes.size(); i += 3) {
+        linear->codes[i] ^= 0x4;  // One code in six, by four.
+      }
+    }
+  }
+  const auto tune = [&](float code_rate) {
+    std::vector<QuantizedLayer> layers = self.layers;
+    std::vector<float> norm = self.final_norm;
+    const TuningResult result =
+        TuneModel(backend_, SmallConfig(), self.task,
+                  {.num_steps = 60, .step_tokens = 15, .rate = 1e-6f, .code_rate = code_rate},
+                  layers, norm, {})
+            .value();
+    EXPECT_EQ(layers[0].down.codes == self.layers[0].down.codes, code_rate == 0.0f);
+    return result;
+  };
+
+  const TuningResult moved = tune(0.05f);
+  const TuningResult held = tune(0.0f);
+
+  EXPECT_TRUE(moved.has_codes);
+  EXPECT_FALSE(held.has_codes);
+  EXPECT_LT(moved.last_loss, 0.5 * held.last_loss);
+}
+
+// What is no finite number moves nothing.
+TEST_F(ModelTuner, RefusesADivergenceThatIsNoNumber) {
+  SelfTask self;
+  MakeSelfTask(backend_, random_, self);
+  self.task.float_outputs[0][0] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<uint8_t> codes = self.layers[0].down.codes;
+
+  const Result<TuningResult> result =
+      TuneModel(backend_, SmallConfig(), self.task, {.num_steps = 1, .step_tokens = 15},
+                self.layers, self.final_norm, {});
+
+  EXPECT_EQ(result.status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(self.layers[0].down.codes, codes);
+}
+
+// As many as the memory has room for: codes and factors, factors, nothing.
+TEST(TuningSize, LeavesOutWhatDoesNotFit) {
+  const ModelConfig config = SmallConfig();
+  const TuningOptions options;
+  const int64_t all = SizeOfTuning(config, 512, options, int64_t{1} << 40).num_bytes;
+  const TuningSize factors = SizeOfTuning(config, 512, options, all - 1);
+  const TuningSize nothing = SizeOfTuning(config, 512, options, factors.num_bytes - 1);
+
+  EXPECT_TRUE(SizeOfTuning(config, 512, options, all).has_codes);
+  EXPECT_FALSE(factors.has_codes);
+  EXPECT_GT(factors.num_bytes, 0);
+  EXPECT_LT(factors.num_bytes, all);
+  EXPECT_EQ(nothing.num_bytes, 0);
+  EXPECT_EQ(SizeOfTuning(config, 512, {.num_steps = 0}, all).num_bytes, 0);
+  EXPECT_FALSE(SizeOfTuning(config, 512, {.code_rate = 0.0f}, all).has_codes);
+}
+
+TEST(TuningSteps, SeeEachWindowOnce) {
+  const TuningOptions options{.num_steps = 31, .step_tokens = 2048};
+
+  EXPECT_EQ(StepsOfOneEpoch(options, 1000, 512), 31);
+  EXPECT_EQ(StepsOfOneEpoch(options, 20, 512), 5);
+  EXPECT_EQ(StepsOfOneEpoch(options, 1, 512), 1);
+  EXPECT_EQ(StepsOfOneEpoch({.num_steps = 0}, 20, 512), 0);
 }
 
 }  // namespace

@@ -106,9 +106,9 @@ TEST(QuantizePlan, A70BCheckpointTakesFourBitsAWeightAndItsTables) {
 
 TEST(QuantizePlan, WorkGrowsWithLayersAndTokens) {
   ModelConfig config = ShapeOf("llama-3-70b").config;
-  const QuantizeWork whole = EstimateWork(config, kCalibration);
+  const QuantizeWork whole = EstimateWork(config, kCalibration, {}, {});
   config.num_layers = 40;
-  const QuantizeWork half = EstimateWork(config, kCalibration);
+  const QuantizeWork half = EstimateWork(config, kCalibration, {}, {});
 
   EXPECT_DOUBLE_EQ(half.searched_weights, 0.5 * whole.searched_weights);
   EXPECT_NEAR(whole.searched_weights, 68.45e9, 0.01e9);
