@@ -15,8 +15,8 @@
       the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
 
 The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc), and what an
-A100's tensor cores take longer is added. The units' clocks, from the disassembly and published rates, are printed beside
-them: what a block cannot be faster than.
+A100's tensor cores take longer is added. The units' clocks, from the disassembly and published rates, are
+printed beside them: what a block cannot be faster than.
 """
 
 import argparse
@@ -37,7 +37,8 @@ LAUNCH_US = 2.5  # Of a graph node.
 # those of a few hundred rows less; its weights stream at the same achieved bandwidth.
 FP16_OPS_PER_US = 312e6 * 0.8
 CONFIGS = (  # tile outputs, tile tokens, warps that share a block; as kGemmConfigs.
-    (64, 8, 1), (64, 16, 1), (64, 16, 1), (64, 64, 2), (128, 64, 4), (128, 64, 4), (128, 128, 4), (128, 256, 8))
+    (64, 8, 1), (64, 16, 1), (64, 16, 1), (64, 64, 2), (128, 64, 4), (128, 64, 4), (128, 128, 4),
+    (128, 256, 8))
 H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor; an A100's are the plan's default.
 # Clocks an instruction keeps its unit busy, a quarter of a multiprocessor (shared memory: all of it).
 CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
@@ -116,7 +117,8 @@ def shapes():
 
 def plans(binary, sizes, share, m, sms, bytes_per_clock, mma_clocks=CLOCKS["tensor"], factor=1.0):
     arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
-                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks), "--block-factor", str(factor)] + [f"{n}x{k}" for n, k in sizes]
+                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks), "--block-factor",
+                 str(factor)] + [f"{n}x{k}" for n, k in sizes]
     out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 

@@ -170,7 +170,11 @@ Status W4axGemm::RunBy(const GemmInstance& instance, const LinearArgs& args, con
   COMET_CHECK_MSG(weights != nullptr, "weights were packed by another back end");
   if (args.x.num_tokens() == 0 || weights->num_outputs() == 0) return Status::Ok();
   COMET_RETURN_IF_ERROR(CheckCodes(args, *weights));
-  COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= NumCtas(plan.config_idx, rates_));
+  // The workspace holds so many CTAs' slots and twice so many split tiles.
+  const int num_ctas = NumCtas(plan.config_idx, rates_);
+  COMET_CHECK(Fits(kGemmConfigs[static_cast<size_t>(plan.config_idx)], rates_));
+  COMET_CHECK(plan.split.num_ctas > 0 && plan.split.num_ctas <= num_ctas);
+  COMET_CHECK(plan.split.boundary[plan.split.num_ctas].tile <= 2 * num_ctas);
 
   GemmParams params = ParamsOf(args, *weights, plan);
   params.partials = static_cast<unsigned long long*>(partials_.data());

@@ -9,7 +9,7 @@
 
 namespace comet::sm80 {
 
-inline constexpr int kSlots = 3;
+inline constexpr int kSlots = 3;  // Of a CTA: for two tiles that it shares and one that it stores.
 
 // The kernel's argument; names as in kernels/ops/linear.h.
 struct GemmParams {

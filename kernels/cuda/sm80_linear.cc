@@ -1,8 +1,12 @@
 #include "kernels/cuda/sm80_linear.h"
 
 #include "kernels/cuda/sm80_pack.h"
+#include "kernels/cuda/sm80_w4ax_layout.h"
 
 namespace comet::sm80 {
+
+static_assert(kUnitOutputs == cuda::kUnitOutputs && kUnitChannels == cuda::kUnitChannels &&
+              kUnitBytes == cuda::kUnitBytes);
 
 W4axLinear::W4axLinear(int num_outputs, int num_inputs, int num_int4_channels)
     : UnitLinear(num_outputs, num_inputs, num_int4_channels, PackUnits) {}

@@ -1,6 +1,7 @@
+// kernels/cuda/sm80_pack.cu
+//
 // Mapping  A CTA of 256 threads a unit; a thread writes the 16 bytes that a lane of the product
-// reads
-//          of one fragment, and one of the first 64 threads a step.
+//          reads of one fragment, and one of the first 64 threads a step.
 // Traffic  Codes and steps once in, once out, 1.03 bytes two weights each way; runs at load, behind
 //          a copy over the bus that is many times slower.
 // Limits   None: codes are read a byte at a time, so rows may begin anywhere.

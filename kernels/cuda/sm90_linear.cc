@@ -1,8 +1,12 @@
 #include "kernels/cuda/sm90_linear.h"
 
 #include "kernels/cuda/sm90_pack.h"
+#include "kernels/cuda/sm90_w4ax_layout.h"
 
 namespace comet::sm90 {
+
+static_assert(kUnitOutputs == cuda::kUnitOutputs && kUnitChannels == cuda::kUnitChannels &&
+              kUnitBytes == cuda::kUnitBytes);
 
 W4axLinear::W4axLinear(int num_outputs, int num_inputs, int num_int4_channels)
     : UnitLinear(num_outputs, num_inputs, num_int4_channels, PackUnits) {}

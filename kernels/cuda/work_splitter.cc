@@ -15,7 +15,7 @@
 namespace comet::sm80 {
 namespace {
 
-constexpr double kSlack = 1e-9;  // Of comparisons between sums of costs.
+constexpr double kSlack = 1e-9;  // Of comparisons between sums of costs, of the sum.
 
 double BlocksCost(const TileWork& work, const WorkCosts& costs, int begin, int end) {
   const int num_int8 = std::clamp(work.num_int8_blocks, begin, end) - begin;
@@ -72,7 +72,7 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
     Load load;
     while (tile < num_tiles) {
       const double finish = costs.store + (is_cut ? costs.fixup_read : 0.0);
-      if (left(load, block, work.num_blocks(), finish) >= -kSlack) {
+      if (left(load, block, work.num_blocks(), finish) >= -kSlack * limit) {
         load.Add(work, costs, block, work.num_blocks(), finish);
         ++tile;
         block = 0;
@@ -82,7 +82,7 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
       int end = block;  // The furthest that is within the limit, by bisection.
       for (int beyond = work.num_blocks(); beyond - end > 1;) {
         const int middle = (end + beyond) / 2;
-        const bool is_within = left(load, block, middle, costs.fixup_write) >= -kSlack;
+        const bool is_within = left(load, block, middle, costs.fixup_write) >= -kSlack * limit;
         (is_within ? end : beyond) = middle;
       }
       end = end / costs.granularity * costs.granularity;

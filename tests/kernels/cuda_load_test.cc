@@ -85,7 +85,7 @@ constexpr RandomLinear kUnitCases[] = {
 
 TEST_F(CudaLoadTest, UnitsAreTheHostsWhereverTheRowsCameFrom) {
   if (sm90::W4axGemm::Create().status().code() == StatusCode::kUnimplemented) {
-    GTEST_SKIP() << "units are Hopper's";
+    GTEST_SKIP() << "the units of sm_90 are made and read on Hopper alone";
   }
   for (const RandomLinear& linear : kUnitCases) {
     SCOPED_TRACE(linear.num_outputs);

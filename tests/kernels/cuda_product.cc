@@ -199,21 +199,35 @@ std::vector<uint8_t> CudaProduct::DownloadY(int num_tokens) {
   return y;
 }
 
+DeviceBuffer CudaProduct::UploadBias() {
+  std::vector<float> bias(static_cast<size_t>(case_.num_outputs));
+  for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
+  const int64_t num_bytes = case_.num_outputs * BytesOf(DType::kF32);
+  DeviceBuffer device_bias = device_.Allocate(num_bytes).value();
+  const Status copied = device_.CopyToDevice(device_bias.data(), bias.data(), num_bytes);
+  COMET_CHECK_MSG(copied.ok(), copied.message());
+  return device_bias;
+}
+
+Result<std::vector<uint8_t>> CudaProduct::AddTo(const PackedLinear& naive, LinearArgs args,
+                                                const RunLinear& run) {
+  const DeviceBuffer bias = UploadBias();
+  COMET_RETURN_IF_ERROR(cuda::NaiveLinear(device_, OracleArgs(naive, case_.num_tokens)));
+  args.residual = args.y;
+  args.bias = ConstTensorView(bias.data(), DType::kF32, {case_.num_outputs});
+  COMET_RETURN_IF_ERROR(run(args));
+  return DownloadY(case_.num_tokens);
+}
+
 Result<std::vector<uint8_t>> CudaProduct::AddInPlace(const PackedLinear& naive,
                                                      const PackedLinear& weights,
                                                      const RunLinear& run) {
-  std::vector<float> bias(static_cast<size_t>(case_.num_outputs));
-  for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 7) - 3.0f;
-  const int64_t bias_bytes = case_.num_outputs * BytesOf(DType::kF32);
-  COMET_ASSIGN_OR_RETURN(const DeviceBuffer device_bias, device_.Allocate(bias_bytes));
-  COMET_RETURN_IF_ERROR(device_.CopyToDevice(device_bias.data(), bias.data(), bias_bytes));
-  COMET_RETURN_IF_ERROR(cuda::NaiveLinear(device_, OracleArgs(naive, case_.num_tokens)));
-  LinearArgs args = DeviceArgsUnpoisoned(weights, case_.num_tokens);
-  if (&weights == &naive) args = OracleForm(args);
-  args.residual = args.y;
-  args.bias = ConstTensorView(device_bias.data(), DType::kF32, {case_.num_outputs});
-  COMET_RETURN_IF_ERROR(run(args));
-  return DownloadY(case_.num_tokens);
+  return AddTo(naive, DeviceArgsUnpoisoned(weights, case_.num_tokens), run);
+}
+
+Result<std::vector<uint8_t>> CudaProduct::AddInPlaceByOracle(const PackedLinear& naive) {
+  return AddTo(naive, OracleForm(DeviceArgsUnpoisoned(naive, case_.num_tokens)),
+               [&](const LinearArgs& args) { return cuda::NaiveLinear(device_, args); });
 }
 
 }  // namespace comet

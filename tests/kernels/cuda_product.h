@@ -45,15 +45,23 @@ class CudaProduct {
   LinearArgs OracleArgs(const PackedLinear& weights, int num_tokens);
   std::vector<uint8_t> DownloadY(int num_tokens);
 
-  // y of `naive`, and then of what `run` adds in place to it and a bias, by `weights`.
+  // y of `naive`, and then of what `run` adds in place to it and a bias, by `weights`; or by the
+  // oracle itself.
   using RunLinear = std::function<Status(const LinearArgs& args)>;
   Result<std::vector<uint8_t>> AddInPlace(const PackedLinear& naive, const PackedLinear& weights,
                                           const RunLinear& run);
+  Result<std::vector<uint8_t>> AddInPlaceByOracle(const PackedLinear& naive);
+
+  // A bias of -3 to 3.
+  DeviceBuffer UploadBias();
 
   const ProductCase& shape() const { return case_; }
   int64_t y_row_bytes() const { return int64_t{case_.num_outputs} * BytesOf(case_.dtype); }
 
  private:
+  // y of `naive`, and then of what `run` adds to it and a bias by `args`.
+  Result<std::vector<uint8_t>> AddTo(const PackedLinear& naive, LinearArgs args,
+                                     const RunLinear& run);
   // Codes as bytes.
   LinearArgs OracleForm(LinearArgs args) const;
   LinearInput InputAt(void* codes, void* scale, void* exponent, void* code_sum,

@@ -198,10 +198,9 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
                               plan, device.stream().handle());
           }));
       std::printf(
-          "{\"variant\": \"%s\", \"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, "
-          "\"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"model\": "
-          "%.0f, "
-          "\"us\": %.3f}\n",
+          "{\"variant\": \"%s\", \"n\": %d, \"k\": %d, \"m\": %d, "
+          "\"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, "
+          "\"ctas\": %d, \"model\": %.0f, \"us\": %.3f}\n",
           name.c_str(), args.weights->num_outputs(), args.weights->num_inputs(), num_tokens,
           shape.num_int8_blocks, shape.num_int4_blocks, plan.config_idx, plan.split.num_whole_tiles,
           plan.split.num_ctas, MakespanOf(plan, shape, gemm.rates()), us);

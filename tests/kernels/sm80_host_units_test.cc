@@ -63,7 +63,7 @@ void ExpectPacked(int num_outputs, int num_inputs, int num_int4) {
   EXPECT_EQ(num_wrong, 0) << "N " << num_outputs << " K " << num_inputs << " INT4 " << num_int4;
 }
 
-TEST(Sm80Linear, WeightsLieAsPackedTokensDo) {
+TEST(Sm80HostUnits, WeightsLieAsPackedTokensDo) {
   ExpectPacked(64, 128, 0);
   ExpectPacked(64, 128, 128);
   ExpectPacked(1, 64, 0);
@@ -71,7 +71,7 @@ TEST(Sm80Linear, WeightsLieAsPackedTokensDo) {
   ExpectPacked(63, 1536, 1408);
 }
 
-TEST(Sm80Linear, PackedCodesFillTheirHalfOfTheRegionOnce) {
+TEST(Sm80HostUnits, PackedCodesFillTheirHalfOfTheRegionOnce) {
   std::vector<int> count(512, 0);
   for (int k = 0; k < 512; ++k) {
     const PackedInt4 place = PackedInt4Of(k);
