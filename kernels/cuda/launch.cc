@@ -35,19 +35,23 @@ Status Launcher::AllowSmem(std::string_view op, const void* kernel, int64_t smem
   // 48 KB with what is static, for which 2 KB are kept: more than any kernel here has.
   constexpr int64_t kSmemBytesWithoutOptIn = 46 << 10;
   if (smem_bytes <= kSmemBytesWithoutOptIn) return Status::Ok();
-  if (smem_bytes > limits_.smem_bytes_max) {
-    return Unimplemented(StrCat(op, ": a CTA needs ", smem_bytes,
-                                " bytes of shared memory, expected at most ",
-                                limits_.smem_bytes_max));
-  }
+  // An entry a kernel, made at its first launch. What the runtime holds belongs to the device, not
+  // to this launcher: each sets the same, all there is, so that none takes leave from another.
   int64_t& allowed = smem_bytes_allowed_[kernel];
+  if (allowed == 0) {
+    cudaFuncAttributes attributes{};
+    COMET_RETURN_IF_ERROR(StatusOf(cudaFuncGetAttributes(&attributes, kernel), op));
+    const int64_t bytes_max =
+        limits_.smem_bytes_max - static_cast<int64_t>(attributes.sharedSizeBytes);
+    COMET_RETURN_IF_ERROR(
+        StatusOf(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(bytes_max)),
+                 op));
+    allowed = bytes_max;
+  }
   if (smem_bytes <= allowed) return Status::Ok();
-  COMET_RETURN_IF_ERROR(
-      StatusOf(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(smem_bytes)),
-               op));
-  allowed = smem_bytes;
-  return Status::Ok();
+  return Unimplemented(StrCat(op, ": a CTA needs ", smem_bytes,
+                              " bytes of shared memory, expected at most ", allowed));
 }
 
 cudaLaunchConfig_t Launcher::MakeConfig(const LaunchShape& shape,

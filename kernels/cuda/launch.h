@@ -28,7 +28,7 @@ struct DeviceLimits {
 Result<DeviceLimits> QueryDeviceLimits();
 
 // Launches kernels on one stream of one device. What the runtime must be asked once, the device's
-// limits and leave to use much shared memory, is asked once: a question costs a fifth of a launch.
+// limits and leave to use much shared memory, is asked once and not at every launch.
 // Confined to one thread.
 class Launcher {
  public:

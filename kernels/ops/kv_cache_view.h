@@ -46,7 +46,7 @@ Status ValidateHeads(const char* op, const KvCacheView& cache, int num_heads);
 // [query_start[s], query_start[s + 1]), at the last positions of its context:
 // row r has position context_length[s] - (query_start[s + 1] - r).
 // Page i of sequence s is page_table[s, i] and holds positions [64 i, 64 i + 64); entries past the
-// context are never followed.
+// context are never followed. No op writes any of it: ops may read it while those ahead still run.
 struct BatchView {
   ConstTensorView query_start;     // [num_sequences + 1] i32, ascending from 0
   ConstTensorView context_length;  // [num_sequences] i32, this step's tokens included

@@ -16,7 +16,7 @@ namespace comet {
 //
 // Shapes    qkv [num_tokens, (num_heads + 2 num_kv_heads) * head_dim] f32 or f16, q | k | v, rows
 //           may be strided; q_out [num_tokens, num_heads * head_dim], dtype of qkv;
-//           cos, sin [positions_max, rotary_dim / 2] f32, made on the host, so equal everywhere.
+//           cos, sin [positions_max, rotary_dim / 2] f32, made on the host and written by no op.
 //           head_dim a power of two when hadamard is set, even otherwise.
 // Numerics  fp32, single IEEE operations, none contracted. 1 / sqrt(head_dim) is one square root
 //           and one division.

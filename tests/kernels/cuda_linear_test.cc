@@ -104,6 +104,51 @@ TEST_F(CudaLinearTest, LargeW4axProductsAreExact) {
   }
 }
 
+// What one call has found out of its arguments must not serve others with the same buffers.
+TEST_F(CudaLinearTest, ProductsInTheSameBuffersAreExactInTurn) {
+  const ProductCase c{WeightKind::kW4ax, ActivationMode::kInt8, 256, 4096, 1024, 0};
+  CudaProduct product(*device_, c, /*seed=*/59);
+  const std::unique_ptr<PackedLinear> weights = product.Pack(*ops_).value();
+  const std::unique_ptr<PackedLinear> naive = product.PackNaive().value();
+  const int64_t y_bytes = c.num_tokens * product.y_row_bytes();
+  DeviceBuffer zeros = device_->Allocate(y_bytes).value();
+  ASSERT_EQ(device_->FillZero(zeros.data(), y_bytes), Status::Ok());
+  const int num_fewer = c.num_tokens / 2;
+  const auto cut = [&](LinearArgs& args, DType dtype, int64_t y_row_stride) {
+    args.x.codes = args.x.codes.Rows(0, num_fewer);
+    args.x.scale = args.x.scale.Rows(0, num_fewer);
+    args.x.exponent = args.x.exponent.Rows(0, num_fewer);
+    args.x.code_sum = args.x.code_sum.Rows(0, num_fewer);
+    TensorShape shape{num_fewer, c.num_outputs};
+    shape.set_stride(0, y_row_stride);
+    args.y = TensorView(args.y.data(), dtype, shape);
+  };
+  using Change = std::function<void(LinearArgs&)>;
+  const Change as_it_is = [](LinearArgs&) {};
+  const Change changes[] = {
+      as_it_is,
+      [&](LinearArgs& args) { args.residual = TensorView(zeros.data(), c.dtype, args.y.shape()); },
+      as_it_is,
+      [&](LinearArgs& args) { cut(args, DType::kF16, c.num_outputs); },
+      [&](LinearArgs& args) { cut(args, DType::kF16, 2 * c.num_outputs); },
+      [&](LinearArgs& args) { cut(args, DType::kF32, c.num_outputs); },
+      as_it_is,
+  };
+
+  for (const Change& change : changes) {
+    LinearArgs naive_args = product.DeviceArgs(*naive, c.num_tokens);
+    change(naive_args);
+    ASSERT_EQ(cuda::NaiveLinear(*device_, naive_args), Status::Ok());
+    const std::vector<uint8_t> expected = product.DownloadY(c.num_tokens);
+    LinearArgs args = product.DeviceArgs(*weights, c.num_tokens);
+    change(args);
+
+    ASSERT_EQ(ops_->Linear(args), Status::Ok());
+
+    EXPECT_EQ(product.DownloadY(c.num_tokens), expected) << &change - changes;
+  }
+}
+
 TEST_F(CudaLinearTest, LargeInt8ProductsAreExact) {
   for (const int num_tokens : {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 200}) {
     ExpectExact({WeightKind::kInt8, ActivationMode::kInt8, num_tokens, 4001, 4096, 0, DType::kF32});
