@@ -5,6 +5,7 @@
 
 #include "engine/model/synthetic_model.h"
 #include "kernels/base/math.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -89,10 +90,9 @@ std::vector<float> Dequantize(const W4axWeights& weights) {
   std::vector<float> values(static_cast<size_t>(num_outputs) * static_cast<size_t>(num_inputs));
   float* value = values.data();
   for (int n = 0; n < num_outputs; ++n) {
+    const uint8_t* packed = codes + static_cast<int64_t>(n) * (num_inputs / 2);
     for (int k = 0; k < num_inputs; ++k) {
-      const uint8_t pair = codes[static_cast<int64_t>(n) * (num_inputs / 2) + k / 2];
-      const int nibble = k % 2 == 0 ? pair & 0xf : pair >> 4;
-      const int code = nibble >= 8 ? nibble - 16 : nibble;
+      const int code = CodeAt(packed, static_cast<size_t>(k));
       const int step = steps[static_cast<int64_t>(n) * num_blocks + k / kBlockChannels];
       *value++ = static_cast<float>(step * code) * scale[n];
     }

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/quantizer/adam.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/math.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
@@ -14,21 +16,9 @@ namespace comet {
 namespace {
 
 constexpr float kResidualSteps = 254.0f;
-constexpr float kMomentum = 0.9f;
-constexpr float kSquareMomentum = 0.95f;  // Short, as the steps are few.
 constexpr float kTiny = 1e-20f;
-constexpr float kCodeMin = -8.0f;
-constexpr float kCodeMax = 7.0f;
-
-int CodeOf(uint8_t nibble) { return nibble >= 8 ? nibble - 16 : nibble; }
-
-// The codes of one row, [K].
-void UnpackRow(const uint8_t* packed, size_t width, float* codes) {
-  for (size_t k = 0; k < width; k += 2) {
-    codes[k] = static_cast<float>(CodeOf(packed[k / 2] & 0xf));
-    codes[k + 1] = static_cast<float>(CodeOf(packed[k / 2] >> 4));
-  }
-}
+constexpr float kLatentMin = kCodeMin;
+constexpr float kLatentMax = kCodeMax;
 
 // What an element of the block weighs for each code: S * gamma.
 float StepOf(const QuantizedLinear& linear, size_t row, size_t block) {
@@ -36,7 +26,7 @@ float StepOf(const QuantizedLinear& linear, size_t row, size_t block) {
   return linear.scale[row] * static_cast<float>(linear.steps[row * num_blocks + block]);
 }
 
-// Adam (Kingma and Ba, arXiv:1412.6980), both means corrected for their start at 0.
+// Both means corrected for their start at 0.
 struct AdamStep {
   float rate;
   float mean_correction;
@@ -54,7 +44,7 @@ COMET_WIDE_VECTORS void MoveLatents(const AdamStep& adam, float step_size,
     square[k] = kSquareMomentum * square[k] + (1.0f - kSquareMomentum) * d * d;
     const float length = std::sqrt(square[k] * square_correction) + kTiny;
     const float moved = latents[k] - rate * (mean[k] * mean_correction) / length;
-    latents[k] = std::min(std::max(kCodeMin, moved), kCodeMax);
+    latents[k] = std::min(std::max(kLatentMin, moved), kLatentMax);
   }
 }
 
@@ -63,7 +53,7 @@ COMET_WIDE_VECTORS void PackRow(const float* __restrict latents, size_t width,
   for (size_t i = 0; i < width / 2; ++i) {
     const int low = static_cast<int>(std::nearbyint(latents[2 * i]));
     const int high = static_cast<int>(std::nearbyint(latents[2 * i + 1]));
-    packed[i] = static_cast<uint8_t>((low & 0xf) | (high & 0xf) << 4);
+    packed[i] = PackCodes(low, high);
   }
 }
 
@@ -106,13 +96,14 @@ LatentCodes::LatentCodes(const QuantizedLinear& linear, std::span<const int8_t> 
   ParallelRows(num_threads, linear.num_outputs, [&](int first, int last) {
     for (size_t n = static_cast<size_t>(first); n < static_cast<size_t>(last); ++n) {
       float* row = latents_.data() + n * width;
-      UnpackRow(linear.codes.data() + n * width / 2, width, row);
+      const uint8_t* packed = linear.codes.data() + n * width / 2;
+      for (size_t k = 0; k < width; ++k) row[k] = static_cast<float>(CodeAt(packed, k));
       std::fill_n(mean_.data() + n * width, width, 0.0f);
       std::fill_n(square_.data() + n * width, width, 0.0f);
       if (residuals.empty()) continue;
       for (size_t k = 0; k < width; ++k) {
         const float moved = row[k] + kUnit * static_cast<float>(residuals[n * width + k]);
-        row[k] = std::clamp(moved, kCodeMin, kCodeMax);
+        row[k] = std::clamp(moved, kLatentMin, kLatentMax);
       }
     }
   });
@@ -121,10 +112,9 @@ LatentCodes::LatentCodes(const QuantizedLinear& linear, std::span<const int8_t> 
 void LatentCodes::Step(std::span<const float> gradient, const LatentStep& step,
                        QuantizedLinear& linear) {
   const size_t width = static_cast<size_t>(linear.num_inputs);
-  const float count = static_cast<float>(step.step);
   const AdamStep adam{.rate = step.rate,
-                      .mean_correction = 1.0f / (1.0f - std::pow(kMomentum, count)),
-                      .square_correction = 1.0f / (1.0f - std::pow(kSquareMomentum, count))};
+                      .mean_correction = 1.0f / ShareGathered(kMomentum, step.step),
+                      .square_correction = 1.0f / ShareGathered(kSquareMomentum, step.step)};
   ParallelRows(step.num_threads, linear.num_outputs, [&](int first, int last) {
     for (size_t n = static_cast<size_t>(first); n < static_cast<size_t>(last); ++n) {
       for (size_t k = 0; k < width; k += kBlockChannels) {

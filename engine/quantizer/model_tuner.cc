@@ -7,6 +7,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "engine/quantizer/adam.h"
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
@@ -23,21 +24,19 @@ namespace comet {
 namespace {
 
 constexpr int kWarmupSteps = 4;
-constexpr float kMomentum = 0.9f;
-constexpr float kSquareMomentum = 0.95f;  // Short, as the steps are few.
 constexpr float kTiny = 1e-12f;
 constexpr float kFactorMin = 0.1f;  // A scale stays positive.
 // Of a weight whose code is tuned: latent, gradient, its two means, and what it was rounded from.
 constexpr int64_t kLatentBytes = 4 * sizeof(float) + 1;
 
-// One vector of factors under Adam (Kingma and Ba, arXiv:1412.6980).
+// One vector of factors under Adam.
 class AdamVector {
  public:
   explicit AdamVector(size_t size) : mean_(size), square_(size) {}
 
   void Step(const std::vector<float>& gradient, int step, float rate, std::vector<float>& values) {
-    const float mean_share = 1.0f - std::pow(kMomentum, static_cast<float>(step));
-    const float square_share = 1.0f - std::pow(kSquareMomentum, static_cast<float>(step));
+    const float mean_share = ShareGathered(kMomentum, step);
+    const float square_share = ShareGathered(kSquareMomentum, step);
     for (size_t i = 0; i < values.size(); ++i) {
       mean_[i] = kMomentum * mean_[i] + (1.0f - kMomentum) * gradient[i];
       square_[i] =

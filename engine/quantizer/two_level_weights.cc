@@ -7,14 +7,13 @@
 
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/math.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet {
 namespace {
 
-constexpr int kCodeMin = -8;
-constexpr int kCodeMax = 7;
 constexpr int kStepMin = -15;
 constexpr int kStepMax = 16;
 constexpr int kLanes = 16;  // Of the error sum: enough for the compiler to keep vectors busy.
@@ -218,7 +217,7 @@ void StoreRow(const RowQuantizer& row, size_t num_channels, uint8_t* codes, int8
   for (size_t k = 0; k < num_channels; k += 2) {
     const int even = row.CodeAt(k / kBlockChannels, k % kBlockChannels);
     const int odd = row.CodeAt(k / kBlockChannels, k % kBlockChannels + 1);
-    codes[k / 2] = static_cast<uint8_t>((even & 0xf) | ((odd & 0xf) << 4));
+    codes[k / 2] = PackCodes(even, odd);
   }
 }
 

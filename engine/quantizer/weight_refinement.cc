@@ -8,14 +8,15 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/math.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
 namespace comet {
 namespace {
 
-constexpr float kCodeMin = -8.0f;
-constexpr float kCodeMax = 7.0f;
+constexpr float kWantedMin = kCodeMin;
+constexpr float kWantedMax = kCodeMax;
 constexpr double kStepMin = -15.0;
 constexpr double kStepMax = 16.0;
 constexpr int kNumScales = 29;          // Tried between 1 and
@@ -167,7 +168,7 @@ COMET_WIDE_VECTORS bool SweepBlock(const float* gram, size_t num_channels, size_
   for (size_t k = first; k < last; ++k) {
     const float* __restrict row = gram + k * num_channels;
     const float wanted = codes[k] - slope[k] / (row[k] * step);
-    const float code = std::nearbyint(std::clamp(wanted, kCodeMin, kCodeMax));
+    const float code = std::nearbyint(std::clamp(wanted, kWantedMin, kWantedMax));
     if (code == codes[k]) continue;
     has_changed = true;
     const float change = (code - codes[k]) * step;
@@ -235,11 +236,8 @@ void RowRefiner::Refine(std::span<const float> weights, const float* weights_by_
 }
 
 void RowRefiner::Load(const TwoLevelWeights& quantized, size_t row) {
-  for (size_t k = 0; k < num_channels_; ++k) {
-    const uint8_t pair = quantized.codes[(row * num_channels_ + k) / 2];
-    const int nibble = k % 2 == 0 ? pair & 0xf : pair >> 4;
-    codes_[k] = static_cast<float>(nibble >= 8 ? nibble - 16 : nibble);
-  }
+  const uint8_t* packed = quantized.codes.data() + row * num_channels_ / 2;
+  for (size_t k = 0; k < num_channels_; ++k) codes_[k] = static_cast<float>(CodeAt(packed, k));
   steps_.scale = double{quantized.scale[row]};
   for (size_t b = 0; b < system_.num_blocks; ++b) {
     steps_.gamma[b] = quantized.steps[row * system_.num_blocks + b];
@@ -250,8 +248,7 @@ void RowRefiner::Store(TwoLevelWeights& quantized, size_t row) const {
   for (size_t k = 0; k < num_channels_; k += 2) {
     const int even = static_cast<int>(codes_[k]);
     const int odd = static_cast<int>(codes_[k + 1]);
-    quantized.codes[(row * num_channels_ + k) / 2] =
-        static_cast<uint8_t>((even & 0xf) | ((odd & 0xf) << 4));
+    quantized.codes[(row * num_channels_ + k) / 2] = PackCodes(even, odd);
   }
   quantized.scale[row] = static_cast<float>(steps_.scale);
   for (size_t b = 0; b < system_.num_blocks; ++b) {
@@ -348,11 +345,9 @@ Status RoundRunner::MultiplyCodesByGram(const TwoLevelWeights& quantized, size_t
     std::vector<float> codes(count * size);
     ParallelRows(num_threads, static_cast<int>(count), [&](int begin, int end) {
       for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        const uint8_t* packed = quantized.codes.data() + (first + i) * num_channels_ / 2;
         for (size_t j = 0; j < size; ++j) {
-          const size_t k = b * kBlockChannels + j;
-          const uint8_t pair = quantized.codes[((first + i) * num_channels_ + k) / 2];
-          const int nibble = k % 2 == 0 ? pair & 0xf : pair >> 4;
-          codes[i * size + j] = static_cast<float>(nibble >= 8 ? nibble - 16 : nibble);
+          codes[i * size + j] = static_cast<float>(CodeAt(packed, b * kBlockChannels + j));
         }
       }
     });

@@ -1,18 +1,9 @@
 #include "kernels/reference/packed_linear.h"
 
+#include "kernels/base/packed_codes.h"
 #include "kernels/reference/elements.h"
 
 namespace comet::reference {
-namespace {
-
-// v of channel k of a row: the even channel of a pair in bits 0-3, two's complement.
-int CodeAt(const uint8_t* row_codes, int k) {
-  const int nibble = (row_codes[k / 2] >> (k % 2 == 0 ? 0 : 4)) & 0xf;
-  return nibble < 8 ? nibble : nibble - 16;
-}
-
-}  // namespace
-
 const ReferenceLinear& Unpack(const PackedLinear& weights) {
   const auto* packed = dynamic_cast<const ReferenceLinear*>(&weights);
   COMET_CHECK_MSG(packed != nullptr, "weights were packed by another back end");
@@ -30,7 +21,7 @@ ReferenceLinear Pack(const W4axWeights& weights) {
     const uint8_t* row_codes = weights.codes.as<uint8_t>() + int64_t{n} * weights.codes.dim(1);
     const int8_t* row_steps = weights.steps.as<int8_t>() + int64_t{n} * num_blocks;
     for (int k = 0; k < packed.inputs; ++k) {
-      const int product = row_steps[k / kBlockChannels] * CodeAt(row_codes, k);
+      const int product = row_steps[k / kBlockChannels] * CodeAt(row_codes, static_cast<size_t>(k));
       packed.codes.push_back(static_cast<int8_t>(product));
     }
     packed.scale.push_back(LoadFloat(weights.scale, n));
