@@ -132,6 +132,8 @@ Status Daemon::StartModel() {
             {"weights_bytes", memory.weights_bytes},
             {"kv_cache_bytes", memory.kv_page_bytes * loaded.limits.num_pages},
             {"context_length_max", engine_->config().context_length_max},
+            {"step_tokens_max", engine_->config().scheduler.step_tokens_max},
+            {"running_sequences_max", engine_->config().scheduler.running_sequences_max},
             {"total_seconds", std::chrono::duration<double>(Clock::now() - start).count()});
   return Status::Ok();
 }
@@ -180,7 +182,8 @@ Status Daemon::StartFrontEnds() {
   }
   COMET_RETURN_IF_ERROR(http_->Start());
   COMET_LOG(kInfo, "serving", {"host", options_.host}, {"http_port", http_->port()},
-            {"grpc_port", grpc_ == nullptr ? -1 : grpc_->port()}, {"model", openai_->model_name});
+            {"grpc_port", grpc_ == nullptr ? -1 : grpc_->port()},
+            {"http_threads", http_->num_threads()}, {"model", openai_->model_name});
   return Status::Ok();
 }
 

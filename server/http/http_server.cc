@@ -31,8 +31,7 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr int kRefusingConnectionsMax =
-    64;  // Being told 503; beyond it connections are just closed.
+constexpr int kRefusingConnectionsMax = 64;  // Being told 503; beyond it they are just closed.
 constexpr auto kStuckTime = std::chrono::seconds(5);           // For handlers to notice an abort.
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);  // After a failed accept.
 
@@ -66,6 +65,7 @@ class AsioHttpServer final : public HttpServer {
   Status Open();
   Status Start() override;
   int port() const override;
+  int num_threads() const override { return static_cast<int>(threads_.size()); }
   int num_connections() const override;
   void BeginDrain() override { is_draining_ = true; }
   void Close() override;

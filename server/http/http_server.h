@@ -39,6 +39,7 @@ class HttpServer {
   // Listens and accepts from here on. Errors: as of Bind().
   virtual Status Start() = 0;
   virtual int port() const = 0;
+  virtual int num_threads() const = 0;  // Chosen where the configuration says 0.
   virtual int num_connections() const = 0;
 
   // Serves on, but every answer is its connection's last: probes and clients are told of the drain

@@ -79,6 +79,17 @@ def test_health_ready_and_metrics_agree(daemon, http):
         "comet_engine_last_step_age_seconds", "comet_nan_logits_total", "comet_build_info"}
 
 
+def test_the_log_tells_what_was_chosen_where_an_option_says_0(daemon):
+    lines = {line["event"]: line for line in daemon.log_lines()}
+    options = json.loads(lines["configuration"]["options"])
+
+    assert options["http"]["num_threads"] == 0
+    assert 1 <= lines["serving"]["http_threads"] <= 8
+    for option in ("step_tokens_max", "running_sequences_max"):
+        assert options["engine"]["scheduler"][option] == 0
+        assert lines["model_loaded"][option] > 0
+
+
 def test_metrics_count_what_a_client_saw(daemon, client):
     daemon.wait_idle()
     before = daemon.metrics()

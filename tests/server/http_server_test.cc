@@ -456,6 +456,16 @@ TEST_F(HttpServerTest, AWakerMayBeCalledWhenTheServerIsGone) {
   waker_();
 }
 
+TEST_F(HttpServerTest, TellsHowManyThreadsItHas) {
+  const auto num_threads_with = [this](int asked) {
+    return (*HttpServer::Bind({.port = 0, .num_threads = asked}, router_))->num_threads();
+  };
+
+  EXPECT_EQ(num_threads_with(3), 3);
+  EXPECT_GE(num_threads_with(0), 1);
+  EXPECT_LE(num_threads_with(0), 8);
+}
+
 TEST_F(HttpServerTest, SaysWhichPortIsInUse) {
   StartServer();
 
