@@ -31,7 +31,8 @@ namespace beast = boost::beast;
 using asio::ip::tcp;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr size_t kReadBytes = 16 << 10;          // One read of the socket.
+constexpr size_t kReadBytes = 16 << 10;  // One read of the socket.
+constexpr int kWritesInARowMax = 64;     // Then other connections of the thread have a turn.
 constexpr size_t kPipelinedBytesMax = 64 << 10;  // Held of what follows a request being answered.
 
 enum class ReadOutcome { kRequest, kRefused, kClosed };
@@ -118,6 +119,8 @@ class BeastConnection final : public Connection,
   bool has_begun_ = false;
   bool is_stream_ = false;
   std::string unsent_head_;  // Of a stream.
+
+  int num_writes_in_a_row_ = 0;  // That the socket took at once.
 
   // A request has been read, or refused, and its answer isn't out yet.
   bool is_answering_ = false;
@@ -346,7 +349,13 @@ Task<Status> BeastConnection::WriteAll(std::string_view bytes) {
   // Most clients keep up: what the socket takes at once costs neither a timer nor a handler.
   boost::system::error_code ignored;  // Told again by the write that waits.
   bytes.remove_prefix(socket_.write_some(asio::buffer(bytes.data(), bytes.size()), ignored));
-  if (bytes.empty()) co_return Status::Ok();
+  if (bytes.empty()) {
+    if (++num_writes_in_a_row_ < kWritesInARowMax) co_return Status::Ok();
+    num_writes_in_a_row_ = 0;
+    co_await asio::post(executor(), asio::use_awaitable);
+    co_return Status::Ok();
+  }
+  num_writes_in_a_row_ = 0;
   watchdog_->Start(std::chrono::milliseconds(config_.write_ms_max));
   auto [error, num_bytes] =
       co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), kAwait);

@@ -23,6 +23,7 @@ namespace {
 constexpr auto kNow = std::chrono::seconds(0);
 constexpr auto kSoon = std::chrono::seconds(15);  // Long enough for a busy machine.
 constexpr int kNumTicks = 50;
+constexpr int kScribblesMax = 10000;  // 60 kB with their framing, which any socket's buffer holds.
 constexpr auto kShort = std::chrono::milliseconds(100);
 
 // A server on a free port whose routes exercise one thing each.
@@ -30,7 +31,7 @@ class HttpServerTest : public testing::Test {
  protected:
   void StartServer(HttpConfig config = {}) {
     config.port = 0;
-    config.num_threads = 2;  // Connections lie on them in turns.
+    if (config.num_threads == 0) config.num_threads = 2;  // Connections lie on them in turns.
     AddRoutes();
     Result<std::unique_ptr<HttpServer>> server = HttpServer::Bind(config, router_);
     ASSERT_TRUE(server.ok()) << server.status();
@@ -47,6 +48,9 @@ class HttpServerTest : public testing::Test {
     router_.Add("POST", "/pool", [this](HttpExchange& exchange) { return UsePool(exchange); });
     router_.Add("POST", "/wait", [this](HttpExchange& exchange) { return WaitForLeave(exchange); });
     router_.Add("POST", "/tick", [this](HttpExchange& exchange) { return Tick(exchange); });
+    router_.Add("POST", "/scribble", [this](HttpExchange& exchange) { return Scribble(exchange); });
+    router_.Add("POST", "/leave",
+                [this](HttpExchange& exchange) { return TellScribbler(exchange); });
     router_.Add("POST", "/flood", [this](HttpExchange& exchange) { return Flood(exchange); });
   }
 
@@ -93,6 +97,20 @@ class HttpServerTest : public testing::Test {
     }
     co_return co_await exchange.EndStream(FormatSse("end"));
   }
+  // Writes what the socket always takes at once, until the client of /leave was heard.
+  Task<ApiStatus> Scribble(HttpExchange& exchange) {
+    has_begun_.set_value();
+    scribbler_may_write_.get_future().wait();
+    exchange.BeginStream(kSseContentType);
+    for (int i = 0; i < kScribblesMax && !scribbler_was_told_; ++i) {
+      COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream("x"));
+    }
+    co_return co_await exchange.EndStream(scribbler_was_told_ ? "told" : "never told");
+  }
+  Task<ApiStatus> TellScribbler(HttpExchange& exchange) {
+    scribbler_was_told_ = true;
+    co_return co_await exchange.Write(JsonResponse("{}"));
+  }
   // Writes until that fails.
   Task<ApiStatus> Flood(HttpExchange& exchange) {
     exchange.BeginStream(kSseContentType);
@@ -118,6 +136,8 @@ class HttpServerTest : public testing::Test {
   std::promise<void> has_begun_;
   std::promise<void> has_left_;
   std::function<void()> waker_;
+  std::promise<void> scribbler_may_write_;
+  bool scribbler_was_told_ = false;  // The one I/O thread's.
   std::promise<StatusCode> flood_end_;
   std::mutex ticking_mutex_;
   std::vector<std::function<void()>> ticking_;  // Each is called once.
@@ -344,6 +364,19 @@ TEST_F(HttpServerTest, WakesEveryStreamForEveryTick) {
     EXPECT_EQ(num_ticks, kNumTicks);
     EXPECT_TRUE(answer.ends_with("data: end\n\n\r\n0\r\n\r\n")) << answer;
   }
+}
+
+TEST_F(HttpServerTest, LetsOthersInBetweenWritesThatNeverWait) {
+  StartServer({.num_threads = 1});
+  RawClient scribbler(server_->port());
+  scribbler.Send(Post("/scribble", "{}"));
+  ASSERT_EQ(has_begun_.get_future().wait_for(kSoon), std::future_status::ready);
+  RawClient other(server_->port());
+  other.Send(Post("/leave", "{}"));
+
+  scribbler_may_write_.set_value();
+
+  EXPECT_TRUE(scribbler.ReadAll().ends_with("\r\ntold\r\n0\r\n\r\n"));
 }
 
 TEST_F(HttpServerTest, DropsAClientThatReadsTooSlowly) {
