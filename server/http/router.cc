@@ -50,17 +50,20 @@ void Router::Add(std::string method, std::string path, HttpHandler handler) {
 
 Task<ApiStatus> Router::Handle(HttpExchange& exchange) const {
   const HttpRequest& request = exchange.request();
+  std::string_view method = request.method;
+  if (method == "HEAD") method = "GET";  // The connection leaves the body out.
   std::string allowed;
   for (const Route& route : routes_) {
     if (!Matches(route.path, request.path)) continue;
-    if (route.method != request.method) {
+    if (route.method != method) {
       allowed += (allowed.empty() ? "" : ", ") + route.method;
+      if (route.method == "GET") allowed += ", HEAD";
       continue;
     }
     // A body without a type is taken for what every handler expects.
     const bool has_other_type =
         !request.content_type.empty() && request.content_type != "application/json";
-    if (request.method == "POST" && has_other_type) co_return NotJson(request);
+    if (method == "POST" && has_other_type) co_return NotJson(request);
     co_return co_await route.handler(exchange);
   }
   if (!allowed.empty()) co_return NoSuchMethod(request, allowed);

@@ -228,6 +228,18 @@ TEST_F(HttpServerTest, RefusesUnknownPathsMethodsAndTypes) {
             200);
 }
 
+TEST_F(HttpServerTest, AnswersHeadAsGetWithoutTheBody) {
+  StartServer();
+
+  const std::string head = Ask("HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string method = Ask(Post("/health", "{}"));
+
+  EXPECT_EQ(StatusOf(head), 200) << head;
+  EXPECT_NE(head.find("Content-Length: 2\r\n"), std::string::npos) << head;
+  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
+  EXPECT_NE(method.find("Allow: GET, HEAD\r\n"), std::string::npos) << method;
+}
+
 TEST_F(HttpServerTest, MatchesLongerPathsByWildcard) {
   StartServer();
 
