@@ -95,13 +95,15 @@ ApiStatus ReadFloat(const FieldValue& field, double minimum, double maximum, flo
 }
 
 ApiStatus ReadPositiveFloat(const FieldValue& field, double maximum, float& out) {
-  ApiStatus outcome = ReadFloat(field, 0.0, maximum, out);
+  if (!field.json.is_number()) return WrongKind(field, "a number");
+  const double value = field.json.get<double>();
   // Values too small for a float count as zero.
-  if (outcome.ok() && out <= 0.0f) {
+  if (!(value > 0.0 && value <= maximum && static_cast<float>(value) > 0.0f)) {
     return FieldFault(field.param,
                       StrCat("value is ", field.json.dump(), ", expected above 0, to ", maximum));
   }
-  return outcome;
+  out = static_cast<float>(value);
+  return {};
 }
 
 ApiStatus ReadSeed(const FieldValue& field, std::optional<uint64_t>& out) {

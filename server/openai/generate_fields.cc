@@ -1,5 +1,6 @@
 #include "server/openai/generate_fields.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <limits>
@@ -83,6 +84,14 @@ ApiStatus ReadStreamOptions(const FieldValue& field, GenerateFields& out) {
   return ReadObject<GenerateFields>(field, kRules, out);
 }
 
+// -1 is vLLM's word for all of them, which is 0 here.
+ApiStatus ReadTopK(const FieldValue& field, GenerateFields& out) {
+  int top_k = 0;
+  ApiStatus outcome = ReadInt(field, -1, kIntMax, top_k);
+  out.request.sampling.top_k = std::max(top_k, 0);
+  return outcome;
+}
+
 ApiStatus ReadSkipSpecial(const FieldValue& field, GenerateFields& out) {
   bool skips = true;
   ApiStatus outcome = ReadBool(field, skips);
@@ -122,8 +131,7 @@ constexpr std::array kSharedRules = {
          }},
     Rule{"top_p", [](Field field,
                      Out out) { return ReadPositiveFloat(field, 1, out.request.sampling.top_p); }},
-    Rule{"top_k", [](Field field,
-                     Out out) { return ReadInt(field, 0, kIntMax, out.request.sampling.top_k); }},
+    Rule{"top_k", ReadTopK},
     Rule{"min_p",
          [](Field field, Out out) { return ReadFloat(field, 0, 1, out.request.sampling.min_p); }},
     Rule{"repetition_penalty",

@@ -13,7 +13,8 @@ nlohmann::ordered_json ModelObject(const OpenAiContext& context) {
   return {{"id", context.model_name},
           {"object", "model"},
           {"created", context.created},
-          {"owned_by", "comet"}};
+          {"owned_by", "comet"},
+          {"max_model_len", context.prompts.context_length_max()}};
 }
 
 // Names come from the command line and from requests, so they may be invalid UTF-8.

@@ -229,6 +229,7 @@ def test_models_are_listed_and_found(client):
     models = client.models.list().data
 
     assert [model.id for model in models] == ["smollm2"]
+    assert models[0].max_model_len == 2048
     assert client.models.retrieve("smollm2") == models[0]
     with pytest.raises(openai.NotFoundError) as error:
         client.models.retrieve("other")

@@ -102,6 +102,19 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(request.deadline_ms, 900);
 }
 
+TEST(ChatRequest, TakesTopKOfMinusOneForAll) {
+  EXPECT_EQ(ParseGood(With("top_k", -1)).request.sampling.top_k, 0);
+}
+
+TEST(ChatRequest, TellsARangeThatLeavesZeroOut) {
+  for (const double value : {0.0, -1.0, -1e300, 1e-300, 1.5, 1e300}) {
+    ChatRequest chat;
+    const ApiStatus outcome = Parse(With("top_p", value), chat);
+    EXPECT_NE(outcome.status.message().find("expected above 0, to 1"), std::string::npos)
+        << value << ": " << outcome.status;
+  }
+}
+
 TEST(ChatRequest, TakesNullForAbsent) {
   for (const char* name : {"stream",
                            "stream_options",
@@ -174,7 +187,7 @@ TEST(ChatRequest, RefusesValuesOutOfRange) {
       {"top_p", 0},
       {"top_p", 1.01},
       {"top_p", -1},
-      {"top_k", -1},
+      {"top_k", -2},
       {"min_p", 1.5},
       {"repetition_penalty", 0},
       {"repetition_penalty", 11},
