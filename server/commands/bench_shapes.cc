@@ -4,10 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "engine/config/config_json.h"
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"
+#include "server/json/config_file.h"
 
 namespace comet {
 namespace {

@@ -2,15 +2,14 @@
 
 #include <charconv>
 #include <fstream>
-#include <map>
 #include <set>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
 
 #include "engine/config/config_check.h"
-#include "engine/config/config_json.h"
 #include "kernels/base/str_cat.h"
+#include "server/json/config_file.h"
 #include "server/logging/log.h"
 
 namespace comet {
@@ -185,8 +184,7 @@ Status ReadSection(const Json& root, std::string_view section,
   }
   // Sub-sections are keys too, read in their own turn.
   for (const std::string_view other : sections) {
-    std::string ignored;
-    if (IsParent(section, other)) reader.Find(other.substr(other.rfind('.') + 1), ignored);
+    if (IsParent(section, other)) reader.Skip(other.substr(other.rfind('.') + 1));
   }
   return reader.Finish();
 }

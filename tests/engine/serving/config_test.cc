@@ -2,24 +2,10 @@
 
 #include <string>
 
-#include <nlohmann/json.hpp>
-
-#include "engine/config/config_json.h"
 #include "engine/config/engine_config.h"
 
 namespace comet {
 namespace {
-
-Status Parse(std::string_view text, EngineConfig& config) {
-  COMET_ASSIGN_OR_RETURN(const nlohmann::json parsed, ParseConfigText("test.json", text));
-  return ParseEngineConfig(parsed, "engine", config);
-}
-
-std::string FaultsOf(std::string_view text) {
-  EngineConfig config;
-  const Status status = Parse(text, config);
-  return status.ok() ? "" : status.message();
-}
 
 TEST(EngineConfig, DefaultsAreValid) { EXPECT_TRUE(EngineConfig{}.Validate().ok()); }
 
@@ -76,90 +62,6 @@ TEST(SchedulerConfig, AlwaysHasAPlaceForOneSequence) {
 
   EXPECT_TRUE(config.CheckFitsQueue(1, 1000).ok());
   EXPECT_FALSE(config.CheckFitsQueue(2, 1).ok());
-}
-
-TEST(ConfigJson, ReadsFieldsAndKeepsTheOthers) {
-  EngineConfig config;
-
-  const Status status = Parse(R"({
-    // Tokens of a step.
-    "scheduler": {"step_tokens_max": 128, "aging_ms": 7},
-    "kv_cache": {"bytes_max": 8589934592, "memory_fraction": 1},  /* all of it */
-    "stall_ms_max": 5,
-    "works_ahead": false
-  })",
-                              config);
-
-  ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(config.scheduler.step_tokens_max, 128);
-  EXPECT_EQ(config.scheduler.aging_ms, 7);
-  EXPECT_EQ(config.scheduler.choices_max, SchedulerConfig{}.choices_max);
-  EXPECT_EQ(config.kv_cache.bytes_max, int64_t{8589934592});
-  EXPECT_EQ(config.kv_cache.memory_fraction, 1.0);
-  EXPECT_EQ(config.stall_ms_max, 5);
-  EXPECT_FALSE(config.works_ahead);
-  EXPECT_TRUE(config.decode_graphs);
-}
-
-TEST(ConfigJson, NamesThePathOfAnUnknownKey) {
-  EXPECT_EQ(FaultsOf(R"({"scheduler": {"step_tokens": 1}, "kv": 2})"),
-            "engine.scheduler.step_tokens is not an option\nengine.kv is not an option");
-}
-
-TEST(ConfigJson, NamesThePathOfAWrongType) {
-  EXPECT_EQ(FaultsOf(R"({"scheduler": {"aging_ms": "7"}})"),
-            "engine.scheduler.aging_ms is a JSON string, expected an integer");
-  EXPECT_EQ(FaultsOf(R"({"stall_ms_max": 1.5})"),
-            "engine.stall_ms_max is a JSON number, expected an integer");
-  EXPECT_EQ(FaultsOf(R"({"stall_ms_max": true})"),
-            "engine.stall_ms_max is a JSON boolean, expected an integer");
-  EXPECT_EQ(FaultsOf(R"({"kv_cache": {"memory_fraction": null}})"),
-            "engine.kv_cache.memory_fraction is a JSON null, expected a number");
-  EXPECT_EQ(FaultsOf(R"({"scheduler": []})"),
-            "engine.scheduler is a JSON array, expected an object");
-}
-
-TEST(ConfigJson, RefusesNumbersBeyondTheType) {
-  EXPECT_EQ(FaultsOf(R"({"stall_ms_max": 4294967296})"),
-            "engine.stall_ms_max is 4294967296, expected -2147483648 to 2147483647");
-  EXPECT_EQ(FaultsOf(R"({"kv_cache": {"bytes_max": 18446744073709551615}})"),
-            "engine.kv_cache.bytes_max is 18446744073709551615, expected at most "
-            "9223372036854775807");
-}
-
-TEST(ConfigJson, SaysWhereTheTextIsNotJson) {
-  const Status status = ParseConfigText("test.json", "{\n\"a\": }").status();
-
-  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(status.message().find("test.json"), std::string::npos);
-  EXPECT_NE(status.message().find("line 2"), std::string::npos) << status;
-}
-
-TEST(ConfigJson, RefusesATextThatIsNoObject) {
-  EXPECT_EQ(ParseConfigText("test.json", "[1]").status().message(),
-            "test.json: the file is a JSON array, expected an object");
-}
-
-TEST(ConfigJson, ReadsWhatItPrints) {
-  EngineConfig config;
-  config.scheduler = {.step_tokens_max = 1,
-                      .running_sequences_max = 2,
-                      .waiting_sequences_max = 3,
-                      .waiting_tokens_max = 4,
-                      .choices_max = 5,
-                      .request_deadline_ms = 6,
-                      .aging_ms = 7};
-  config.kv_cache = {.bytes_max = 8, .memory_fraction = 0.25};
-  config.context_length_max = 9;
-  config.stall_ms_max = 10;
-  EngineConfig read;
-
-  const Status status = Parse(ToJson(config).dump(2), read);
-
-  ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(ToJson(read).dump(), ToJson(config).dump());
-  EXPECT_EQ(read.scheduler.aging_ms, 7);
-  EXPECT_EQ(read.stall_ms_max, 10);
 }
 
 }  // namespace

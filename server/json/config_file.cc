@@ -1,4 +1,4 @@
-#include "engine/config/config_json.h"
+#include "server/json/config_file.h"
 
 #include <algorithm>
 #include <limits>
@@ -12,26 +12,6 @@ namespace comet {
 namespace {
 
 using nlohmann::json;
-using nlohmann::ordered_json;
-
-Status ParseSchedulerConfig(const json& object, std::string path, SchedulerConfig& config) {
-  return ConfigSection(object, std::move(path))
-      .Read("step_tokens_max", config.step_tokens_max)
-      .Read("running_sequences_max", config.running_sequences_max)
-      .Read("waiting_sequences_max", config.waiting_sequences_max)
-      .Read("waiting_tokens_max", config.waiting_tokens_max)
-      .Read("choices_max", config.choices_max)
-      .Read("request_deadline_ms", config.request_deadline_ms)
-      .Read("aging_ms", config.aging_ms)
-      .Finish();
-}
-
-Status ParseKvCacheConfig(const json& object, std::string path, KvCacheConfig& config) {
-  return ConfigSection(object, std::move(path))
-      .Read("bytes_max", config.bytes_max)
-      .Read("memory_fraction", config.memory_fraction)
-      .Finish();
-}
 
 }  // namespace
 
@@ -113,13 +93,8 @@ ConfigSection& ConfigSection::Read(std::string_view name, std::string& value) {
   return *this;
 }
 
-const json* ConfigSection::Find(std::string_view name, std::string& path) {
-  path = PathOf(name);
-  return Take(name);
-}
-
-ConfigSection& ConfigSection::Merge(const Status& status) {
-  if (!status.ok()) errors_ += (errors_.empty() ? "" : "\n") + status.message();
+ConfigSection& ConfigSection::Skip(std::string_view name) {
+  Take(name);
   return *this;
 }
 
@@ -147,43 +122,6 @@ std::string ConfigSection::PathOf(std::string_view name) const {
 
 void ConfigSection::AddFault(std::string_view name, std::string_view fault) {
   errors_ += StrCat(errors_.empty() ? "" : "\n", PathOf(name), " ", fault);
-}
-
-Status ParseEngineConfig(const json& object, std::string_view path, EngineConfig& config) {
-  ConfigSection section(object, std::string(path));
-  std::string sub_path;
-  if (const json* found = section.Find("scheduler", sub_path)) {
-    section.Merge(ParseSchedulerConfig(*found, sub_path, config.scheduler));
-  }
-  if (const json* found = section.Find("kv_cache", sub_path)) {
-    section.Merge(ParseKvCacheConfig(*found, sub_path, config.kv_cache));
-  }
-  return section.Read("context_length_max", config.context_length_max)
-      .Read("stall_ms_max", config.stall_ms_max)
-      .Read("works_ahead", config.works_ahead)
-      .Read("decode_graphs", config.decode_graphs)
-      .Finish();
-}
-
-ordered_json ToJson(const EngineConfig& config) {
-  const SchedulerConfig& scheduler = config.scheduler;
-  return {
-      {"scheduler",
-       {{"step_tokens_max", scheduler.step_tokens_max},
-        {"running_sequences_max", scheduler.running_sequences_max},
-        {"waiting_sequences_max", scheduler.waiting_sequences_max},
-        {"waiting_tokens_max", scheduler.waiting_tokens_max},
-        {"choices_max", scheduler.choices_max},
-        {"request_deadline_ms", scheduler.request_deadline_ms},
-        {"aging_ms", scheduler.aging_ms}}},
-      {"kv_cache",
-       {{"bytes_max", config.kv_cache.bytes_max},
-        {"memory_fraction", config.kv_cache.memory_fraction}}},
-      {"context_length_max", config.context_length_max},
-      {"stall_ms_max", config.stall_ms_max},
-      {"works_ahead", config.works_ahead},
-      {"decode_graphs", config.decode_graphs},
-  };
 }
 
 }  // namespace comet

@@ -7,7 +7,6 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "engine/config/engine_config.h"
 #include "kernels/base/status.h"
 
 namespace comet {
@@ -28,10 +27,8 @@ class ConfigSection {
   ConfigSection& Read(std::string_view name, double& value);
   ConfigSection& Read(std::string_view name, bool& value);
   ConfigSection& Read(std::string_view name, std::string& value);
-  // The object of a sub-section, null when it is absent; `path` is set to its name in messages.
-  // Merge() takes what reading it gave.
-  const nlohmann::json* Find(std::string_view name, std::string& path);
-  ConfigSection& Merge(const Status& status);
+  // Takes a key whose value is a section of its own, read by another ConfigSection.
+  ConfigSection& Skip(std::string_view name);
 
   // Every fault, those of keys that nobody asked for included.
   Status Finish();
@@ -46,13 +43,5 @@ class ConfigSection {
   std::vector<std::string> taken_;
   std::string errors_;
 };
-
-// Reads the engine's part of a configuration file over `config`. Errors: kInvalidArgument, one
-// fault a line: a key that is not an option, a value of the wrong type or beyond the type's range.
-// The values' own rules are EngineConfig::Validate()'s.
-Status ParseEngineConfig(const nlohmann::json& object, std::string_view path, EngineConfig& config);
-
-// The whole configuration, in the form ParseEngineConfig() reads; printed at start.
-nlohmann::ordered_json ToJson(const EngineConfig& config);
 
 }  // namespace comet
