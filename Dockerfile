@@ -1,20 +1,25 @@
 # comet in a container: the same scripts as on a bare host, a small image, no root.
 #   docker build -t comet .
-#   docker run -p 8000:8000 -p 50051:50051 -v /path/to/checkpoint:/model comet
-FROM debian:12 AS build
+#   docker build -t comet --build-arg BUILD_IMAGE=IMAGE .   # IMAGE: Debian 12 with the CUDA 13 toolkit
+# How to run it, in Kubernetes too: server/deployment.md
+ARG BUILD_IMAGE=debian:12
+FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY scripts/install_deps.sh scripts/install_deps.sh
 RUN scripts/install_deps.sh build
 COPY . .
 RUN scripts/build.sh --cpu release comet && strip build/release/bin/comet
 
+# CUDA's runtime is linked in and the driver is the host's, so a GPU needs nothing more here.
 FROM debian:12-slim
 COPY scripts/install_deps.sh /tmp/install_deps.sh
+# A fixed id, so that a volume can be made readable for it.
 RUN /tmp/install_deps.sh runtime && rm -rf /var/lib/apt/lists/* /tmp/install_deps.sh \
- && useradd --system --user-group --no-create-home comet
+ && useradd --system --uid 999 --user-group --no-create-home comet
 COPY --from=build /src/build/release/bin/comet /usr/local/bin/comet
 COPY LICENSE /usr/share/doc/comet/LICENSE
-USER comet
+# By number: Kubernetes' runAsNonRoot cannot look a name up.
+USER 999:999
 EXPOSE 8000 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
