@@ -10,27 +10,29 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 
 model=
 port=8000
+knows_address=true  # Where the daemon will listen, to wait for it.
 build_options=()
 serve_options=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    --model) model=$(realpath "${2:?"--model needs a folder"}"); shift 2 ;;
-    --model=*) model=$(realpath "${1#*=}"); shift ;;
-    --config) serve_options+=(--config "$(realpath "${2:?"--config needs a file"}")"); shift 2 ;;
+    --model) model=${2:?"--model needs a folder"}; shift 2 ;;
+    --model=*) model=${1#*=}; shift ;;
+    --config | --config=* | --host | --host=*) knows_address=false; serve_options+=("$1"); shift ;;
     --cpu) build_options+=(--cpu); shift ;;
     --port) port=${2:?"--port needs a number"}; serve_options+=(--port "$2"); shift 2 ;;
     --port=*) port=${1#*=}; serve_options+=("$1"); shift ;;
     *) serve_options+=("$1"); shift ;;
   esac
 done
+caller=$PWD  # Paths among the options are the caller's.
 cd "$root"
 
 scripts/install_deps.sh build
 scripts/build.sh "${build_options[@]}" release comet
-comet=build/release/bin/comet
+comet=$root/build/release/bin/comet
 
 if [ -z "$model" ]; then
-  model=models/SmolLM2-135M-Instruct-comet
+  model=$root/models/SmolLM2-135M-Instruct-comet
   if [ ! -d "$model" ]; then
     source=$(scripts/fetch_model.sh)
     echo "serve: quantising $source to 4 bits"
@@ -38,16 +40,18 @@ if [ -z "$model" ]; then
   fi
 fi
 
+cd "$caller"
 "$comet" serve --model "$model" "${serve_options[@]}" &
 server=$!
 # Ctrl-C reaches the daemon by itself: a second signal would cut its drain short.
 trap : INT
 trap 'kill -TERM "$server" 2>/dev/null || true' TERM
-until curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" 2>/dev/null; do
-  kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
-  sleep 0.2
-done
-cat <<EOF
+if [ "$knows_address" = true ]; then
+  until curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" 2>/dev/null; do
+    kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
+    sleep 0.2
+  done
+  cat <<EOF
 
 comet is ready. Try:
 
@@ -55,6 +59,7 @@ comet is ready. Try:
     -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true, "temperature": 0}'
 
 EOF
+fi
 # The first wait ends when a signal arrives; the second returns the exit code after the drain.
 status=0
 wait "$server" || status=$?
