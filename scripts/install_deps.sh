@@ -7,12 +7,12 @@ set -euo pipefail
 
 runtime_packages=(
   ca-certificates curl libgrpc++1.51 libpcre2-8-0 libprometheus-cpp-core1.0 libprotobuf32
-  libspdlog1.10 libssl3 libxxhash0
+  libspdlog1.10 libssl3
 )
 build_packages=(
   "${runtime_packages[@]}"
   ccache cmake g++ libboost1.81-dev libcli11-dev libfmt-dev libgrpc++-dev libpcre2-dev
-  libprotobuf-dev libspdlog-dev libssl-dev libxxhash-dev ninja-build nlohmann-json3-dev pkg-config
+  libprotobuf-dev libspdlog-dev libssl-dev ninja-build nlohmann-json3-dev pkg-config
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3 python3-pip python3-venv unzip
 )
 test_packages=("${build_packages[@]}" clang clang-format git libgtest-dev)
