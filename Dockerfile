@@ -17,6 +17,9 @@ COPY scripts/install_deps.sh /tmp/install_deps.sh
 RUN /tmp/install_deps.sh runtime && rm -rf /var/lib/apt/lists/* /tmp/install_deps.sh \
  && useradd --system --uid 999 --user-group --no-create-home comet
 COPY --from=build /src/build/release/bin/comet /usr/local/bin/comet
+# Of what is compiled in; the packages bring their own.
+COPY --from=build /usr/share/doc/libcli11-dev/copyright /usr/share/doc/libcli11-dev/copyright
+COPY --from=build /usr/share/doc/nlohmann-json3-dev/copyright /usr/share/doc/nlohmann-json3-dev/copyright
 COPY LICENSE /usr/share/doc/comet/LICENSE
 # By number: Kubernetes' runAsNonRoot cannot look a name up.
 USER 999:999

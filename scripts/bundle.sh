@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Copies a built comet and the shared libraries it needs, but the C library, into a folder that runs on
-# another Linux host whose C library is at least as new: FOLDER/comet starts it there.
+# another Linux host whose C library is at least as new: FOLDER/comet starts it there. FOLDER/licenses has
+# the terms of all that is in it.
 #   scripts/bundle.sh FOLDER [BINARY]     BINARY: build/release/bin/comet
 set -euo pipefail
 folder=${1:?"usage: $0 FOLDER [BINARY]"}
@@ -10,14 +11,24 @@ mkdir -p "$folder/lib"
 cp "$binary" "$folder/lib/comet"
 strip "$folder/lib/comet"
 # These belong to the host's C library: two of them in one process do not get along.
-host_libraries='^(ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libresolv)\.so'
-libraries=$(ldd "$binary")
-if grep 'not found' <<<"$libraries" >&2; then
+host_libraries='/(ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libresolv)\.so'
+needed=$(ldd "$binary")
+if grep 'not found' <<<"$needed" >&2; then
   echo "bundle: $binary needs the libraries above, which this host does not have" >&2
   exit 1
 fi
-awk '$2 == "=>" && $3 ~ /^\// {print $3}' <<<"$libraries" | while read -r library; do
-  [[ $(basename "$library") =~ $host_libraries ]] || cp -L "$library" "$folder/lib/"
+mapfile -t libraries < <(
+  awk '$2 == "=>" && $3 ~ /^\// {print $3}' <<<"$needed" | grep -vE "$host_libraries")
+cp -L "${libraries[@]}" "$folder/lib/"
+
+mkdir -p "$folder/licenses"
+cp "$(dirname "$0")/../LICENSE" "$folder/licenses/comet"
+# Packages whose headers are compiled in (Boost asks for no notice then), and those of the libraries, which
+# a package may have put below /lib or /usr/lib.
+names=("${libraries[@]#/usr}")
+packages=$(dpkg-query -S "${names[@]/#/*}" | sed 's/:.*//' | sort -u)
+for package in libcli11-dev nlohmann-json3-dev $packages; do
+  cp "/usr/share/doc/$package/copyright" "$folder/licenses/$package"
 done
 cat > "$folder/comet" <<'START'
 #!/usr/bin/env bash
