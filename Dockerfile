@@ -21,6 +21,9 @@ COPY --from=build /src/build/release/bin/comet /usr/local/bin/comet
 COPY --from=build /usr/share/doc/libcli11-dev/copyright /usr/share/doc/libcli11-dev/copyright
 COPY --from=build /usr/share/doc/nlohmann-json3-dev/copyright /usr/share/doc/nlohmann-json3-dev/copyright
 COPY LICENSE /usr/share/doc/comet/LICENSE
+# `comet bench` looks for configs/ where it runs.
+WORKDIR /usr/share/comet
+COPY configs configs
 # By number: Kubernetes' runAsNonRoot cannot look a name up.
 USER 999:999
 EXPOSE 8000 50051
