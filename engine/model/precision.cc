@@ -38,7 +38,8 @@ Result<ActivationMode> ParseActivationMode(std::string_view text) {
   if (text == "float") return ActivationMode::kFloat;
   if (text == "mixed") return ActivationMode::kMixed;
   if (text == "8") return ActivationMode::kInt8;
-  return InvalidArgument(StrCat("activation bits are \"", text, "\", expected mixed, 8 or float"));
+  return InvalidArgument(
+      StrCat("activation bits are \"", text, "\", expected auto, mixed, 8 or float"));
 }
 
 Result<KvFormat> ParseKvFormat(std::string_view text) {
@@ -48,7 +49,7 @@ Result<KvFormat> ParseKvFormat(std::string_view text) {
       slash == std::string_view::npos ? k_bits : ParseBits(text.substr(slash + 1));
   if (!k_bits || !v_bits) {
     return InvalidArgument(
-        StrCat("KV bits are \"", text, "\", expected 4, 8, 16 or 32, or K/V such as 8/4"));
+        StrCat("KV bits are \"", text, "\", expected auto, 4, 8, 16 or 32, or K/V such as 8/4"));
   }
   return KvFormat{.k_bits = *k_bits, .v_bits = *v_bits};
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/config/config_check.h"
+#include "engine/model/precision.h"
 #include "kernels/base/str_cat.h"
 #include "server/json/config_file.h"
 #include "server/logging/log.h"
@@ -207,6 +208,8 @@ std::string OptionText(const OptionRule& rule) {
 Status ServeOptions::Validate() const {
   ConfigCheck check("serve");
   check.Require(!model.empty(), "model is empty, expected a checkpoint: --model");
+  if (activation_bits != "auto") check.Merge(ParseActivationMode(activation_bits).status());
+  if (kv_bits != "auto") check.Merge(ParseKvFormat(kv_bits).status());
   check.Require(accuracy_check == "enforce" || accuracy_check == "warn",
                 "accuracy_check is neither enforce nor warn");
   check.Require(perplexity_ratio_max >= 1.0, "perplexity_ratio_max is below 1");

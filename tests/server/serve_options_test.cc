@@ -76,13 +76,28 @@ TEST(ServeOptions, ReportsEveryBrokenRule) {
                                               {"--grpc-threads", "0"},
                                               {"--choices-max", "0"},
                                               {"--device", "tpu"},
+                                              {"--activation-bits", "4"},
+                                              {"--kv-bits", "8/5"},
                                               {"--log-level", "loud"},
                                               {"--json-depth-max", "65"}})
                             .status();
 
   for (const char* name : {"model", "drain_seconds", "http.connections_max", "grpc.num_threads",
-                           "scheduler.choices_max", "device", "log_level", "json.depth_max"}) {
+                           "scheduler.choices_max", "device", "activation bits are", "KV bits are",
+                           "log_level", "json.depth_max"}) {
     EXPECT_NE(status.message().find(name), std::string::npos) << name << ": " << status.message();
+  }
+}
+
+TEST(ServeOptions, TakesEveryFormOfPrecision) {
+  for (const char* activations : {"auto", "mixed", "8", "float"}) {
+    for (const char* kv : {"auto", "4", "8/4", "16", "32"}) {
+      const Status status =
+          LoadServeOptions(
+              "", {{"--model", "m"}, {"--activation-bits", activations}, {"--kv-bits", kv}})
+              .status();
+      EXPECT_TRUE(status.ok()) << status;
+    }
   }
 }
 
