@@ -62,7 +62,7 @@ Status Detokenize(const GrpcContext& context, const v1::DetokenizeRequest& messa
     const int id = message.token_ids(i);
     if (id < 0 || id >= tokenizer.vocab_size()) {
       return InvalidArgument(StrCat("token_ids[", i, "]: value is ", id, ", expected 0 to ",
-                                    tokenizer.vocab_size(), " exclusive"));
+                                    tokenizer.vocab_size() - 1));
     }
     text += detokenizer.Push(id);
   }
