@@ -1,9 +1,9 @@
 #include "server/commands/accuracy_gate.h"
 
 #include <cmath>
-#include <filesystem>
 
 #include "engine/loader/accuracy_file.h"
+#include "engine/loader/folder_config.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -51,8 +51,8 @@ AccuracyVerdict JudgeReport(const std::string& model, const AccuracyFile& accura
 
 AccuracyVerdict JudgeAccuracy(const std::string& model, const std::string& activation_bits,
                               double ratio_max) {
-  std::error_code ignored;  // What cannot be looked at fails when it is loaded, which says why.
-  if (!std::filesystem::is_directory(model, ignored)) return {};
+  // What cannot be looked at fails when it is loaded, which says why.
+  if (!IsCometCheckpoint(model)) return {};
   const Result<AccuracyFile> accuracy = ReadAccuracyFile(model);
   if (accuracy.ok()) {
     return JudgeReport(model, *accuracy, activation_bits == "mixed", ratio_max);

@@ -23,9 +23,9 @@ struct AccuracyVerdict {
 // Reads accuracy.json of a checkpoint folder. `activation_bits` is what will be served, never
 // "auto": "mixed" is judged by what was measured with the checkpoint's mix, all else by INT8
 // activations. Broken is: a perplexity or an output error that is no number, or a perplexity above
-// `ratio_max` times the float model's on kJudgedPredictionsMin predictions or more. A file (an
-// unquantised model) has no report and passes. Status: kFailedPrecondition (broken, or no report),
-// kDataLoss (a report that cannot be read).
+// `ratio_max` times the float model's on kJudgedPredictionsMin predictions or more. An unquantised
+// model, file or folder, has no report and passes. Status: kFailedPrecondition (broken, or no
+// report), kDataLoss (a report that cannot be read).
 AccuracyVerdict JudgeAccuracy(const std::string& model, const std::string& activation_bits,
                               double ratio_max);
 

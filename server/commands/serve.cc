@@ -12,6 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/loader/folder_config.h"
 #include "engine/runtime/load_parts.h"
 #include "engine/runtime/start_engine.h"
 #include "kernels/base/str_cat.h"
@@ -101,7 +102,7 @@ Status Daemon::CheckAccuracy(const std::string& activation_bits) const {
   } else if (verdict.perplexity_ratio) {
     COMET_LOG(kInfo, "accuracy_checked", {"activation_bits", activation_bits},
               {"perplexity_ratio", *verdict.perplexity_ratio});
-  } else if (std::filesystem::is_directory(options_.model)) {
+  } else if (IsCometCheckpoint(options_.model)) {
     COMET_LOG(kWarn, "accuracy_unknown",
               {"reason", StrCat("the report has no held-out perplexity of ", kJudgedPredictionsMin,
                                 " predictions or more: quantise again, with a longer text")});

@@ -228,6 +228,15 @@ def test_a_hugging_face_folder_becomes_a_checkpoint(tmp_path):
     assert json.loads(inspected.stdout)["sliding_window"] == 7
 
 
+def test_a_hugging_face_folder_is_served_unquantised():
+    with Daemon("--model", str(MODELS / "llama_3"), "--context-length", "64", "--kv-cache-bytes",
+                str(16 << 20)) as daemon:
+        answer = httpx.post(daemon.url + "/v1/completions", timeout=60,
+                            json={"prompt": [5, 6], "max_tokens": 4, "ignore_eos": True})
+
+    assert answer.json()["usage"]["completion_tokens"] == 4
+
+
 def test_inspect_tells_a_qwen2_checkpoint(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("abcdefgh" * 100)

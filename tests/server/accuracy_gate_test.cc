@@ -36,8 +36,14 @@ class AccuracyGateTest : public testing::Test {
     folder_ = testing::TempDir() + "/comet_gate_" +
               testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(folder_);
+    WriteConfig("comet");
   }
   ~AccuracyGateTest() override { std::filesystem::remove_all(folder_); }
+
+  void WriteConfig(const std::string& quant_method) {
+    std::ofstream(folder_ + "/config.json")
+        << "{\"quantization_config\": {\"quant_method\": \"" << quant_method << "\"}}";
+  }
 
   AccuracyVerdict Judge(const std::string& report, const std::string& activation_bits = "8") {
     std::ofstream(folder_ + "/accuracy.json") << report;
@@ -123,8 +129,12 @@ TEST_F(AccuracyGateTest, AReportFromBeforeTheMeasurementPassesWithoutARatio) {
   EXPECT_FALSE(verdict.perplexity_ratio.has_value());
 }
 
-TEST_F(AccuracyGateTest, AnUnquantisedFileHasNoReport) {
+TEST_F(AccuracyGateTest, WhatCometDidNotQuantiseHasNoReport) {
   EXPECT_TRUE(JudgeAccuracy(folder_ + "/model.gguf", "8", 2.0).status.ok());
+  WriteConfig("awq");
+  EXPECT_TRUE(JudgeAccuracy(folder_, "float", 2.0).status.ok());
+  std::ofstream(folder_ + "/config.json") << "{\"model_type\": \"llama\"}";
+  EXPECT_TRUE(JudgeAccuracy(folder_, "float", 2.0).status.ok());
 }
 
 }  // namespace
