@@ -2,7 +2,7 @@
 # Installs what is missing, builds comet, fetches and quantises the default model, and serves it on
 # 127.0.0.1:8000 (HTTP) and :50051 (gRPC). Every step is skipped when its result is there.
 #   scripts/serve.sh                        the default model
-#   scripts/serve.sh --model DIR            another comet checkpoint (or a GGUF file, unquantised)
+#   scripts/serve.sh --model DIR            another checkpoint (or, unquantised, a Hugging Face folder or GGUF file)
 #   scripts/serve.sh --cpu                  on a host with a GPU but no nvcc
 # Other arguments go to `comet serve` (see `comet serve --help`).
 set -euo pipefail

@@ -295,7 +295,8 @@ void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
              Example("comet bench throughput --synthetic llama-3-8b --input-tokens 1000 \\\n"
                      "    --output-tokens 1000 --device cuda --json run.json --svg run.svg")));
   CLI::Option_group& source = *command.add_option_group("What to run");
-  source.add_option("--model", options.model, "Checkpoint folder, or an unquantised .gguf file");
+  source.add_option("--model", options.model,
+                    "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file");
   source.add_option("--synthetic", options.synthetic,
                     "Random 4-bit weights in a shape of configs/models/, as llama-3-8b, or of a "
                     "config.json");

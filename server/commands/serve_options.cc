@@ -30,7 +30,8 @@ constexpr std::string_view kJson = "json";
 void AddModelRules(ServeOptions& o, std::vector<OptionRule>& rules) {
   rules.insert(
       rules.end(),
-      {{kTop, "model", "--model", "Checkpoint folder, or an unquantised .gguf file", &o.model},
+      {{kTop, "model", "--model",
+        "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file", &o.model},
        {kTop, "served_model_name", "--served-model-name",
         "Name clients use; empty: the last part of its path", &o.served_model_name},
        {kTop, "device", "--device", "cpu, reference or cuda", &o.backend.device},
