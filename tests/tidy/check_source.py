@@ -21,6 +21,7 @@ UNTRACKED = {"build", "models"}  # What the scripts make; ignored by git.
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
 PROJECT_PREFIXES = ("kernels/", "engine/", "server/", "proto/", "tests/", "comet/v1/",
                     "sentencepiece/")
+LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)")  # Of a page to a file.
 LINE_RULES = (
     # (what, pattern, prefixes where it is allowed)
     ("a CUDA header outside kernels/cuda", re.compile(r'#\s*include\s+<(cuda|cublas|nccl)'),
@@ -63,16 +64,26 @@ def check_text(path, text, layers):
                 yield f"{path}:{number}: {what}"
 
 
+def check_page(path, text, root):
+    """Links of one page that lead nowhere; `path` is relative to the root."""
+    for target in LINK.findall(text):
+        if not (root / path).parent.joinpath(target).exists():
+            yield f"{path}: the link to {target} leads nowhere"
+
+
 def check_tree(root):
     layers = load_layers(root)
     for entry in sorted(root.iterdir()):
         if entry.name not in TOP_LEVEL | UNTRACKED and not entry.name.startswith("."):
             yield f"{entry.name}: unexpected top-level entry"
-    for folder in FOLDERS:
+    yield from check_page("README.md", (root / "README.md").read_text(encoding="utf-8"), root)
+    for folder in (*FOLDERS, "proto"):
         for file in sorted((root / folder).rglob("*")):
+            path = file.relative_to(root).as_posix()
             if file.suffix in SUFFIXES:
-                path = file.relative_to(root).as_posix()
                 yield from check_text(path, file.read_text(encoding="utf-8"), layers)
+            elif file.suffix == ".md":
+                yield from check_page(path, file.read_text(encoding="utf-8"), root)
 
 
 def self_test(root):
@@ -97,6 +108,9 @@ def self_test(root):
     missed = [path for path, text in violations.items() if not list(check_text(path, text, layers))]
     clean = '#pragma once\n#include <vector>\n#include "kernels/base/status.h"\n// TODO(#12): x\n'
     wrong = list(check_text("engine/model/ok.h", clean, layers))
+    broken_page = "[gone](nowhere.md), [there](../README.md#x), [outside](https://example.org/a)"
+    if len(list(check_page("tests/page.md", broken_page, root))) != 1:
+        missed.append("a link that leads nowhere")
     for path in missed:
         print(f"self-test: no rule caught the violation of {path}")
     for line in wrong:
