@@ -240,7 +240,11 @@ Status RunServe(const ServeOptions& options) {
       kInfo, "configuration", {"version", Version()},
       {"options", ToJson(options).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
   Daemon daemon(options);
-  COMET_RETURN_IF_ERROR(daemon.Start());
+  const Status started = daemon.Start();
+  if (!started.ok()) {
+    COMET_LOG(kError, "start_failed", {"reason", started.message()});
+    return started;
+  }
   const Status served = daemon.Serve(signals);
   if (!served.ok()) COMET_LOG(kError, "device_failed", {"reason", served.message()});
   signals.ExitOnNext();

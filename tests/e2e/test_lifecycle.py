@@ -364,7 +364,11 @@ def test_a_port_in_use_is_told(daemon, flag, kind):
     second = Daemon(flag, str(port))
 
     assert second.process.wait(120) == 1
-    assert f"{kind}: cannot listen on 127.0.0.1:{port}" in second.log_text()
+    failure = next(line for line in second.log_lines() if line["event"] == "start_failed")
+    assert failure["level"] == "error"
+    assert failure["reason"].startswith(f"{kind}: cannot listen on 127.0.0.1:{port}")
+    # Once more in words, for whoever started it by hand.
+    assert f"comet: {failure['reason']}" in second.log_text()
 
 
 @pytest.mark.parametrize("arguments, code, word", [
