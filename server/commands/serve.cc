@@ -236,9 +236,7 @@ Status RunServe(const ServeOptions& options) {
   TerminationSignals signals;
   COMET_ASSIGN_OR_RETURN(const LogLevel log_level, ParseLogLevel(options.log_level));
   SetLogLevel(log_level);
-  COMET_LOG(
-      kInfo, "configuration", {"version", Version()},
-      {"options", ToJson(options).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
+  COMET_LOG(kInfo, "configuration", {"version", Version()}, {"options", ToJson(options)});
   Daemon daemon(options);
   const Status started = daemon.Start();
   if (!started.ok()) {

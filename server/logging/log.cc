@@ -64,6 +64,8 @@ void SetField(nlohmann::ordered_json& line, const LogField& field) {
         if constexpr (std::is_same_v<T, double>) {
           // Microseconds are enough for a log, and JSON has no infinity.
           if (std::isfinite(value)) line[std::string(field.key)] = std::round(value * 1e6) / 1e6;
+        } else if constexpr (std::is_same_v<T, const nlohmann::ordered_json*>) {
+          line[std::string(field.key)] = *value;
         } else {
           line[std::string(field.key)] = value;
         }

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <variant>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "kernels/base/status.h"
 
 namespace comet {
@@ -16,7 +18,7 @@ enum class LogLevel { kDebug, kInfo, kWarn, kError };
 // "debug", "info", "warn", "error".
 Result<LogLevel> ParseLogLevel(std::string_view text);
 
-// A field's value; text is borrowed for the call.
+// A field's value; text and JSON are borrowed for the call.
 class LogValue {
  public:
   LogValue(bool value) : value_(value) {}  // NOLINT: implicit
@@ -26,11 +28,14 @@ class LogValue {
   LogValue(const char* value) : value_(std::string_view(value)) {}         // NOLINT: implicit
   LogValue(std::string_view value) : value_(value) {}                      // NOLINT: implicit
   LogValue(const std::string& value) : value_(std::string_view(value)) {}  // NOLINT: implicit
+  LogValue(const nlohmann::ordered_json& value) : value_(&value) {}        // NOLINT: implicit
 
-  const std::variant<bool, int64_t, double, std::string_view>& variant() const { return value_; }
+  using Variant =
+      std::variant<bool, int64_t, double, std::string_view, const nlohmann::ordered_json*>;
+  const Variant& variant() const { return value_; }
 
  private:
-  std::variant<bool, int64_t, double, std::string_view> value_;
+  Variant value_;
 };
 
 struct LogField {

@@ -81,7 +81,7 @@ def test_health_ready_and_metrics_agree(daemon, http):
 
 def test_the_log_tells_what_was_chosen_where_an_option_says_0(daemon):
     lines = {line["event"]: line for line in daemon.log_lines()}
-    options = json.loads(lines["configuration"]["options"])
+    options = lines["configuration"]["options"]
 
     assert options["http"]["num_threads"] == 0
     assert 1 <= lines["serving"]["http_threads"] <= 8

@@ -17,6 +17,16 @@ TEST(Log, WritesOneJsonObjectALine) {
                   R"("request_id":"a\"b\nc","tokens":5,"ok":true})");
 }
 
+TEST(Log, WritesJsonAsItIs) {
+  const std::string line =
+      FormatLogLine(LogLevel::kInfo, "T", "e",
+                    {{"options", nlohmann::ordered_json{{"b", 1}, {"a", {{"text", "\xff"}}}}}});
+
+  EXPECT_EQ(line,
+            "{\"time\":\"T\",\"level\":\"info\",\"event\":\"e\","
+            "\"options\":{\"b\":1,\"a\":{\"text\":\"\xef\xbf\xbd\"}}}");
+}
+
 TEST(Log, WritesInvalidUtf8AsReplacement) {
   const std::string line = FormatLogLine(LogLevel::kWarn, "T", "e", {{"x", "\xff"}});
 
