@@ -10,6 +10,7 @@
 #include "comet/v1/comet.grpc.pb.h"
 #include "engine/config/config_check.h"
 #include "kernels/base/str_cat.h"
+#include "server/api/endpoint.h"
 #include "server/api/version.h"
 #include "server/grpc/generate_call.h"
 #include "server/grpc/tokenize_call.h"
@@ -109,7 +110,7 @@ class CallbackGrpcServer final : public GrpcServer {
 
 Status CallbackGrpcServer::Open() {
   grpc::ServerBuilder builder;
-  const std::string address = StrCat(config_.host, ":", config_.port);
+  const std::string address = FormatEndpoint(config_.host, config_.port);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
   // Otherwise a second daemon would share the port and take half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

@@ -19,6 +19,7 @@
 #include "kernels/base/host_limits.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/base/thread_annotations.h"
+#include "server/api/endpoint.h"
 #include "server/http/connection.h"
 #include "server/http/request_ids.h"
 #include "server/http/wake_queue.h"
@@ -115,8 +116,9 @@ AsioHttpServer::~AsioHttpServer() {
 }
 
 Status AsioHttpServer::BindFailure(error_code error) const {
-  return FailedPrecondition(
-      StrCat("http: cannot listen on ", config_.host, ":", config_.port, ": ", error.message()));
+  return FailedPrecondition(StrCat("http: cannot listen on ",
+                                   FormatEndpoint(config_.host, config_.port), ": ",
+                                   error.message()));
 }
 
 Status AsioHttpServer::Open() {

@@ -358,6 +358,26 @@ def test_a_second_signal_ends_at_once():
     stream.join()
 
 
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this host has no IPv6")
+def test_both_front_ends_listen_on_ipv6(stubs):
+    with Daemon("--host", "::") as daemon:
+        assert httpx.get(f"http://[::1]:{daemon.http_port}/ready").status_code == 200
+        with grpc.insecure_channel(f"[::1]:{daemon.grpc_port}") as channel:
+            comet = stubs.services.CometStub(channel)
+            info = comet.GetModelInfo(stubs.messages.GetModelInfoRequest(), timeout=30)
+
+    assert info.name == "smollm2"
+
+
 @pytest.mark.parametrize("flag, kind", [("--port", "http"), ("--grpc-port", "grpc")])
 def test_a_port_in_use_is_told(daemon, flag, kind):
     port = daemon.http_port if flag == "--port" else daemon.grpc_port

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/base/str_cat.h"
+#include "server/api/endpoint.h"
 #include "server/http/sse.h"
 #include "server/http/worker_pool.h"
 #include "tests/server/http_client.h"
@@ -520,6 +521,11 @@ TEST_F(HttpServerTest, SaysWhichPortIsInUse) {
 
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
   EXPECT_NE(status.message().find(StrCat("127.0.0.1:", config.port)), std::string::npos);
+}
+
+TEST(FormatEndpoint, PutsIpv6IntoBrackets) {
+  EXPECT_EQ(FormatEndpoint("127.0.0.1", 80), "127.0.0.1:80");
+  EXPECT_EQ(FormatEndpoint("::1", 80), "[::1]:80");
 }
 
 TEST_F(HttpServerTest, NeedsAnAddressForItsHost) {
