@@ -18,24 +18,31 @@ struct BlockClocks {
   double alone;
   double full;
 };
-constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{{170, 170},
-                                                                        {205, 205},
-                                                                        {183, 183},
-                                                                        {420, 281},
-                                                                        {570, 570},
-                                                                        {743, 497},
-                                                                        {990, 790},
+constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{{130, 130},
+                                                                        {177, 177},
+                                                                        {120, 120},
+                                                                        {401, 256},
+                                                                        {314, 314},
+                                                                        {714, 476},
+                                                                        {689, 689},
+                                                                        {950, 784},
                                                                         {1475, 1475}}};
 constexpr double kInt8BlockRatio = 1.66;  // An INT8 block's over an INT4 block's.
 constexpr double kMeasuredMmaClocks = 6.2;
+constexpr double kTensorShareMax = 0.87;  // As busy as fp16 of cuBLAS keeps an A100's tensor cores.
 
 // Launch to first products: a miss to HBM and a barrier.
 constexpr double kFillClocks = 2030;
+// Of a tile that is stored; and where a finisher does, which all but a CTA's last tile hide.
+constexpr double kStoreClocks = 400;
+constexpr double kFinisherStoreClocks = 70;
 // Of sums that pass from CTA to CTA, added in L2 or, of wider tiles, each piece's apart: misses, a
 // fence and a counter; and what all of a multiprocessor's take to pass.
-constexpr double kAddClocks = 3950;
-constexpr double kAddBytesPerClock = 11;
-constexpr double kSlotClocks = 9340;
+constexpr double kFinisherAddClocks = 2120;
+constexpr double kFinisherReadClocks = 320;
+constexpr double kAddClocks = 6530;
+constexpr double kAddBytesPerClock = 14.9;
+constexpr double kSlotClocks = 11400;
 constexpr double kSlotBytesPerClock = 9.4;
 constexpr double kReadClocks = 1950;
 constexpr double kReadBytesPerClock = 56;
@@ -66,31 +73,41 @@ WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rat
   const double unit_bytes = config.row_warps * kUnitBytes;
   const int ctas_of_sm = CeilDiv(num_ctas, rates.num_sms);
   const double mmas = config.tile_outputs() / 16.0 * config.tile_tokens() / 8.0 * 2;
-  const double slower_clocks = mmas / 4 * (rates.mma_clocks - kMeasuredMmaClocks);
+  const double added_clocks =
+      rates.adds_mma_clocks ? mmas / 4 * (rates.mma_clocks - kMeasuredMmaClocks) : 0;
+  const double tensor_clocks = mmas / 4 * rates.mma_clocks / kTensorShareMax;
   // An INT8 block has twice the mmas.
   const auto block = [&](double ratio, double mma_ratio, double token_bytes) {
-    const double slower = mma_ratio * slower_clocks;
+    const double added = mma_ratio * added_clocks;
+    const double tensor = mma_ratio * tensor_clocks;
     const double l2_clocks =
         ctas_of_sm * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    const double alone = ratio * clocks.alone + slower;
-    const double full = ctas_of_sm * (ratio * clocks.full + slower);
+    const double alone = ratio * clocks.alone + added;
+    const double full = ctas_of_sm * std::max(ratio * clocks.full + added, tensor);
     return std::max(rates.block_factor * std::max(alone, full), l2_clocks);
   };
   const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
   const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
   const double bytes_of_sm = ctas_of_sm * sums_bytes;
-  const double write_clocks = config.adds_in_memory()
-                                  ? kAddClocks + bytes_of_sm / kAddBytesPerClock
-                                  : kSlotClocks + bytes_of_sm / kSlotBytesPerClock;
+  double write_clocks = kSlotClocks + bytes_of_sm / kSlotBytesPerClock;
+  double read_clocks = kReadClocks + bytes_of_sm / kReadBytesPerClock;
+  double store_clocks = kStoreClocks + y_bytes / kL2BytesPerClockAndSm;
+  if (config.has_finisher()) {
+    write_clocks = kFinisherAddClocks;
+    read_clocks = kFinisherReadClocks;
+    store_clocks = kFinisherStoreClocks;
+  } else if (config.adds_in_memory()) {
+    write_clocks = kAddClocks + bytes_of_sm / kAddBytesPerClock;
+  }
   return {.int4_block = block(1, 1, kUnitChannels / 2),
           .int8_block = block(kInt8BlockRatio, 2, kUnitChannels),
           // Weights come from HBM for one token tile and from L2 for the others.
           .block_memory =
               unit_bytes / num_token_tiles / (rates.memory_bytes_per_clock_and_sm * rates.num_sms),
           .fill = kFillClocks,
-          .store = 400 + y_bytes / kL2BytesPerClockAndSm,
+          .store = store_clocks,
           .fixup_write = write_clocks,
-          .fixup_read = kReadClocks + bytes_of_sm / kReadBytesPerClock,
+          .fixup_read = read_clocks,
           .granularity = config.k_groups};
 }
 
@@ -103,15 +120,14 @@ GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates) {
     best_clocks = clocks;
     best = plan;
   };
+  int tokens_before = 0;  // Of the widest tile so far.
   for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
     const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
     if (!Fits(config, rates)) continue;
     // No narrower than a quarter of M (up to 128), no wider than the next tile above M.
     if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
-    if (i > 0 && kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens() >= shape.num_tokens &&
-        config.tile_tokens() > kGemmConfigs[static_cast<size_t>(i - 1)].tile_tokens()) {
-      break;
-    }
+    if (tokens_before >= shape.num_tokens && config.tile_tokens() > tokens_before) break;
+    tokens_before = config.tile_tokens();
     const TileWork work = WorkOf(shape, config);
     const int num_ctas = NumCtas(i, rates);
     if (work.num_tiles < num_ctas) consider({i, SplitNaively(work, work.num_tiles)});

@@ -21,6 +21,9 @@ struct DeviceRates {
   double memory_bytes_per_clock_and_sm = 11.8;  // A100: 1.8 TB/s, 108 at 1.41 GHz.
   // Of a quarter of a multiprocessor, for an mma of m16n8k64 on nibbles or m16n8k32 on bytes.
   double mma_clocks = 8;
+  // Whether what an mma takes longer than an H100's makes a block as much longer: if not, it hides
+  // behind the instructions beside it, which an H100 issues one after the other (sm80_gemm.md).
+  bool adds_mma_clocks = false;
   // Of a block's clocks: what a kernel that lacks a part takes longer. For predictions.
   double block_factor = 1;
 };

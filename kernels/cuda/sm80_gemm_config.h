@@ -18,30 +18,34 @@ struct GemmConfig {
   constexpr int tile_outputs() const { return 64 * row_warps; }
   constexpr int tile_tokens() const { return token_warps * warp_tokens; }
   constexpr int group_threads() const { return 32 * row_warps * token_warps; }
-  constexpr int num_threads() const { return group_threads() * k_groups; }
+  // One more warp adds up the sums of narrow tiles, exchanges and stores them, while the others go
+  // on to the next piece.
+  constexpr bool has_finisher() const { return tile_tokens() <= 16; }
+  constexpr int num_threads() const { return group_threads() * (k_groups + has_finisher()); }
   // How the sums of a tile that CTAs share meet in L2: added to zeros as they come, so that the
   // last to come reads them once, however many the pieces; or, as a tile with more sums has few
   // pieces and the additions take longer, each piece's in a place of its own.
-  constexpr bool adds_in_memory() const { return tile_outputs() * tile_tokens() <= 128 * 64; }
+  constexpr bool adds_in_memory() const { return tile_outputs() * tile_tokens() <= 128 * 96; }
   friend constexpr bool operator==(const GemmConfig&, const GemmConfig&) = default;
 };
 
 // Every config there is a kernel for, by tile_tokens. As many CTAs as a multiprocessor of an A100
 // holds.
 inline constexpr std::array kGemmConfigs = {
-    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 5},
+    GemmConfig{.warp_tokens = 8, .k_groups = 4, .num_stages = 6, .smem_kb = 163},
     GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 4},
     GemmConfig{.warp_tokens = 16, .k_groups = 4, .num_stages = 6, .smem_kb = 163},
     GemmConfig{
         .token_warps = 2, .warp_tokens = 32, .k_groups = 2, .num_stages = 4, .ctas_per_sm = 2},
+    GemmConfig{.token_warps = 2, .warp_tokens = 32, .k_groups = 4, .num_stages = 4, .smem_kb = 163},
+    GemmConfig{
+        .row_warps = 2, .token_warps = 2, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 3},
     GemmConfig{.row_warps = 2,
                .token_warps = 2,
-               .warp_tokens = 32,
+               .warp_tokens = 48,
                .k_groups = 2,
                .num_stages = 5,
                .smem_kb = 163},
-    GemmConfig{
-        .row_warps = 2, .token_warps = 2, .warp_tokens = 32, .num_stages = 4, .ctas_per_sm = 3},
     GemmConfig{
         .row_warps = 2, .token_warps = 2, .warp_tokens = 64, .num_stages = 4, .ctas_per_sm = 2},
     GemmConfig{.row_warps = 2, .token_warps = 4, .warp_tokens = 64, .num_stages = 4},

@@ -50,6 +50,43 @@ __device__ __forceinline__ void AddKGroups(Sums<Traits>& acc, SmemLayout<Traits>
   }
 }
 
+template <typename Traits>
+__device__ __forceinline__ int4* PassedSums(SmemLayout<Traits>& smem, int group,
+                                            const Worker<Traits>& me) {
+  return smem.sums + group * Traits::kFrags * Traits::kGroupThreads + me.group_thread;
+}
+
+// Passes a k group's sums of a piece to the finisher, once it has taken those before.
+template <typename Traits>
+__device__ __forceinline__ void PassSums(const Sums<Traits>& acc, SmemLayout<Traits>& smem,
+                                         const Worker<Traits>& me, bool is_first) {
+  if (!is_first) ptx::SyncThreads(kSumsTaken, Traits::kThreads);
+  int4* const sums = PassedSums(smem, me.k_group, me);
+#pragma unroll
+  for (int i = 0; i < Traits::kFrags; ++i) {
+    const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+    sums[i * Traits::kGroupThreads] = make_int4(sum[0], sum[1], sum[2], sum[3]);
+  }
+  ptx::ArriveAtThreads(kSumsPassed, Traits::kThreads);
+}
+
+// The finisher's other side. `is_last`: nobody waits to pass more.
+template <typename Traits>
+__device__ __forceinline__ void TakeSums(Sums<Traits>& acc, SmemLayout<Traits>& smem,
+                                         const Worker<Traits>& me, bool is_last) {
+  ptx::SyncThreads(kSumsPassed, Traits::kThreads);
+#pragma unroll
+  for (int i = 0; i < Traits::kFrags; ++i) {
+    int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+    sum[0] = sum[1] = sum[2] = sum[3] = 0;
+#pragma unroll
+    for (int group = 0; group < Traits::kKGroups; ++group) {
+      Add(sum, PassedSums(smem, group, me)[i * Traits::kGroupThreads]);
+    }
+  }
+  if (!is_last) ptx::ArriveAtThreads(kSumsTaken, Traits::kThreads);
+}
+
 // Two sums in one word to be added to: the upper one takes what the lower one borrows.
 __device__ __forceinline__ unsigned long long PairOf(int low, int high) {
   return static_cast<unsigned long long>(static_cast<uint32_t>(high + (low >> 31))) << 32 |

@@ -172,35 +172,70 @@ __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece
   }
 }
 
+// y of a piece's tile, if this CTA is the last to have sums of it.
+template <typename Traits>
+__device__ __forceinline__ void FinishPiece(const GemmParams& params, const Piece& piece,
+                                            Sums<Traits>& acc,
+                                            const TokenFactors<Traits::kTileTokens>& factors,
+                                            SmemLayout<Traits>& smem, const Worker<Traits>& me) {
+  const bool is_whole = piece.end - piece.begin == params.num_int8_blocks + params.num_int4_blocks;
+  if (!is_whole && !CollectPieces(params, piece, acc, smem, me)) return;
+  if (params.is_half) {
+    StoreTile<Traits, __half>(params, piece, acc, factors, me);
+  } else {
+    StoreTile<Traits, float>(params, piece, acc, factors, me);
+  }
+}
+
+// What the warp that has no blocks does.
+template <typename Traits>
+__device__ __forceinline__ void FinishPieces(const GemmParams& params, SmemLayout<Traits>& smem,
+                                             const Worker<Traits>& me) {
+  TokenFactors<Traits::kTileTokens>& factors = smem.factors[Traits::kKGroups];
+  Piece piece;
+  bool has_piece = FindPiece(params, 0, piece);
+  for (int piece_idx = 0; has_piece; ++piece_idx) {
+    StoreFactors<Traits>(LoadScalars<Traits>(params, piece, me.group_thread), me.group_thread,
+                         factors);
+    Piece next;
+    has_piece = FindPiece(params, piece_idx + 1, next);
+    Sums<Traits> acc;
+    TakeSums(acc, smem, me, /*is_last=*/!has_piece);
+    FinishPiece(params, piece, acc, factors, smem, me);
+    __syncwarp();  // The factors have been read.
+    piece = next;
+  }
+}
+
 template <typename Traits>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
     W4axGemmKernel(const __grid_constant__ GemmParams params) {
   extern __shared__ __align__(16) uint8_t smem_bytes[];
   SmemLayout<Traits>& smem = *reinterpret_cast<SmemLayout<Traits>*>(smem_bytes);
   const Worker<Traits> me;
-  TokenFactors<Traits::kTileTokens>& factors = smem.factors[me.k_group];
   cuda::ReleaseNextGrids();
   cuda::WaitForPreviousGrids();
+  if constexpr (Traits::kHasFinisher) {
+    if (me.k_group == Traits::kKGroups) return FinishPieces(params, smem, me);
+  }
 
+  TokenFactors<Traits::kTileTokens>& factors = smem.factors[me.k_group];
   Ring<Traits> ring(params, me, smem);
   Piece piece;
   for (int piece_idx = 0; FindPiece(params, piece_idx, piece); ++piece_idx) {
     Sums<Traits> acc;
     Accumulate(params, piece, me, ring, factors, acc);
+    if constexpr (Traits::kHasFinisher) {
+      PassSums(acc, smem, me, /*is_first=*/piece_idx == 0);
+      continue;
+    }
     ptx::Forget(piece_idx);
     FindPiece(params, piece_idx, piece);
     if constexpr (Traits::kKGroups > 1) {
       AddKGroups(acc, smem, me);
       if (me.k_group != 0) continue;
     }
-    const bool is_whole =
-        piece.end - piece.begin == params.num_int8_blocks + params.num_int4_blocks;
-    if (!is_whole && !CollectPieces(params, piece, acc, smem, me)) continue;
-    if (params.is_half) {
-      StoreTile<Traits, __half>(params, piece, acc, factors, me);
-    } else {
-      StoreTile<Traits, float>(params, piece, acc, factors, me);
-    }
+    FinishPiece(params, piece, acc, factors, smem, me);
   }
 }
 

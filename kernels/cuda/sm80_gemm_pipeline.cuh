@@ -16,7 +16,10 @@ namespace comet::sm80 {
 constexpr int kWarpThreads = 32;
 constexpr int kRowBytes = 64;  // Of a token in a stage: 64 INT8 codes or 128 INT4 codes.
 constexpr int kChunkBytes = 16;
-constexpr int kFirstGroupBarrier = 1;  // Of named barriers: each k group has one.
+// Named barriers: each k group of several warps has one, or the finisher's come in their place.
+constexpr int kFirstGroupBarrier = 1;
+constexpr int kSumsPassed = 1;
+constexpr int kSumsTaken = 2;
 constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
 
 // How the multiplies are made. All but the first two are for measurement.
@@ -46,10 +49,12 @@ struct GemmTraits {
   static constexpr int kTokenFrags = kWarpTokens / 8;  // mma's n.
   static constexpr int kFrags = 4 * kTokenFrags;       // Sums of a thread, in fours.
   static constexpr int kTileSums = kFrags * 4 * kGroupThreads;
-  // K groups' sums pass through shared memory in so many rounds, each of kRoundFrags of a thread's.
-  static constexpr int kSumRounds = kWarpTokens * kConfig.token_warps >= 64 ? 2 : 1;
-  static constexpr int kRoundFrags = kFrags / kSumRounds;
-  static constexpr int kSumVectors = (kKGroups - 1) * kRoundFrags * kGroupThreads;
+  // K groups' sums pass through shared memory in rounds of so many of a thread's.
+  static constexpr int kRoundFrags = kFrags < 8 ? kFrags : 8;
+  static constexpr bool kHasFinisher = kConfig.has_finisher();
+  static constexpr int kSumVectors =
+      (kHasFinisher ? kKGroups : kKGroups - 1) * kRoundFrags * kGroupThreads;
+  static_assert(!kHasFinisher || (kGroupThreads == kWarpThreads && kRoundFrags == kFrags));
   static_assert(kTileTokens <= kGroupThreads);  // A token's factors a thread.
 };
 
@@ -73,10 +78,10 @@ struct Stage {
 template <typename Traits>
 struct SmemLayout {
   Stage<Traits> ring[Traits::kKGroups][Traits::kStages];
-  // Of the k groups but the first, in a round: [group][fragment][thread]. Arrays have one element
-  // at least.
+  // Of the k groups but the first, in a round, or of all for the finisher:
+  // [group][fragment][thread]. Arrays have one element at least.
   int4 sums[Traits::kSumVectors > 0 ? Traits::kSumVectors : 1];
-  TokenFactors<Traits::kTileTokens> factors[Traits::kKGroups];
+  TokenFactors<Traits::kTileTokens> factors[Traits::kKGroups + (Traits::kHasFinisher ? 1 : 0)];
   int32_t blocks_before;
 };
 
@@ -136,7 +141,8 @@ struct Worker {
   // Unsigned divisions by powers of two are one instruction each.
   __device__ explicit Worker(unsigned thread)
       : group_thread(Traits::kKGroups == 1 ? thread : thread % unsigned{Traits::kGroupThreads}),
-        // Said to be 0 where it is: what follows from it is then the same for all threads.
+        // Said to be 0 where it is: what follows from it is then the same for all threads. The
+        // finisher's is kKGroups.
         k_group(Traits::kKGroups == 1 ? 0
                                       : static_cast<int>(thread / unsigned{Traits::kGroupThreads})),
         lane_idx(thread % unsigned{kWarpThreads}),

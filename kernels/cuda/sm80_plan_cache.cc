@@ -5,9 +5,10 @@
 namespace comet::sm80 {
 namespace {
 
-// Tiles are multiples of 8 tokens, and of 128 where there are more than 256 (ChoosePlan()).
+// Tiles are multiples of 8 tokens, and of 32 where there are more than 256 (ChoosePlan()).
 int ClassOf(int num_tokens) {
-  return num_tokens <= 256 ? CeilDiv(num_tokens, 8) * 8 : CeilDiv(num_tokens, 128) * 128;
+  const int tokens = num_tokens <= 256 ? 8 : 32;
+  return CeilDiv(num_tokens, tokens) * tokens;
 }
 
 }  // namespace

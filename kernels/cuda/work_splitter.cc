@@ -97,20 +97,20 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
   return tile == num_tiles;
 }
 
-// `whole_waves` tiles a CTA whole, the rest cut with the least makespan that bisection finds.
-WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, int whole_waves) {
-  const int num_whole = whole_waves * num_ctas;
-  const int num_tiles = work.num_tiles - num_whole;
-  WorkSplit best{.num_ctas = num_ctas, .num_whole_tiles = num_whole};
+// `num_tiles` tiles cut among `num_ctas` CTAs, each with `num_whole` others, with the least
+// makespan that bisection finds.
+WorkSplit Cut(const TileWork& work, const WorkCosts& costs, int num_tiles, int num_ctas,
+              int num_whole) {
+  WorkSplit best{.num_ctas = num_ctas};
   const WorkCosts shared = Shared(costs, num_ctas);
   double low = costs.fill;
-  double high = costs.fill + (CeilDiv(num_tiles, num_ctas) + whole_waves) * TileCost(work, shared);
+  double high = costs.fill + (CeilDiv(num_tiles, num_ctas) + num_whole) * TileCost(work, shared);
   high += costs.fixup_write + costs.fixup_read;
-  COMET_CHECK(FillWithin(work, costs, num_tiles, whole_waves, high, best));
+  COMET_CHECK(FillWithin(work, costs, num_tiles, num_whole, high, best));
   while (high - low > 1e-3 * low) {
-    WorkSplit trial{.num_ctas = num_ctas, .num_whole_tiles = num_whole};
+    WorkSplit trial{.num_ctas = num_ctas};
     const double middle = (low + high) / 2;
-    if (FillWithin(work, costs, num_tiles, whole_waves, middle, trial)) {
+    if (FillWithin(work, costs, num_tiles, num_whole, middle, trial)) {
       best = trial;
       high = middle;
     } else {
@@ -118,6 +118,32 @@ WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, 
     }
   }
   return best;
+}
+
+// `whole_waves` tiles a CTA whole, the rest as one sequence cut anywhere.
+WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, int whole_waves) {
+  const int num_whole = whole_waves * num_ctas;
+  WorkSplit split = Cut(work, costs, work.num_tiles - num_whole, num_ctas, whole_waves);
+  split.num_whole_tiles = num_whole;
+  return split;
+}
+
+// The same, but each tile of the rest to as many CTAs of its own: none has pieces of two.
+WorkSplit SplitRestAlike(const TileWork& work, const WorkCosts& costs, int num_ctas,
+                         int whole_waves) {
+  WorkSplit split{.num_ctas = num_ctas, .num_whole_tiles = whole_waves * num_ctas};
+  const int num_tiles = work.num_tiles - split.num_whole_tiles;
+  const int ctas_per_tile = num_ctas / num_tiles;
+  WorkCosts of_tile = costs;  // CTAs of the other tiles share the memory.
+  of_tile.block_memory *= static_cast<double>(num_ctas) / ctas_per_tile;
+  const WorkSplit tile = Cut(work, of_tile, /*num_tiles=*/1, ctas_per_tile, whole_waves);
+  for (int cta = 0; cta <= num_ctas; ++cta) {
+    const int tile_idx = std::min(cta / ctas_per_tile, num_tiles);
+    const SplitPoint begin =
+        tile_idx < num_tiles ? tile.boundary[cta % ctas_per_tile] : SplitPoint();
+    split.boundary[cta] = {static_cast<uint16_t>(tile_idx + begin.tile), begin.block};
+  }
+  return split;
 }
 
 std::vector<Load> LoadsOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
@@ -196,15 +222,18 @@ WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) 
   COMET_CHECK(num_ctas > 0 && num_ctas <= kCtasMax);
   WorkSplit best = SplitNaively(work, num_ctas);
   double best_makespan = MakespanOf(best, work, costs);
+  const auto consider = [&](const WorkSplit& split) {
+    const double makespan = MakespanOf(split, work, costs);
+    if (makespan >= best_makespan) return;
+    best = split;
+    best_makespan = makespan;
+  };
   const int num_waves = work.num_tiles / num_ctas;
   for (const int whole_waves : {num_waves, num_waves - 1}) {
     if (whole_waves < 0 || whole_waves * num_ctas == work.num_tiles) continue;
-    const WorkSplit split = SplitRest(work, costs, num_ctas, whole_waves);
-    const double makespan = MakespanOf(split, work, costs);
-    if (makespan < best_makespan) {
-      best = split;
-      best_makespan = makespan;
-    }
+    consider(SplitRest(work, costs, num_ctas, whole_waves));
+    if (2 * (work.num_tiles - whole_waves * num_ctas) > num_ctas) continue;
+    consider(SplitRestAlike(work, costs, num_ctas, whole_waves));
   }
   return best;
 }

@@ -10,5 +10,6 @@ template GemmInstance MakeGemmInstance<4, false>();
 template GemmInstance MakeGemmInstance<5, false>();
 template GemmInstance MakeGemmInstance<6, false>();
 template GemmInstance MakeGemmInstance<7, false>();
+template GemmInstance MakeGemmInstance<8, false>();
 
 }  // namespace comet::sm80

@@ -10,5 +10,6 @@ template GemmInstance MakeGemmInstance<4, true>();
 template GemmInstance MakeGemmInstance<5, true>();
 template GemmInstance MakeGemmInstance<6, true>();
 template GemmInstance MakeGemmInstance<7, true>();
+template GemmInstance MakeGemmInstance<8, true>();
 
 }  // namespace comet::sm80
