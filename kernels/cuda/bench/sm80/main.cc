@@ -155,7 +155,7 @@ Result<double> Time(CudaDevice& device, const std::function<Status(int)>& issue)
 }
 
 // Every plan a variant is timed by: the chosen one; "naive_split" is stand_in without splitter;
-// "config" times each config by itself.
+// "configs" times each config by itself, of tiles within a quarter and four times M.
 Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Variant>& variants,
                const Options& options, const Product& product, int num_tokens) {
   for (const std::string& name : options.variants) {
@@ -171,8 +171,11 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
     if (name == "configs") {
       plans.clear();
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
-        if (!Fits(kGemmConfigs[static_cast<size_t>(i)], gemm.rates())) continue;
-        const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(i)]);
+        const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
+        if (!Fits(config, gemm.rates())) continue;
+        if (4 * config.tile_tokens() < num_tokens) continue;
+        if (config.tile_tokens() > 4 * std::max(num_tokens, 16)) continue;
+        const TileWork work = WorkOf(shape, config);
         const int num_ctas = NumCtas(i, gemm.rates());
         WorkCosts costs = CostsOf(i, shape, gemm.rates(), num_ctas);
         plans.push_back({i, Decompose(work, costs, num_ctas)});

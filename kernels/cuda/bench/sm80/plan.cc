@@ -2,7 +2,7 @@
 // JSON line a product: clocks of the naive schedule, of the remapped one, and of the one chosen;
 // and of that one with a kernel whose blocks take --block-factor times as long.
 //   comet_sm80_plan [--m 2,4,8,16,64,256] [--share 0.75] [--sms 108] [--bytes-per-clock 11.8]
-//                   [--mma-clocks 8] [--block-factor 1] NxK ...
+//                   [--mma-clocks 8] [--adds-mma-clocks 0] [--block-factor 1] NxK ...
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -19,19 +19,22 @@ namespace {
 void PrintPlan(const GemmShape& shape, const DeviceRates& rates, double block_factor,
                int num_inputs) {
   const GemmPlan plan = ChoosePlan(shape, rates);
-  const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(plan.config_idx)]);
+  const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plan.config_idx)];
+  const TileWork work = WorkOf(shape, config);
   const int num_ctas = NumCtas(plan.config_idx, rates);
   const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, num_ctas);
   DeviceRates slower = rates;
   slower.block_factor = block_factor;
   std::printf(
       "{\"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, "
-      "\"tiles\": %d, \"whole_tiles\": %d, \"ctas\": %d, \"naive\": %.0f, \"remapped\": %.0f, "
-      "\"chosen\": %.0f, "
-      "\"bound\": %.0f, \"slower\": %.0f}\n",
+      "\"tile_outputs\": %d, \"tile_tokens\": %d, \"group_warps\": %d, \"tiles\": %d, "
+      "\"whole_tiles\": %d, \"ctas\": %d, \"int4_block\": %.0f, \"naive\": %.0f, \"remapped\": "
+      "%.0f, "
+      "\"chosen\": %.0f, \"bound\": %.0f, \"slower\": %.0f}\n",
       shape.num_outputs, num_inputs, shape.num_tokens, shape.num_int8_blocks, shape.num_int4_blocks,
-      plan.config_idx, work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas,
-      MakespanOf(SplitNaively(work, num_ctas), work, costs),
+      plan.config_idx, config.tile_outputs(), config.tile_tokens(), config.group_threads() / 32,
+      work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas,
+      costs.int4_block / config.ctas_per_sm, MakespanOf(SplitNaively(work, num_ctas), work, costs),
       RemappedMakespan(work, costs, num_ctas), MakespanOf(plan, shape, rates),
       BoundOf(plan, shape, rates), MakespanOf(plan, shape, slower));
 }
@@ -58,12 +61,14 @@ int Run(int argc, char** argv) {
         rates.memory_bytes_per_clock_and_sm = std::atof(value.c_str());
       } else if (flag == "--mma-clocks") {
         rates.mma_clocks = std::atof(value.c_str());
+      } else if (flag == "--adds-mma-clocks") {
+        rates.adds_mma_clocks = std::atoi(value.c_str()) != 0;
       } else if (flag == "--block-factor") {
         block_factor = std::atof(value.c_str());
       } else {
         std::fprintf(stderr,
                      "comet_sm80_plan: flag is %s, expected --m, --share, --sms, "
-                     "--bytes-per-clock, --mma-clocks or --block-factor\n",
+                     "--bytes-per-clock, --mma-clocks, --adds-mma-clocks or --block-factor\n",
                      flag.c_str());
         return 2;
       }
