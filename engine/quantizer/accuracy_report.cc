@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/quantizer/layer_linears.h"
+
 namespace comet {
 namespace {
 
@@ -20,7 +22,7 @@ ordered_json Json(const LinearAccuracy& linear) {
 LinearAccuracy AccuracyReport::Mean() const {
   LinearAccuracy mean;
   for (const LayerAccuracy& layer : layers) {
-    for (const LinearAccuracy* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
+    for (const LinearAccuracy* linear : LinearsOf(layer)) {
       const double weight = 1.0 / (4.0 * static_cast<double>(layers.size()));
       mean.weight_error += weight * linear->weight_error;
       mean.output_error_8 += weight * linear->output_error_8;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/parallel_rows.h"
 
 namespace comet {
@@ -10,16 +11,6 @@ namespace {
 
 // What a linear's result is added to, and the next norm reads.
 bool AddsToResidual(LinearKind kind) { return kind == LinearKind::kO || kind == LinearKind::kDown; }
-
-std::span<const float> WeightsOf(const FloatLayer& layer, LinearKind kind) {
-  switch (kind) {
-    case LinearKind::kQkv: return layer.qkv;
-    case LinearKind::kO: return layer.o;
-    case LinearKind::kGateUp: return layer.gate_up;
-    case LinearKind::kDown: return layer.down;
-  }
-  return {};
-}
 
 // Windows whose rows go into one product: what is summed up is a matrix [K, K], which costs as much
 // as some hundred tokens to add.
@@ -49,8 +40,9 @@ Result<ActivationStatistics> CalibrationStreams::See(LinearKind kind, const Floa
   if (quantized_ && AddsToResidual(kind)) {
     gap = Difference(float_model_.hidden(), quantized_->hidden(), num_threads_);
   }
-  COMET_ASSIGN_OR_RETURN(const WindowRows float_inputs,
-                         float_model_.Pass(kind, layer, WeightsOf(layer, kind)));
+  COMET_ASSIGN_OR_RETURN(
+      const WindowRows float_inputs,
+      float_model_.Pass(kind, layer, *LinearsOf(layer)[static_cast<size_t>(kind)]));
   const WindowRows& inputs = quantized_ ? quantized_->inputs() : float_inputs;
   const WindowRows& weighting = AddsToResidual(kind) ? float_model_.hidden() : inputs;
 

@@ -10,6 +10,7 @@
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/triangular.h"
 #include "kernels/base/math.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/wide_vectors.h"
 #include "kernels/ops/linear_input.h"
 
@@ -86,7 +87,6 @@ class RowTile {
  private:
   void Load(std::span<const float> weights);
   void RoundChannel(size_t position, TileVector& error);
-  void StoreCode(size_t row, size_t channel, int code);
 
   const SpreadTable& table_;
   TwoLevelWeights& quantized_;
@@ -128,16 +128,10 @@ void RowTile::RoundChannel(size_t position, TileVector& error) {
     const float step = quantized_.scale[row] * static_cast<float>(gamma);
     const float value = values_[position][i];
     float code = 0.0f;
-    if (step != 0.0f) code = std::nearbyint(std::clamp(value / step, -8.0f, 7.0f));
+    if (step != 0.0f) code = std::nearbyint(std::clamp<float>(value / step, kCodeMin, kCodeMax));
     error[i] = value - step * code;
-    StoreCode(row, channel, static_cast<int>(code));
+    SetCode(quantized_.codes.data() + row * n / 2, channel, static_cast<int>(code));
   }
-}
-
-void RowTile::StoreCode(size_t row, size_t channel, int code) {
-  uint8_t& pair = quantized_.codes[(row * values_.size() + channel) / 2];
-  const int shift = channel % 2 == 0 ? 0 : 4;
-  pair = static_cast<uint8_t>((pair & (0xf0 >> shift)) | ((code & 0xf) << shift));
 }
 
 }  // namespace

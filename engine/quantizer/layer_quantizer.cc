@@ -7,6 +7,7 @@
 
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/weight_target.h"
 
@@ -44,45 +45,30 @@ class Quantizer {
             const LayerQuantizerOptions& options)
       : backend_(backend), layer_(layer), streams_(streams), options_(options) {}
 
-  // Leaves the streams behind the linear. `bias` may be empty.
-  Status Quantize(LinearKind kind, const ActivationStatistics& seen, std::span<const float> weights,
-                  const std::vector<float>& bias, QuantizedLinear& linear, LinearAccuracy& accuracy,
-                  LayerResiduals& residuals);
+  // Leaves the streams behind the linear.
+  Status Quantize(LinearKind kind, const ActivationStatistics& seen, LayerResult& result);
   Result<ActivationStatistics> See(LinearKind kind) {
     return streams_.See(kind, layer_, options_.sample_stride);
   }
 
  private:
-  int NumInt4ChannelsOf(LinearKind kind) const;
-
   Backend& backend_;
   const FloatLayer& layer_;
   CalibrationStreams& streams_;
   const LayerQuantizerOptions& options_;
 };
 
-int Quantizer::NumInt4ChannelsOf(LinearKind kind) const {
-  const LayerInt4Channels& channels = options_.int4_channels;
-  switch (kind) {
-    case LinearKind::kQkv: return channels.qkv;
-    case LinearKind::kO: return channels.o;
-    case LinearKind::kGateUp: return channels.gate_up;
-    case LinearKind::kDown: return channels.down;
-  }
-  return 0;
-}
-
-Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
-                           std::span<const float> weights, const std::vector<float>& bias,
-                           QuantizedLinear& linear, LinearAccuracy& accuracy,
-                           LayerResiduals& residuals) {
+Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen, LayerResult& result) {
+  const size_t kind_idx = static_cast<size_t>(kind);
+  const std::span<const float> weights = *LinearsOf(layer_)[kind_idx];
   COMET_ASSIGN_OR_RETURN(const std::vector<float> target,
                          WeightTarget(backend_, weights, seen,
                                       {.damping = options_.damping,
                                        .gap_share = options_.gap_share,
                                        .num_threads = options_.search.num_threads}));
   // The order goes into the weights' columns and what calibration saw.
-  ChannelOrder order = OrderChannels(seen.abs_max, seen.Activity(), NumInt4ChannelsOf(kind));
+  ChannelOrder order =
+      OrderChannels(seen.abs_max, seen.Activity(), *LinearsOf(options_.int4_channels)[kind_idx]);
   const bool hadamard = kind == LinearKind::kDown && options_.down_hadamard;
   if (hadamard) DealOverBlocks(order);
   const int num_threads = options_.search.num_threads;
@@ -111,11 +97,12 @@ Status Quantizer::Quantize(LinearKind kind, const ActivationStatistics& seen,
                       .gram = gram,
                       .num_int4_channels = order.num_int4_channels},
                      options_.search));
+  QuantizedLinear& linear = *LinearsOf(result.layer)[kind_idx];
   linear = std::move(quantized.linear);
   linear.gather = std::move(order.gather);
-  linear.bias = bias;
-  accuracy = quantized.accuracy;
-  residuals[static_cast<size_t>(kind)] = std::move(quantized.residuals);
+  if (kind == LinearKind::kQkv) linear.bias = layer_.qkv_bias;
+  *LinearsOf(result.accuracy)[kind_idx] = quantized.accuracy;
+  result.residuals[kind_idx] = std::move(quantized.residuals);
   return streams_.Follow(kind, layer_, DequantizeInOrder(linear, hadamard, num_threads));
 }
 
@@ -126,21 +113,14 @@ Result<LayerResult> QuantizeLayer(Backend& backend, const FloatLayer& layer,
                                   const LayerQuantizerOptions& options) {
   Quantizer quantizer(backend, layer, streams, options);
   LayerResult result;
+  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kQkv, qkv, result));
+  for (const LinearKind kind : {LinearKind::kO, LinearKind::kGateUp, LinearKind::kDown}) {
+    COMET_ASSIGN_OR_RETURN(const ActivationStatistics seen, quantizer.See(kind));
+    COMET_RETURN_IF_ERROR(quantizer.Quantize(kind, seen, result));
+  }
   QuantizedLayer& out = result.layer;
-  LayerAccuracy& accuracy = result.accuracy;
   out.input_norm = layer.input_norm;
   out.post_attention_norm = layer.post_attention_norm;
-  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kQkv, qkv, layer.qkv, layer.qkv_bias,
-                                           out.qkv, accuracy.qkv, result.residuals));
-  COMET_ASSIGN_OR_RETURN(const ActivationStatistics o, quantizer.See(LinearKind::kO));
-  COMET_RETURN_IF_ERROR(
-      quantizer.Quantize(LinearKind::kO, o, layer.o, {}, out.o, accuracy.o, result.residuals));
-  COMET_ASSIGN_OR_RETURN(const ActivationStatistics gate_up, quantizer.See(LinearKind::kGateUp));
-  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kGateUp, gate_up, layer.gate_up, {},
-                                           out.gate_up, accuracy.gate_up, result.residuals));
-  COMET_ASSIGN_OR_RETURN(const ActivationStatistics down, quantizer.See(LinearKind::kDown));
-  COMET_RETURN_IF_ERROR(quantizer.Quantize(LinearKind::kDown, down, layer.down, {}, out.down,
-                                           accuracy.down, result.residuals));
   out.down_hadamard = options.down_hadamard;
   FoldDownOrder(out.down.gather, out.gate_up,
                 result.residuals[static_cast<size_t>(LinearKind::kGateUp)]);

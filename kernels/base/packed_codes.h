@@ -19,4 +19,10 @@ inline uint8_t PackCodes(int even, int odd) {
   return static_cast<uint8_t>((even & 0xf) | ((odd & 0xf) << 4));
 }
 
+inline void SetCode(uint8_t* packed, size_t channel, int code) {
+  const int shift = channel % 2 == 0 ? 0 : 4;
+  uint8_t& pair = packed[channel / 2];
+  pair = static_cast<uint8_t>((pair & (0xf0 >> shift)) | ((code & 0xf) << shift));
+}
+
 }  // namespace comet
