@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "engine/quantizer/cache_rounding.h"
+#include "engine/quantizer/coded_rows.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/check.h"
@@ -52,7 +54,7 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
 }
 
 Status DifferentiableLayer::MakeMatrices(const QuantizedLayer& layer) {
-  const QuantizedLinear* linears[] = {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
+  const auto linears = LinearsOf(layer);
   for (size_t i = 0; i < matrices_.size(); ++i) {
     const QuantizedLinear& linear = *linears[i];
     Matrix& matrix = matrices_[i];
@@ -174,7 +176,7 @@ Result<HostRows> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors&
   COMET_CHECK((mode == ActivationMode::kFloat) == !rounds_activations_);
   matrix.served.ToLayer(num_threads_, input);
   if (rounds_activations_) {
-    COMET_RETURN_IF_ERROR(matrix.served.Run(*backend_, mode, input, product));
+    COMET_RETURN_IF_ERROR(matrix.served.Run(*backend_, mode, num_threads_, input, product));
   } else {
     COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, input, *matrix.exact, product));
   }
@@ -223,11 +225,17 @@ Result<HostRows> DifferentiableLayer::ApplyBackward(LinearKind kind, const Layer
   return MultiplyByTransposed(*backend_, d_product, *of(kind).backward);
 }
 
-// Adds d_product' input.
+// Adds d_product' input: in 8-bit codes where activations are rounded, as what that takes from a
+// gradient is small beside what one step's tokens leave open.
 Status DifferentiableLayer::AddWeightGradient(std::span<const float> d_product,
                                               std::span<const float> input, const Matrix& matrix,
                                               HostRows& d_weights) const {
   const int num_tokens = static_cast<int>(input.size()) / matrix.num_inputs;
+  if (rounds_activations_) {
+    return AddProductOfCodes(*backend_, Transposed(d_product, matrix.num_outputs, num_threads_),
+                             Transposed(input, matrix.num_inputs, num_threads_), num_tokens,
+                             d_weights);
+  }
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> columns,
                          PackMatrix(*backend_, Transposed(input, matrix.num_inputs, num_threads_),
                                     matrix.num_inputs, num_tokens));

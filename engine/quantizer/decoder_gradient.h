@@ -34,7 +34,7 @@ struct LayerTape {
   HostRows mid_hidden;  // The residual stream after attention.
   HostRows gate_up;
   HostRows down;
-  // What each linear multiplies, in its own order and basis, ahead of rounding.
+  // What each linear multiplies, in its own order and basis, as rounded.
   std::array<HostRows, kNumLinearKinds> inputs;
 };
 
@@ -51,8 +51,8 @@ struct DifferentiableLayerOptions {
 // One quantised layer, forward and backward, for tuning its factors: weights as the codes give
 // them, keys and values rounded as the layer's cache does and the linears' inputs as a mode does;
 // the gradient passes through unchanged (a straight-through estimate). Linear products go through
-// the back end; everything else is computed on the host in fp32. The gradient of weights takes the
-// inputs ahead of rounding, that of scales the rounded ones. Only SetCodes() changes a layer.
+// the back end; everything else is computed on the host in fp32. The gradients of weights and
+// scales take the inputs as rounded. Only SetCodes() changes a layer.
 class DifferentiableLayer {
  public:
   // Errors: those of the back end.

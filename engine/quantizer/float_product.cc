@@ -14,26 +14,51 @@ Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<con
       FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_rows, num_columns})});
 }
 
-Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
-                            HostRows& product) {
+Status LinearToHost(Backend& backend, const LinearInput& x, const PackedLinear& weights, bool adds,
+                    std::span<float> y) {
   Device& device = *backend.device;
+  const TensorShape shape{x.num_tokens(), weights.num_outputs()};
+  TensorView output(y.data(), DType::kF32, shape);
+  DeviceTensor held;
+  if (!device.is_host()) {
+    if (adds) {
+      COMET_ASSIGN_OR_RETURN(held, DeviceTensor::Upload(device, output));
+    } else {
+      COMET_ASSIGN_OR_RETURN(held, DeviceTensor::Allocate(device, DType::kF32, shape));
+    }
+    output = held.view();
+  }
+  COMET_RETURN_IF_ERROR(
+      backend.ops->Linear({.y = output,
+                           .x = x,
+                           .weights = &weights,
+                           .residual = adds ? ConstTensorView(output) : ConstTensorView()}));
+  if (device.is_host()) return Status::Ok();
+  return device.CopyToHost(y.data(), output.data(), static_cast<int64_t>(y.size_bytes()));
+}
+
+namespace {
+
+Status LinearOfFloats(Backend& backend, std::span<const float> a, const PackedLinear& b, bool adds,
+                      std::span<float> y) {
   const int k = b.num_inputs();
-  const int num_rows = static_cast<int>(a.size() / static_cast<size_t>(k));
-  const TensorShape shape{num_rows, b.num_outputs()};
-  product.resize(static_cast<size_t>(shape.num_elements()));
-  if (device.is_host()) {  // Works on the rows where they are.
-    const TensorView input(const_cast<float*>(a.data()), DType::kF32, {num_rows, k});
-    return backend.ops->Linear(
-        {.y = {product.data(), DType::kF32, shape}, .x = {.values = input}, .weights = &b});
+  const TensorShape shape{static_cast<int>(a.size()) / k, k};
+  if (backend.device->is_host()) {  // Works on the rows where they are.
+    const TensorView input(const_cast<float*>(a.data()), DType::kF32, shape);
+    return LinearToHost(backend, {.values = input}, b, adds, y);
   }
   COMET_ASSIGN_OR_RETURN(const DeviceTensor input,
-                         DeviceTensor::Upload(device, {a.data(), DType::kF32, {num_rows, k}}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor output,
-                         DeviceTensor::Allocate(device, DType::kF32, shape));
-  COMET_RETURN_IF_ERROR(
-      backend.ops->Linear({.y = output.view(), .x = {.values = input.view()}, .weights = &b}));
-  return device.CopyToHost(product.data(), output.view().data(),
-                           static_cast<int64_t>(product.size() * sizeof(float)));
+                         DeviceTensor::Upload(*backend.device, {a.data(), DType::kF32, shape}));
+  return LinearToHost(backend, {.values = input.view()}, b, adds, y);
+}
+
+}  // namespace
+
+Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
+                            HostRows& product) {
+  product.resize(a.size() / static_cast<size_t>(b.num_inputs()) *
+                 static_cast<size_t>(b.num_outputs()));
+  return LinearOfFloats(backend, a, b, false, product);
 }
 
 Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
@@ -53,26 +78,7 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
 
 Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
                        std::span<float> sum) {
-  Device& device = *backend.device;
-  const int k = b.num_inputs();
-  const int num_rows = static_cast<int>(a.size() / static_cast<size_t>(k));
-  const TensorShape shape{num_rows, b.num_outputs()};
-  if (device.is_host()) {  // Works on the rows where they are.
-    const TensorView input(const_cast<float*>(a.data()), DType::kF32, {num_rows, k});
-    const TensorView output(sum.data(), DType::kF32, shape);
-    return backend.ops->Linear(
-        {.y = output, .x = {.values = input}, .weights = &b, .residual = output});
-  }
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor input,
-                         DeviceTensor::Upload(device, {a.data(), DType::kF32, {num_rows, k}}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor output,
-                         DeviceTensor::Upload(device, {sum.data(), DType::kF32, shape}));
-  COMET_RETURN_IF_ERROR(backend.ops->Linear({.y = output.view(),
-                                             .x = {.values = input.view()},
-                                             .weights = &b,
-                                             .residual = output.view()}));
-  return device.CopyToHost(sum.data(), output.view().data(),
-                           static_cast<int64_t>(sum.size() * sizeof(float)));
+  return LinearOfFloats(backend, a, b, true, sum);
 }
 
 HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads) {

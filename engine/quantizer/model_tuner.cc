@@ -12,6 +12,7 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/latent_codes.h"
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/served_product.h"
 #include "kernels/base/exact_exp.h"
@@ -118,10 +119,6 @@ void Clear(int num_threads, std::span<float> values) {
   ParallelRows(num_threads, static_cast<int>(values.size()), [&](int first, int last) {
     std::fill(values.begin() + first, values.begin() + last, 0.0f);
   });
-}
-
-std::array<QuantizedLinear*, kNumLinearKinds> LinearsOf(QuantizedLayer& layer) {
-  return {&layer.qkv, &layer.o, &layer.gate_up, &layer.down};
 }
 
 class Tuner {
@@ -275,12 +272,10 @@ Status Tuner::MoveCodes(int step) {
   return Status::Ok();
 }
 
-// Each window comes in both modes by turns.
 ActivationMode Tuner::ModeOf(size_t turn) const {
   if (!options_.rounds_activations) return ActivationMode::kFloat;
-  const size_t epoch = turn / task_.inputs.size();
-  return (turn % task_.inputs.size() + epoch) % 2 == 0 ? ActivationMode::kInt8
-                                                       : ActivationMode::kMixed;
+  return turn % static_cast<size_t>(options_.mode_period) == 0 ? ActivationMode::kInt8
+                                                               : ActivationMode::kMixed;
 }
 
 Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {

@@ -18,12 +18,14 @@ namespace comet {
 struct TuningOptions {
   int num_steps = 31;  // 0: none.
   int step_tokens =
-      2048;            // In whole windows, none twice in a step; the next step goes on behind,
-                       // in an order that mixes the text's parts, and at its end from its start.
-  float rate = 6e-3f;  // Largest relative change of a factor in one step, about.
-  float code_rate = 0.01f;  // The same of a code, in codes; 0: codes are held.
-  // Windows in turn through 8-bit and mixed activations; else none are rounded.
+      2048;              // In whole windows, none twice in a step; the next step goes on behind,
+                         // in an order that mixes the text's parts, and at its end from its start.
+  float rate = 4.5e-3f;  // Largest relative change of a factor in one step, about.
+  float code_rate = 8.5e-3f;  // The same of a code, in codes; 0: codes are held.
+  // One window of `mode_period` goes through 8-bit activations, the others through mixed ones; else
+  // none are rounded.
   bool rounds_activations = true;
+  int mode_period = 4;
   int num_threads = 1;
 };
 

@@ -402,6 +402,7 @@ Status QuantizeModelOptions::Validate() const {
   check.Require(key_error_max > 0.0, "key_error_max is not positive");
   check.Require(damping > 0.0f && damping <= 10.0f, "damping is outside 0 (exclusive) to 10");
   check.InRange("search.num_refinement_rounds", search.num_refinement_rounds, 0, 100);
+  check.Require(tuning_bytes_max >= 0, "tuning_bytes_max is negative");
   check.InRange("tuning.num_steps", tuning.num_steps, 0, 100000);
   check.InRange("tuning.step_tokens", tuning.step_tokens, 1, 1 << 20);
   check.Require(tuning.rate > 0.0f && tuning.rate < 0.1f,

@@ -2,48 +2,28 @@
 
 #include <algorithm>
 
-#include "engine/model/device_tensor.h"
+#include "engine/quantizer/coded_rows.h"
+#include "engine/quantizer/float_product.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
 
 namespace comet {
 
+namespace {
+
+size_t ProductSize(std::span<const float> rows, const PackedLinear& weights) {
+  return rows.size() / static_cast<size_t>(weights.num_inputs()) *
+         static_cast<size_t>(weights.num_outputs());
+}
+
+}  // namespace
+
 Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span<const float> rows,
                      const PackedLinear& weights, HostRows& product) {
-  Device& device = *backend.device;
-  const int num_channels = weights.num_inputs();
-  const int num_tokens = static_cast<int>(rows.size()) / num_channels;
-  ConstTensorView input(rows.data(), DType::kF32, {num_tokens, num_channels});
-  DeviceTensor uploaded;
-  if (!device.is_host()) {
-    COMET_ASSIGN_OR_RETURN(uploaded, DeviceTensor::Upload(device, input));
-    input = uploaded.view();
-  }
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor codes,
-                         DeviceTensor::Allocate(device, DType::kI8, {num_tokens, num_channels}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor scale,
-                         DeviceTensor::Allocate(device, DType::kF32, {num_tokens}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor exponent,
-                         DeviceTensor::Allocate(device, DType::kI32, {num_tokens}));
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor code_sum,
-                         DeviceTensor::Allocate(device, DType::kI32, {num_tokens, 2}));
-  const LinearInput x{.format = format,
-                      .codes = codes.view(),
-                      .scale = scale.view(),
-                      .exponent = exponent.view(),
-                      .code_sum = code_sum.view()};
-  COMET_RETURN_IF_ERROR(backend.ops->Gather({.out = x, .x = input}));
-  const TensorShape shape{num_tokens, weights.num_outputs()};
-  product.resize(static_cast<size_t>(shape.num_elements()));
-  if (device.is_host()) {
-    return backend.ops->Linear(
-        {.y = {product.data(), DType::kF32, shape}, .x = x, .weights = &weights});
-  }
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor output,
-                         DeviceTensor::Allocate(device, DType::kF32, shape));
-  COMET_RETURN_IF_ERROR(backend.ops->Linear({.y = output.view(), .x = x, .weights = &weights}));
-  return device.CopyToHost(product.data(), output.view().data(),
-                           static_cast<int64_t>(product.size() * sizeof(float)));
+  COMET_ASSIGN_OR_RETURN(const CodedRows coded,
+                         CodedRows::Make(backend, format, rows, weights.num_inputs()));
+  product.resize(ProductSize(rows, weights));
+  return LinearToHost(backend, coded.view(), weights, false, product);
 }
 
 Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinear& linear,
@@ -56,15 +36,19 @@ Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinea
   return made;
 }
 
-Status ServedProduct::Run(Backend& backend, ActivationMode mode, std::span<const float> rows,
-                          HostRows& product) const {
+Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads,
+                          std::span<float> rows, HostRows& product) const {
   const int num_int4 = weights_->num_int4_channels();
   const ActivationFormat format{
       .mode = mode,
       .num_int4_channels = num_int4,
       .exponent_max = ExponentMax(mode, num_int4, weights_->num_inputs() - num_int4),
       .clip = clip_};
-  return MultiplyCodes(backend, format, rows, *weights_, product);
+  COMET_ASSIGN_OR_RETURN(const CodedRows coded,
+                         CodedRows::Make(backend, format, rows, weights_->num_inputs()));
+  product.resize(ProductSize(rows, *weights_));
+  COMET_RETURN_IF_ERROR(LinearToHost(backend, coded.view(), *weights_, false, product));
+  return coded.Decode(*backend.device, num_threads, rows);
 }
 
 void ServedProduct::ToLayer(int num_threads, std::span<float> rows) const {

@@ -28,8 +28,9 @@ class ServedProduct {
   // Brings rows [num_tokens, K] from the producer's order to the layer's order and basis.
   void ToLayer(int num_threads, std::span<float> rows) const;
 
-  // The product of such rows. Errors: those of the back end.
-  Status Run(Backend& backend, ActivationMode mode, std::span<const float> rows,
+  // The product of such rows, which are replaced by what their codes stand for. Errors: those of
+  // the back end.
+  Status Run(Backend& backend, ActivationMode mode, int num_threads, std::span<float> rows,
              HostRows& product) const;
 
  private:

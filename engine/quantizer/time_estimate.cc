@@ -148,9 +148,9 @@ QuantizeWork EstimateWork(const ModelConfig& config, const CalibrationSize& cali
   work.float_ops += 2.0 * hidden * config.vocab_size * held_out_tokens;
   if (tuning_size.num_bytes > 0) {
     // Forward and back through the layers, and the gradient of their weights; the float head, the
-    // quantised one and back. Products of codes, forward, take about a quarter of the time of
-    // floats.
-    const double layer_products = tuning_size.has_codes ? 4.5 : 2.5;
+    // quantised one and back. Products of codes, forward and of that gradient, take about a quarter
+    // of the time of floats.
+    const double layer_products = tuning_size.has_codes ? 3.0 : 2.5;
     const double layer_weights =
         hidden * (config.qkv_size() + config.q_size()) + 3.0 * hidden * ffn;
     work.refining_ops +=

@@ -21,8 +21,8 @@ struct QuantizeOptions {
   bool no_down_hadamard = false;
   bool float_calibration = false;
   int tuning_steps = 31;
-  double tuning_rate = 6e-3;
-  double tuning_code_rate = 0.01;
+  double tuning_rate = 4.5e-3;
+  double tuning_code_rate = 8.5e-3;
   bool has_rescale = false;    // Quantise the same function with other weights: see
   int rescale_seed = 0;        // engine/loader/rescaled_source.h
   double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.

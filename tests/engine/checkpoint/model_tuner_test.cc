@@ -10,12 +10,13 @@
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
-#include "engine/quantizer/latent_codes.h"
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/quantizer/served_product.h"
-#include "engine/quantizer/two_level_weights.h"
+#include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/random_linear.h"
 
 namespace comet {
 namespace {
@@ -35,35 +36,14 @@ ModelConfig SmallConfig() {
   return config;
 }
 
-std::vector<float> NormalValues(Random& random, size_t count, float deviation) {
-  std::vector<float> values(count);
-  for (float& value : values) value = deviation * random.NextNormal();
-  return values;
-}
-
-QuantizedLinear MakeLinear(Random& random, int num_outputs, int num_inputs) {
-  const std::vector<float> weights = NormalValues(
-      random, static_cast<size_t>(num_outputs * num_inputs), 1.0f / std::sqrt(float(num_inputs)));
-  const std::vector<float> importance(static_cast<size_t>(num_inputs), 1.0f);
-  TwoLevelWeights quantized = QuantizeTwoLevel(weights, importance, 1);
-  QuantizedLinear linear;
-  linear.num_outputs = num_outputs;
-  linear.num_inputs = num_inputs;
-  linear.codes = std::move(quantized.codes);
-  linear.steps = std::move(quantized.steps);
-  linear.scale = std::move(quantized.scale);
-  for (int k = 0; k < num_inputs; ++k) linear.gather.push_back((k + 3) % num_inputs);
-  return linear;
-}
-
 QuantizedLayer MakeLayer(Random& random) {
   const ModelConfig config = SmallConfig();
   QuantizedLayer layer;
-  layer.qkv = MakeLinear(random, config.qkv_size(), config.hidden_size);
+  layer.qkv = MakeRandomLinear(random, config.qkv_size(), config.hidden_size);
   layer.qkv.bias = NormalValues(random, static_cast<size_t>(config.qkv_size()), 0.3f);
-  layer.o = MakeLinear(random, config.hidden_size, config.q_size());
-  layer.gate_up = MakeLinear(random, 2 * config.ffn_size, config.hidden_size);
-  layer.down = MakeLinear(random, config.hidden_size, config.ffn_size);
+  layer.o = MakeRandomLinear(random, config.hidden_size, config.q_size());
+  layer.gate_up = MakeRandomLinear(random, 2 * config.ffn_size, config.hidden_size);
+  layer.down = MakeRandomLinear(random, config.hidden_size, config.ffn_size);
   layer.down.gather.clear();
   layer.down.precision.num_int4_channels = 128;
   layer.down_hadamard = true;
@@ -162,7 +142,7 @@ TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
 
   ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient, &d_weights).ok());
 
-  QuantizedLinear* linears[] = {&quantized.qkv, &quantized.o, &quantized.gate_up, &quantized.down};
+  const auto linears = LinearsOf(quantized);
   for (size_t kind = 0; kind < d_weights.size(); ++kind) {
     QuantizedLinear& linear = *linears[kind];
     const size_t width = static_cast<size_t>(linear.num_inputs);
@@ -171,7 +151,8 @@ TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
       const uint8_t before = linear.codes[i / 2];
       if ((before & 0xf) == 7 || (before & 0xf) == 8) continue;  // The end of the codes.
       const auto output_with = [&](int change) {
-        linear.codes[i / 2] = static_cast<uint8_t>((before & 0xf0) | ((before + change) & 0xf));
+        linear.codes[i / 2] = before;
+        SetCode(linear.codes.data(), i, CodeAt(linear.codes.data(), i) + change);
         EXPECT_TRUE(layer.SetCodes(quantized).ok());
         return Project(layer, factors, hidden, direction);
       };
@@ -189,90 +170,44 @@ TEST_F(ModelTuner, WeightGradientsAreThoseOfFiniteDifferences) {
   }
 }
 
-// [K, K], positive definite, with every channel tied to every other.
-std::vector<float> RandomGram(Random& random, size_t size) {
-  const std::vector<float> rows = NormalValues(random, 4 * size * size, 1.0f);
-  std::vector<float> gram(size * size, 0.0f);
-  for (size_t t = 0; t < rows.size(); t += size) {
-    for (size_t i = 0; i < size; ++i) {
-      for (size_t j = 0; j < size; ++j) gram[i * size + j] += rows[t + i] * rows[t + j];
-    }
+// With activations rounded too: a row's weights times their gradient is its scale's times its
+// factor, as both are the gradient on the same product. What is left are the gradient's 8 bits.
+TEST_F(ModelTuner, GradientsOfWeightsAndScalesSeeTheSameInputs) {
+  const QuantizedLayer quantized = MakeLayer(random_);
+  const DifferentiableLayer layer =
+      DifferentiableLayer::Make(backend_, SmallConfig(), quantized, {.window_tokens_max = kTokens})
+          .value();
+  LayerFactors factors = layer.UnitFactors();
+  for (std::vector<float>& scale : factors.scale) {
+    for (float& factor : scale) factor = random_.NextFloat(0.8f, 1.2f);
   }
-  return gram;
-}
+  std::vector<float> hidden = NormalValues(random_, kTokens * 16, 1.0f);
+  std::vector<float> d_hidden = NormalValues(random_, kTokens * 16, 1.0f);
+  LayerTape tape;
+  ASSERT_TRUE(layer.Forward(factors, ActivationMode::kMixed, hidden, tape).ok());
+  LayerFactors gradient = layer.UnitFactors();
+  for (std::vector<float>& scale : gradient.scale) std::ranges::fill(scale, 0.0f);
+  WeightGradients d_weights = layer.NoWeightGradients();
 
-// One code moved by its residual, the others as they are: a row's error is least there.
-TEST_F(ModelTuner, ResidualsLeadToTheLeastErrorUnderTheGramMatrix) {
-  constexpr size_t kChannels = 144;
-  const QuantizedLinear linear = MakeLinear(random_, 2, kChannels);
-  const std::vector<float> rounded = DequantizeInLayerOrder(linear, 1);
-  std::vector<float> weights = rounded;
-  for (float& weight : weights) weight += 0.002f * random_.NextNormal();
-  const std::vector<float> gram = RandomGram(random_, kChannels);
+  ASSERT_TRUE(layer.Backward(factors, tape, d_hidden, gradient, &d_weights).ok());
 
-  const std::vector<int8_t> residuals = CodeResiduals(backend_, linear, weights, gram, 2).value();
-
-  int num_checked = 0;
-  for (size_t i = 0; i < weights.size(); i += 5) {
-    if (std::abs(residuals[i]) > 120) continue;  // Held to half a code.
-    const size_t row = i / kChannels * kChannels;
-    const double step = double{linear.scale[i / kChannels]} *
-                        linear.steps[i / kChannels * 2 + (i % kChannels) / 128];
-    const auto error_at = [&](double moved) {
-      double error = 0.0;
-      for (size_t j = 0; j < kChannels; ++j) {
-        for (size_t k = 0; k < kChannels; ++k) {
-          const auto off = [&](size_t c) {
-            return double{weights[row + c]} - double{rounded[row + c]} -
-                   (row + c == i ? moved * step : 0.0);
-          };
-          error += off(j) * double{gram[j * kChannels + k]} * off(k);
-        }
+  const auto linears = LinearsOf(quantized);
+  for (size_t kind = 0; kind < linears.size(); ++kind) {
+    const std::vector<float> weights = DequantizeInLayerOrder(*linears[kind], 1);
+    const size_t width = static_cast<size_t>(linears[kind]->num_inputs);
+    double off = 0.0;
+    double all = 0.0;
+    for (size_t n = 0; n < factors.scale[kind].size(); ++n) {
+      double along = 0.0;
+      for (size_t k = n * width; k < (n + 1) * width; ++k) {
+        along += double{weights[k]} * double{d_weights[kind][k]};
       }
-      return error;
-    };
-    const double best = residuals[i] / 254.0;
-    EXPECT_LT(error_at(best), error_at(best + 0.02)) << i;
-    EXPECT_LT(error_at(best), error_at(best - 0.02)) << i;
-    ++num_checked;
-  }
-  EXPECT_GT(num_checked, 20);
-}
-
-// Latents start within the cells of their codes, and move down the gradient.
-TEST_F(ModelTuner, LatentCodesStartAtTheCodesAndFollowTheGradient) {
-  const QuantizedLinear linear = MakeLinear(random_, 6, 144);
-  std::vector<float> weights = DequantizeInOrder({.num_outputs = 6,
-                                                  .num_inputs = 144,
-                                                  .codes = linear.codes,
-                                                  .steps = linear.steps,
-                                                  .scale = linear.scale},
-                                                 false, 1);
-  const std::vector<float> gradient = NormalValues(random_, weights.size(), 1.0f);
-  const std::vector<float> rounded = weights;
-  for (float& weight : weights) weight += 0.1f * random_.NextNormal();
-  std::vector<float> gram(144 * 144, 0.0f);
-  for (size_t k = 0; k < 144; ++k) gram[k * 145] = 1.0f;
-  const std::vector<int8_t> residuals = CodeResiduals(backend_, linear, weights, gram, 2).value();
-  const auto tuned = [&](float rate, int num_threads) {
-    QuantizedLinear moved = linear;
-    moved.gather.clear();
-    LatentCodes latents(moved, residuals, num_threads);
-    for (int step = 1; step <= 4; ++step) {
-      latents.Step(gradient, {.step = step, .rate = rate, .num_threads = num_threads}, moved);
+      const double expected = double{factors.scale[kind][n]} * double{gradient.scale[kind][n]};
+      off += (along - expected) * (along - expected);
+      all += expected * expected;
     }
-    return moved;
-  };
-
-  EXPECT_EQ(tuned(0.0f, 1).codes, linear.codes);
-  EXPECT_EQ(tuned(0.2f, 3).codes, tuned(0.2f, 1).codes);
-  const std::vector<float> moved = DequantizeInOrder(tuned(0.2f, 1), false, 1);
-  double along = 0.0;
-  for (size_t i = 0; i < moved.size(); ++i) {
-    along += double{moved[i] - rounded[i]} * double{gradient[i]};
-    EXPECT_GE((rounded[i] - moved[i]) * gradient[i], 0.0f) << i;
+    EXPECT_LT(std::sqrt(off / all), 0.02) << kind;
   }
-  EXPECT_LT(along, 0.0);
 }
 
 TEST(CacheRounding, ValuesStayWithinHalfAStep) {
@@ -307,7 +242,7 @@ TEST(CacheRounding, HadamardIsItsOwnInverse) {
 TEST_F(ModelTuner, ServedProductsReadTheProducersOrder) {
   constexpr int kChannels = 192;
   constexpr int kOutputs = 8;
-  QuantizedLinear linear = MakeLinear(random_, kOutputs, kChannels);
+  QuantizedLinear linear = MakeRandomLinear(random_, kOutputs, kChannels);
   linear.precision = {.num_int4_channels = 128, .clip = 1.0f};
   const std::vector<float> rows = NormalValues(random_, 4 * kChannels, 1.0f);
   for (const bool hadamard : {false, true}) {
@@ -319,7 +254,7 @@ TEST_F(ModelTuner, ServedProductsReadTheProducersOrder) {
       std::vector<float> inputs = rows;
       HostRows product;
       served.ToLayer(2, inputs);
-      EXPECT_TRUE(served.Run(backend_, mode, inputs, product).ok());
+      EXPECT_TRUE(served.Run(backend_, mode, 2, inputs, product).ok());
       return RelativeError(product, exact);
     };
 

@@ -118,6 +118,38 @@ class QuantizeInputTest : public testing::Test {
   TempFolder temp_;
 };
 
+// Every option outside its range is named, and the ends of the ranges are inside.
+TEST(QuantizeModelOptionsTest, ValidateNamesWhatIsOutOfRange) {
+  const auto message_of = [](const std::function<void(QuantizeModelOptions&)>& change) {
+    QuantizeModelOptions options{.output = "model"};
+    change(options);
+    const Status status = options.Validate();
+    EXPECT_TRUE(status.ok() || status.code() == StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  const auto expect_named = [&](const char* name, auto change) {
+    EXPECT_NE(message_of(change).find(name), std::string::npos) << name;
+  };
+
+  EXPECT_EQ(message_of([](QuantizeModelOptions&) {}), "");
+  EXPECT_EQ(message_of([](QuantizeModelOptions& o) { o.tuning.code_rate = 0.0f; }), "");
+  EXPECT_EQ(message_of([](QuantizeModelOptions& o) { o.tuning_bytes_max = 0; }), "");
+  expect_named("output", [](QuantizeModelOptions& o) { o.output.clear(); });
+  expect_named("int4_share", [](QuantizeModelOptions& o) { o.int4_share = 1.01; });
+  expect_named("gap_share", [](QuantizeModelOptions& o) { o.gap_share = -0.1f; });
+  expect_named("damping", [](QuantizeModelOptions& o) { o.damping = 0.0f; });
+  expect_named("key_error_max", [](QuantizeModelOptions& o) { o.key_error_max = 0.0; });
+  expect_named("num_refinement_rounds",
+               [](QuantizeModelOptions& o) { o.search.num_refinement_rounds = -1; });
+  expect_named("tuning.num_steps", [](QuantizeModelOptions& o) { o.tuning.num_steps = -1; });
+  expect_named("tuning.step_tokens", [](QuantizeModelOptions& o) { o.tuning.step_tokens = 0; });
+  expect_named("tuning.rate", [](QuantizeModelOptions& o) { o.tuning.rate = 0.1f; });
+  expect_named("tuning.rate", [](QuantizeModelOptions& o) { o.tuning.rate = kNan; });
+  expect_named("tuning.code_rate", [](QuantizeModelOptions& o) { o.tuning.code_rate = 1.0f; });
+  expect_named("tuning.code_rate", [](QuantizeModelOptions& o) { o.tuning.code_rate = -0.1f; });
+  expect_named("tuning_bytes_max", [](QuantizeModelOptions& o) { o.tuning_bytes_max = -1; });
+}
+
 TEST_F(QuantizeInputTest, RefusesAShortCalibrationText) {
   const Status status = Quantize("Once upon a time.");
 

@@ -7,6 +7,7 @@
 
 #include "engine/loader/checkpoint.h"
 #include "engine/model/model.h"
+#include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/relative_error.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "tests/engine/checkpoint/test_files.h"
@@ -109,6 +110,30 @@ TEST_F(QuantizeModelTest, RefusesToStartWithTooLittleMemory) {
   EXPECT_TRUE(fs::is_empty(temp_.PathOf("")));
 }
 
+// As many of codes and factors as the memory for tuning has room for: the report says which.
+TEST_F(QuantizeModelTest, TunesWhatTheMemoryHasRoomFor) {
+  QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
+  options.may_replace = true;
+  const int64_t all = SizeOfTuning(source_->config(), options.calibration.window_tokens,
+                                   options.tuning, int64_t{1} << 40)
+                          .num_bytes;
+  const auto report_with = [&](int64_t bytes_max) {
+    options.tuning_bytes_max = bytes_max;
+    return QuantizeModel(*source_, backend_, options, {}).value();
+  };
+
+  const AccuracyReport with_codes = report_with(all);
+  const AccuracyReport factors = report_with(all - 1);
+  const AccuracyReport untuned = report_with(1);
+
+  EXPECT_TRUE(with_codes.tuning.has_codes);
+  EXPECT_FALSE(factors.tuning.has_codes);
+  EXPECT_GT(factors.tuning.num_steps, 0);
+  EXPECT_EQ(untuned.tuning.num_steps, 0);
+  EXPECT_NE(with_codes.ToJson().find("\"tuning_codes\": true"), std::string::npos);
+  EXPECT_NE(factors.ToJson().find("\"tuning_codes\": false"), std::string::npos);
+}
+
 TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
   const Result<AccuracyReport> report =
       QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {});
@@ -119,7 +144,7 @@ TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
   for (const LayerAccuracy& layer : report->layers) {
     EXPECT_EQ(layer.qkv.int4_share, 0.0);  // 64 channels are no whole block.
     EXPECT_NEAR(layer.down.int4_share, 128.0 / 172.0, 1e-9);
-    for (const LinearAccuracy* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) {
+    for (const LinearAccuracy* linear : LinearsOf(layer)) {
       EXPECT_GT(linear->weight_error, 0.0);
       EXPECT_LT(linear->output_error_8, 0.3);
       EXPECT_LT(linear->output_error_mixed, 0.6);
