@@ -137,8 +137,7 @@ class Tuner {
   // Of the next layer, which is not yet in layers_.
   void AddLatents(const DifferentiableLayer& layer);
   // Adds the window's divergences, summed over its tokens, and their gradient.
-  Status AddWindow(size_t window, ActivationMode mode, double& loss);
-  ActivationMode ModeOf(size_t turn) const;
+  Status AddWindow(size_t window, double& loss);
   // Of the rows' distributions in logits_ from those in target_, summed; logits_ become its
   // gradient.
   double Divergence();
@@ -226,7 +225,7 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
     for (size_t i = 0; i < num_windows; ++i) {
       if (num_tokens >= static_cast<size_t>(options_.step_tokens)) break;
       const size_t window = turn * stride % num_windows;
-      COMET_RETURN_IF_ERROR(AddWindow(window, ModeOf(turn), loss));
+      COMET_RETURN_IF_ERROR(AddWindow(window, loss));
       num_tokens += task_.inputs[window].size() / task_.float_norm.size();
       ++turn;
     }
@@ -272,13 +271,9 @@ Status Tuner::MoveCodes(int step) {
   return Status::Ok();
 }
 
-ActivationMode Tuner::ModeOf(size_t turn) const {
-  if (!options_.rounds_activations) return ActivationMode::kFloat;
-  return turn % static_cast<size_t>(options_.mode_period) == 0 ? ActivationMode::kInt8
-                                                               : ActivationMode::kMixed;
-}
-
-Status Tuner::AddWindow(size_t window, ActivationMode mode, double& loss) {
+Status Tuner::AddWindow(size_t window, double& loss) {
+  const ActivationMode mode =
+      options_.rounds_activations ? ActivationMode::kMixed : ActivationMode::kFloat;
   HostRows hidden = task_.inputs[window];
   for (size_t i = 0; i < layers_.size(); ++i) {
     COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], mode, hidden, tapes_[i]));

@@ -22,7 +22,7 @@ struct QuantizeOptions {
   bool float_calibration = false;
   int tuning_steps = 31;
   double tuning_rate = 4.5e-3;
-  double tuning_code_rate = 8.5e-3;
+  double tuning_code_rate = 1.35e-2;
   bool has_rescale = false;    // Quantise the same function with other weights: see
   int rescale_seed = 0;        // engine/loader/rescaled_source.h
   double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.
