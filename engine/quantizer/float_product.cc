@@ -42,7 +42,7 @@ namespace {
 Status LinearOfFloats(Backend& backend, std::span<const float> a, const PackedLinear& b, bool adds,
                       std::span<float> y) {
   const int k = b.num_inputs();
-  const TensorShape shape{static_cast<int>(a.size()) / k, k};
+  const TensorShape shape{static_cast<int>(a.size() / static_cast<size_t>(k)), k};
   if (backend.device->is_host()) {  // Works on the rows where they are.
     const TensorView input(const_cast<float*>(a.data()), DType::kF32, shape);
     return LinearToHost(backend, {.values = input}, b, adds, y);

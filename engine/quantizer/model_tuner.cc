@@ -229,11 +229,14 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
       num_tokens += task_.inputs[window].size() / task_.float_norm.size();
       ++turn;
     }
-    if (!std::isfinite(loss)) {
-      return FailedPrecondition(StrCat("tuning: the divergence of step ", step + 1,
-                                       " is no finite number, so neither are the model's logits"));
-    }
     const std::vector<std::vector<float>*> gradients = gradient_.Vectors();
+    // What is infinite in a product's gradient is so in its scale's: no code moves by it.
+    for (const std::vector<float>* gradient : gradients) {
+      if (!std::ranges::all_of(*gradient, [](float value) { return std::isfinite(value); })) {
+        return FailedPrecondition(
+            StrCat("tuning: a gradient of step ", step + 1, " is no finite number"));
+      }
+    }
     const std::vector<std::vector<float>*> values = factors_.Vectors();
     for (size_t i = 0; i < values.size(); ++i) {
       // Adam divides the length of the gradient out: a sum serves as well as a mean.
@@ -289,6 +292,10 @@ Status Tuner::AddWindow(size_t window, double& loss) {
                     NormRows(hidden, task_.float_norm, factors_.final_norm, epsilon, num_threads),
                     *head_, logits_));
   loss += Divergence();
+  if (!std::isfinite(loss)) {
+    return FailedPrecondition(
+        "tuning: a divergence is no finite number, so neither are the model's logits");
+  }
   COMET_ASSIGN_OR_RETURN(const HostRows d_normed,
                          MultiplyByTransposed(backend_, logits_, *head_backward_));
   HostRows d_hidden(hidden.size(), 0.0f);

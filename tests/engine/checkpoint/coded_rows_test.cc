@@ -43,11 +43,28 @@ TEST_F(CodedRowsTest, DecodeGivesEachRegionWithinHalfItsStep) {
     float largest = 0.0f;
     for (size_t k = 0; k < 128; ++k) largest = std::max(largest, std::abs(row[k]));
     for (size_t k = 0; k < kWidth; ++k) {
-      // The 8-bit step is the other times a power of two, at most twice what 60 needs.
-      const float step = k < 128 ? largest / 7.0f : 2.0f * 60.0f / 127.0f;
+      float step = largest / 7.0f;
+      while (k >= 128 && step * 127.0f < 60.0f) step *= 2.0f;
       EXPECT_NEAR(decoded[t * kWidth + k], row[k], 0.501f * step) << t << " " << k;
     }
   }
+}
+
+TEST_F(CodedRowsTest, DecodesRowsOfZerosAndTheSameOnAnyThreadCount) {
+  constexpr size_t kWidth = 12;
+  std::vector<float> rows = NormalValues(random_, 5 * kWidth, 1.0f);
+  std::fill_n(rows.begin() + kWidth, kWidth, 0.0f);
+  const CodedRows coded =
+      CodedRows::Make(backend_, {.mode = ActivationMode::kInt8}, rows, kWidth).value();
+  std::vector<float> one(rows.size());
+  std::vector<float> three(rows.size());
+
+  ASSERT_TRUE(coded.Decode(*backend_.device, 1, one).ok());
+  ASSERT_TRUE(coded.Decode(*backend_.device, 3, three).ok());
+
+  EXPECT_EQ(one, three);
+  for (size_t k = kWidth; k < 2 * kWidth; ++k) EXPECT_EQ(one[k], 0.0f);
+  EXPECT_LT(RelativeError(one, rows), 0.01);
 }
 
 TEST_F(CodedRowsTest, ProductOfCodesIsNearlyTheFloatProductAndIsAdded) {

@@ -16,7 +16,7 @@ inline std::vector<float> NormalValues(Random& random, size_t count, float devia
   return values;
 }
 
-// Quantised normal weights, its channels turned by three against the producer's.
+// Quantised normal weights, their channels turned by three against the producer's.
 inline QuantizedLinear MakeRandomLinear(Random& random, int num_outputs, int num_inputs) {
   const std::vector<float> weights = NormalValues(
       random, static_cast<size_t>(num_outputs * num_inputs), 1.0f / std::sqrt(float(num_inputs)));
