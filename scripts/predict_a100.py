@@ -249,7 +249,8 @@ def check(options):
         if row.get("variant") in ("stand_in", "configs"):
             share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
             kind = (row["n"], row["k"], row["m"], share)
-            measured.setdefault(kind, {})[row["config"], row["whole_tiles"]] = row["us"]
+            # The split chosen by costs comes before others of as many whole tiles.
+            measured.setdefault(kind, {}).setdefault((row["config"], row["whole_tiles"]), row["us"])
     within, missed, others = 0, [], 0
     for (n, k, m, share), times in measured.items():
         plan = plans(options.plan, [(n, k)], share + 1e-9, str(m), device["num_sms"], bytes_per_clock,
