@@ -1,14 +1,18 @@
 # comet in a container: the same scripts as on a bare host, a small image, no root.
 #   docker build -t comet .
-#   docker build -t comet --build-arg BUILD_IMAGE=IMAGE .   # IMAGE: Debian 12 with the CUDA 13 toolkit
-# How to run it, in Kubernetes too: server/deployment.md
+#   docker build -t comet --build-arg BUILD_IMAGE=IMAGE .   # with GPU code; IMAGE: Debian 12 with the CUDA 13 toolkit
+# How to make that image, and how to run this one, in Kubernetes too: server/deployment.md
 ARG BUILD_IMAGE=debian:12
 FROM ${BUILD_IMAGE} AS build
+ARG BUILD_IMAGE
 WORKDIR /src
 COPY scripts/install_deps.sh scripts/install_deps.sh
 RUN scripts/install_deps.sh build
 COPY . .
-RUN scripts/build.sh --cpu release comet && strip build/release/bin/comet
+# An image named for its toolkit must have one.
+RUN if [ "$BUILD_IMAGE" = debian:12 ]; then gpu=--cpu; else gpu=--cuda; fi \
+ && scripts/build.sh "$gpu" release comet && strip build/release/bin/comet \
+ && scripts/copy_licenses.sh /licenses build/release/bin/comet
 
 # CUDA's runtime is linked in and the driver is the host's, so a GPU needs nothing more here.
 FROM debian:12-slim
@@ -17,10 +21,8 @@ COPY scripts/install_deps.sh /tmp/install_deps.sh
 RUN /tmp/install_deps.sh runtime && rm -rf /var/lib/apt/lists/* /tmp/install_deps.sh \
  && useradd --system --uid 999 --user-group --no-create-home comet
 COPY --from=build /src/build/release/bin/comet /usr/local/bin/comet
-# Of what is compiled in; the packages bring their own.
-COPY --from=build /usr/share/doc/libcli11-dev/copyright /usr/share/doc/libcli11-dev/copyright
-COPY --from=build /usr/share/doc/nlohmann-json3-dev/copyright /usr/share/doc/nlohmann-json3-dev/copyright
-COPY LICENSE /usr/share/doc/comet/LICENSE
+# Of comet and what is compiled in; the packages bring their own.
+COPY --from=build /licenses /usr/share/doc/comet
 # `comet bench` looks for configs/ where it runs.
 WORKDIR /usr/share/comet
 COPY configs configs

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Configures and builds one preset: scripts/build.sh [release|dev|cpu-only|asan|tsan] [target ...]
-# A host with a GPU but no nvcc stops here, unless --cpu comes first.
+# First of all may come --cpu (a host with a GPU but no nvcc stops here without it) or --cuda (no nvcc is an error).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 allow_cpu=false
-if [ "${1:-}" = --cpu ]; then allow_cpu=true; shift; fi
+cmake_options=()
+case "${1:-}" in
+  --cpu) allow_cpu=true; shift ;;
+  --cuda) cmake_options=(-DCOMET_CUDA=ON); shift ;;
+esac
 preset=${1:-release}
 shift || true
 
@@ -18,5 +22,5 @@ fi
 targets=()
 for target in "$@"; do targets+=(--target "$target"); done
 
-cmake --preset "$preset" --log-level=WARNING
+cmake --preset "$preset" --log-level=WARNING "${cmake_options[@]}"
 cmake --build --preset "$preset" "${targets[@]}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copies a built comet and the shared libraries it needs, but the C library, into a folder that runs on
 # another Linux host whose C library is at least as new: FOLDER/comet starts it there. FOLDER/licenses has
-# the terms of all that is in it.
+# the terms of what is in it; what has none on this host is named.
 #   scripts/bundle.sh FOLDER [BINARY]     BINARY: build/release/bin/comet
 set -euo pipefail
 folder=${1:?"usage: $0 FOLDER [BINARY]"}
@@ -21,18 +21,11 @@ mapfile -t libraries < <(
   awk '$2 == "=>" && $3 ~ /^\// {print $3}' <<<"$needed" | grep -vE "$host_libraries")
 cp -L "${libraries[@]}" "$folder/lib/"
 
-mkdir -p "$folder/licenses"
-cp "$(dirname "$0")/../LICENSE" "$folder/licenses/comet"
-# Packages whose headers are compiled in (Boost asks for no notice then), and those of the libraries, which
-# a package may have put below /lib or /usr/lib.
-names=("${libraries[@]#/usr}")
-packages=$(dpkg-query -S "${names[@]/#/*}" | sed 's/:.*//' | sort -u)
-for package in libcli11-dev nlohmann-json3-dev $packages; do
-  cp "/usr/share/doc/$package/copyright" "$folder/licenses/$package"
-done
 cat > "$folder/comet" <<'START'
 #!/usr/bin/env bash
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/lib/comet" "$@"
 START
 chmod +x "$folder/comet"
+
+"$(dirname "$0")/copy_licenses.sh" "$folder/licenses" "$binary" "${libraries[@]}"

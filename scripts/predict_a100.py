@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
 """PREDICTS what the Ampere product takes on an A100. Nothing this prints was measured on one.
 
-  scripts/predict_a100.py [--plan build/release/bin/comet_sm80_plan] [--share 0.75] [--m 2,4,8,16,64,256]
+  scripts/predict_a100.py [--plan build/release/bin/comet_sm80_plan] [--share 0.75]
+                          [--m 2,4,8,16,64,256]
       us per shape of configs/bench/paper_shapes.json, what limits it, and the ratio to fp16
   scripts/predict_a100.py --count OBJECT [--arch sm_80]
-      instructions a stage of each config, from cuobjdump's disassembly of OBJECT (a compiled
-      instances/sm80_gemm_packed.cu); --write puts them into the data file the prediction reads
+      instructions of a stage of each config's two loops, from cuobjdump's disassembly of OBJECT
+      (a compiled instances/sm80_gemm_packed.cu); --write puts them into the file that is read
   scripts/predict_a100.py --check FILE ...
-      the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files: where
-      it timed the plan that is chosen (the variant "configs" times all tiles)
+      the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files:
+      where it timed the plan that is chosen (the variant "configs" times all tiles)
+  scripts/predict_a100.py --ablation FILE ...
+      what the kernel would take without one of its parts: a block's clocks are scaled until the
+      model on the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
 
-  scripts/predict_a100.py --ablation FILE
-      what the kernel would take without one of its parts: a block's clocks are scaled until the model on
-      the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
-
-The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc): an mma there takes
-its scheduler as long as an A100's tensor cores, once the instructions beside it are counted. Two other
-assumptions are printed below the table: that the busiest unit alone bounds a block, by the disassembly and
-published rates; and that what an mma takes longer on an A100 adds to all else.
+The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc): an mma there
+takes its scheduler as long as an A100's tensor cores, once the instructions beside it are counted.
+Other assumptions are printed below the table: that the busiest unit alone bounds a block, by the
+disassembly and published rates; that what an mma takes longer on an A100 adds to all else; and that
+fp16 falls off at M 256 as on the H100.
 """
 
 import argparse
@@ -40,8 +41,8 @@ FP16_OPS_PER_US = 312e6 * 0.8
 # What cuBLASLt keeps of its best rate where M is 256, on an H100: 6144x4096, 4096x14336, 8192x8192,
 # 28672x4096, 57344x8192 and 8192x28672 take 0.71 to 0.88 of 765 TFLOPS behind a launch.
 FP16_SHARE_AT_256 = 0.82
-H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor; an A100's are the plan's default.
-# Clocks an instruction keeps its unit busy, a quarter of a multiprocessor (shared memory: all of it).
+H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor.
+# Clocks an instruction keeps its unit busy, of a quarter of a multiprocessor (shared memory: all).
 CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
 
 
@@ -57,56 +58,63 @@ def unit_of(op):
     return None
 
 
+def loops_of(body):
+    """The innermost loops with an mma: their instructions but what a forward branch can skip."""
+    lines = [(int(address, 16), text) for address, text in
+             re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", body, re.M)]
+    index = {address: i for i, (address, _) in enumerate(lines)}
+    branches = {}
+    for i, (_, text) in enumerate(lines):
+        match = re.match(r"(@!?U?P\w+ )?BRA\S* .*?0x([0-9a-f]+)", text)
+        if match and int(match[2], 16) in index:
+            branches[i] = index[int(match[2], 16)], match[1]
+
+    def has_mma(begin, end):
+        return any("IMMA" in text for _, text in lines[begin:end])
+
+    loops = [(begin, end) for end, (begin, _) in branches.items()
+             if begin <= end and has_mma(begin, end)]
+    for begin, end in loops:
+        if any(begin <= b and e <= end and (b, e) != (begin, end) for b, e in loops):
+            continue
+        texts = []
+        i = begin
+        while i <= end:
+            texts.append(re.sub(r"^@!?U?P\w+ ", "", lines[i][1]))
+            target, is_conditional = branches.get(i, (i, None))
+            is_skipped = is_conditional and i < target <= end and not has_mma(i + 1, target)
+            i = target if is_skipped else i + 1
+        yield texts
+
+
 def count(path, arch):
-    """Per config, the instructions of the two multiplying loops: 64 outputs x the warp's tokens."""
+    """Per config, the instructions of a warp's stage: a block of INT4, half a block of INT8."""
     text = subprocess.run(["cuobjdump", "-sass", "-arch", arch, path], check=True,
                           capture_output=True, text=True).stdout
     result = {}
     for body in text.split("Function : ")[1:]:
         name = body.split("\n", 1)[0]
-        match = re.search(r"GemmTraitsILi(\d+)ELb([01])ELNS0_12Int4MultiplyE([01])", name)
-        if not match:
+        match = re.search(r"GemmTraitsILi(\d+)ELb1ELNS0_12Int4MultiplyE0", name)
+        if not match:  # Codes in bytes, or a stand-in.
             continue
-        ops = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9.]*)", body, re.M)
-        spans, begin = [], None
-        for i, op in enumerate(ops):  # Runs of multiplies with gaps of at most 60 instructions.
-            if op.startswith("IMMA"):
-                if begin is None or i - last > 60:
-                    if begin is not None:
-                        spans.append((begin, last))
-                    begin = i
-                last = i
-        if begin is not None:
-            spans.append((begin, last))
-        loops = []
-        for first, last in spans:
-            units = {"issue": last - first + 1}
-            kinds = {}
-            for op in ops[first:last + 1]:
-                unit = unit_of(op)
-                if unit:
-                    units[unit] = units.get(unit, 0) + 1
-                if op.startswith("IMMA"):
-                    kinds[op] = kinds.get(op, 0) + 1
-            loops.append({"multiplies": kinds, "units": units})
-        local = sum(op.startswith(("LDL", "STL")) for op in ops)
-        result[f"{match[1]}{'p' if match[2] == '1' else 'b'}"] = {
-            "instructions": len(ops), "local_memory": local, "loops": loops}
+        counts = {"local_memory": len(re.findall(r"\b(?:LDL|STL)\b", body))}
+        for texts in loops_of(body):
+            ops = [text.split()[0] for text in texts]
+            units = {"issue": len(ops)}
+            for unit in filter(None, map(unit_of, ops)):
+                units[unit] = units.get(unit, 0) + 1
+            counts["int4" if any("16864" in op for op in ops) else "int8"] = units
+        result[match[1]] = counts
     return result
 
 
-def unit_clocks(counts, row):
-    """Clocks of an SM's busiest unit for an INT4 block of the row's tile, and its name."""
-    units = {}
-    config = row["config"]
-    for loop in counts[f"{config}p"]["loops"]:  # A stage is one or more runs of multiplies.
-        if any("16864" in kind for kind in loop["multiplies"]):
-            for unit, number in loop["units"].items():
-                units[unit] = units.get(unit, 0) + number
+def unit_clocks(counts, row, region):
+    """Clocks of an SM's busiest unit for a block of the row's tile, and its name."""
+    stages = 2 if region == "int8" else 1
     best = ("", 0.0)
-    for unit, number in units.items():
+    for unit, number in counts[str(row["config"])][region].items():
         share = 1 if unit == "shared" else 4
-        clocks = number * CLOCKS[unit] * row["group_warps"] / share
+        clocks = stages * number * CLOCKS[unit] * row["group_warps"] / share
         if clocks > best[1]:
             best = (unit, clocks)
     return best
@@ -117,11 +125,11 @@ def shapes():
     return [(s["num_outputs"], s["num_inputs"]) for s in json.loads(text)["shapes"]]
 
 
-def plans(binary, sizes, share, m, sms, bytes_per_clock, mma_clocks=CLOCKS["tensor"], factor=1.0,
-          adds_mma_clocks=0):
+def plans(binary, sizes, share, m, sms, bytes_per_clock, added_mma_clocks=0.0, factors=(1, 1)):
     arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
-                 f"{bytes_per_clock:.3f}", "--mma-clocks", str(mma_clocks), "--block-factor",
-                 str(factor), "--adds-mma-clocks", str(adds_mma_clocks)] + [f"{n}x{k}" for n, k in sizes]
+                 f"{bytes_per_clock:.3f}", "--added-mma-clocks", str(added_mma_clocks),
+                 "--int4-factor", str(factors[0]), "--int8-factor", str(factors[1])]
+    arguments += [f"{n}x{k}" for n, k in sizes]
     out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
@@ -144,48 +152,56 @@ def summarise(title, ratios):
         print(f"M 16/64/256: predicted geomean {geomean(together):.2f}, least {min(together):.2f}")
 
 
+def predicted_us(clocks):
+    return LAUNCH_US + clocks / (A100["ghz"] * 1e3)
+
+
+def ratios_of(rows, clocks="chosen", fp16_share_at_256=1.0):
+    ratios = {}
+    for row in rows:
+        share = fp16_share_at_256 if row["m"] == 256 else 1
+        fp16 = fp16_us(row["n"], row["k"], row["m"], share)
+        ratios.setdefault(row["m"], []).append(fp16 / predicted_us(row[clocks]))
+    return ratios
+
+
 def predict(options):
     counts = json.loads(DATA.read_text())["counts"]
     bytes_per_clock = A100["bytes_per_us"] / (A100["ghz"] * 1e3 * A100["num_sms"])
 
     def rows_of(**assumption):
-        return plans(options.plan, shapes(), options.share, options.m, A100["num_sms"], bytes_per_clock,
-                     **assumption)
-
-    def us(clocks):
-        return LAUNCH_US + clocks / (A100["ghz"] * 1e3)
-
-    def ratios_of(rows, clocks="chosen", fp16=fp16_us):
-        ratios = {}
-        for row in rows:
-            ratios.setdefault(row["m"], []).append(fp16(row["n"], row["k"], row["m"]) / us(row[clocks]))
-        return ratios
+        return plans(options.plan, shapes(), options.share, options.m, A100["num_sms"],
+                     bytes_per_clock, **assumption)
 
     rows = rows_of()
-    print(f"PREDICTED, not measured: A100 SXM, {A100['num_sms']} SMs at {A100['ghz']} GHz, INT4 share"
-          f" {options.share}\n")
-    print("| N x K | M | tile | us, predicted | limited by | naive / chosen | over fp16, predicted |")
+    print(f"PREDICTED, not measured: A100 SXM, {A100['num_sms']} SMs at {A100['ghz']} GHz, INT4"
+          f" share {options.share}\n")
+    print("| N x K | M | tile | us, predicted | limited by | naive / chosen"
+          " | over fp16, predicted |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
+        us = predicted_us(row["chosen"])
         weight_us = row["n"] * row["k"] * 0.5078 / A100["bytes_per_us"]
-        unit, _ = unit_clocks(counts, row)
-        limit = "HBM" if weight_us > 0.75 * (us(row["chosen"]) - LAUNCH_US) else f"latency, then {unit}"
+        unit, _ = unit_clocks(counts, row, "int4")
+        limit = "HBM" if weight_us > 0.75 * (us - LAUNCH_US) else f"latency, then {unit}"
         print(f"| {row['n']}x{row['k']} | {row['m']} | {row['tile_outputs']}x{row['tile_tokens']} |"
-              f" {us(row['chosen']):.1f} | {limit} | {row['naive'] / row['chosen']:.2f} |"
-              f" {fp16_us(row['n'], row['k'], row['m']) / us(row['chosen']):.2f} |")
+              f" {us:.1f} | {limit} | {row['naive'] / row['chosen']:.2f} |"
+              f" {fp16_us(row['n'], row['k'], row['m']) / us:.2f} |")
     summarise("Blocks as on the H100, fp16 at 80 % of peak:", ratios_of(rows))
     summarise("Blocks as on the H100, fp16 slower at M 256 as on the H100:",
-              ratios_of(rows, fp16=lambda n, k, m: fp16_us(n, k, m, FP16_SHARE_AT_256 if m == 256 else 1)))
+              ratios_of(rows, fp16_share_at_256=FP16_SHARE_AT_256))
     summarise("Blocks longer by what an mma takes longer, fp16 at 80 % of peak:",
-              ratios_of(rows_of(adds_mma_clocks=1)))
-    # By plan: the tool scales the blocks of all configs alike.
+              ratios_of(rows_of(added_mma_clocks=CLOCKS["tensor"] - H100_MMA_CLOCKS)))
+    # By config: the tool scales the blocks of all alike.
     by_units = []
     for config in sorted({row["config"] for row in rows}):
         row = next(row for row in rows if row["config"] == config)
-        factor = unit_clocks(counts, row)[1] / row["int4_block"]
-        by_units += [r for r in rows_of(factor=factor) if r["config"] == config]
+        factors = [unit_clocks(counts, row, region)[1] / row[f"{region}_block"]
+                   for region in ("int4", "int8")]
+        by_units += [r for r in rows_of(factors=factors) if r["config"] == config]
     by_units.sort(key=lambda row: row["m"])
-    summarise("Blocks as long as their busiest unit, fp16 at 80 % of peak:", ratios_of(by_units, "slower"))
+    summarise("Blocks as long as their busiest unit, fp16 at 80 % of peak:",
+              ratios_of(by_units, "slower"))
 
 
 def h100_lines(paths):
@@ -203,7 +219,7 @@ def block_factor(options, device, size, m, ratio):
     for _ in range(12):
         middle = (low + high) / 2
         plan = plans(options.plan, [size], options.share, str(m), device["num_sms"],
-                     h100_bytes_per_clock(device, options), H100_MMA_CLOCKS, middle)[0]
+                     h100_bytes_per_clock(device, options), factors=(middle, middle))[0]
         if (launch + plan["slower"]) / (launch + plan["chosen"]) > ratio:
             high = middle
         else:
@@ -221,9 +237,10 @@ def ablation(options):
         if variant != "stand_in":
             ratios.setdefault((variant, m), []).append((size, us / times["stand_in", m, *size]))
     sizes = sorted({m for _, m in ratios})
-    print("PREDICTED, not measured: A100, time without a part over the time with all, geomean of the"
-          " paper's shapes\n(in brackets what the stand-in measured on the H100)\n")
-    print("| without | " + " | ".join(f"M {m}" for m in sizes) + " |\n|" + "---|" * (len(sizes) + 1))
+    print("PREDICTED, not measured: A100, time without a part over the time with all, geomean of"
+          " the paper's shapes\n(in brackets what the stand-in measured on the H100)\n")
+    print("| without | " + " | ".join(f"M {m}" for m in sizes) + " |")
+    print("|" + "---|" * (len(sizes) + 1))
     for variant in sorted({variant for variant, _ in ratios}):
         cells = []
         for m in sizes:
@@ -232,7 +249,7 @@ def ablation(options):
             factor = 1.0 if is_split else geomean(
                 [block_factor(options, lines[0], size, m, ratio) for size, ratio in measured])
             rows = plans(options.plan, shapes(), options.share, str(m), A100["num_sms"],
-                         bytes_per_clock, factor=factor)
+                         bytes_per_clock, factors=(factor, factor))
             longer = "naive" if is_split else "slower"
             predicted = geomean([(launch + r[longer]) / (launch + r["chosen"]) for r in rows])
             cells.append(f"{predicted:.2f} ({geomean([r for _, r in measured]):.2f})")
@@ -242,30 +259,39 @@ def ablation(options):
 def check(options):
     lines = h100_lines(options.check)
     device = lines[0]
-    ghz = options.ghz
     bytes_per_clock = h100_bytes_per_clock(device, options)
-    measured = {}
+    products, num_plans, num_plans_within = {}, 0, 0
     for row in lines:
-        if row.get("variant") in ("stand_in", "configs"):
-            share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
-            kind = (row["n"], row["k"], row["m"], share)
-            measured.setdefault(kind, {})[row["config"], row["whole_tiles"]] = row["us"]
-    within, missed, others = 0, [], 0
-    for (n, k, m, share), times in measured.items():
-        plan = plans(options.plan, [(n, k)], share + 1e-9, str(m), device["num_sms"], bytes_per_clock,
-                     H100_MMA_CLOCKS)[0]
-        if (plan["config"], plan["whole_tiles"]) not in times:
+        if row.get("variant") not in ("stand_in", "configs"):
+            continue
+        share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
+        times = products.setdefault((row["n"], row["k"], row["m"], share), {})
+        times.setdefault((row["config"], row["whole_tiles"], row["ctas"], row["cuts"]), row["us"])
+        num_plans += 1
+        us = LAUNCH_US + row["model"] / (options.ghz * 1e3)
+        num_plans_within += abs(us / row["us"] - 1) <= 0.15
+    within, missed, others, slower = 0, [], 0, []
+    for (n, k, m, share), times in products.items():
+        plan = plans(options.plan, [(n, k)], share + 1e-9, str(m), device["num_sms"],
+                     bytes_per_clock)[0]
+        identity = plan["config"], plan["whole_tiles"], plan["ctas"], plan["cuts"]
+        if identity not in times:
             others += 1
             continue
-        measured_us = times[plan["config"], plan["whole_tiles"]]
-        us = LAUNCH_US + plan["chosen"] / (ghz * 1e3)
-        error = us / measured_us - 1
+        us = LAUNCH_US + plan["chosen"] / (options.ghz * 1e3)
+        slower.append(times[identity] / min(times.values()))
+        error = us / times[identity] - 1
         if abs(error) <= 0.15:
             within += 1
         else:
-            missed.append(f"{n}x{k} M {m}: model {us:.1f}, measured {measured_us:.1f} ({error:+.0%})")
-    print(f"{within} of {within + len(missed)} rows within 15 % ({others} more were measured by another"
-          " plan than is chosen now); the others:")
+            missed.append(f"{n}x{k} M {m}: model {us:.1f}, measured {times[identity]:.1f}"
+                          f" ({error:+.0%})")
+    print(f"{within} of {within + len(missed)} products within 15 % by the plan that is chosen; of"
+          f" {others} more it was not timed.")
+    if slower:
+        print(f"It is {geomean(slower) - 1:.1%} slower than the best of those timed.")
+    print(f"{num_plans_within} of {num_plans} plans within 15 % by the constants of that bench.")
+    print("Products that are not:")
     print("\n".join(missed))
 
 
@@ -280,7 +306,8 @@ def main():
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", metavar="FILE", nargs="+")
     parser.add_argument("--ablation", metavar="FILE", nargs="+")
-    parser.add_argument("--ghz", type=float, default=1.8, help="the H100's clock, for --check and --ablation")
+    parser.add_argument("--ghz", type=float, default=1.8,
+                        help="the H100's clock, for --check and --ablation")
     options = parser.parse_args()
     if options.count:
         counts = count(options.count, options.arch)

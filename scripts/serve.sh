@@ -3,12 +3,14 @@
 # 127.0.0.1:8000 (HTTP) and :50051 (gRPC). Every step is skipped when its result is there.
 #   scripts/serve.sh                        the default model
 #   scripts/serve.sh --model DIR            another checkpoint (or, unquantised, a Hugging Face folder or GGUF file)
+#   scripts/serve.sh --config FILE          what the file says, its model too unless --model is there
 #   scripts/serve.sh --cpu                  on a host with a GPU but no nvcc
 # Other arguments go to `comet serve` (see `comet serve --help`).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 model=
+has_config=false
 port=8000
 knows_address=true  # Where the daemon will listen, to wait for it.
 build_options=()
@@ -17,13 +19,15 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --model) model=${2:?"--model needs a folder"}; shift 2 ;;
     --model=*) model=${1#*=}; shift ;;
-    --config | --config=* | --host | --host=*) knows_address=false; serve_options+=("$1"); shift ;;
+    --config | --config=*) has_config=true; knows_address=false; serve_options+=("$1"); shift ;;
+    --host | --host=*) knows_address=false; serve_options+=("$1"); shift ;;
     --cpu) build_options+=(--cpu); shift ;;
     --port) port=${2:?"--port needs a number"}; serve_options+=(--port "$2"); shift 2 ;;
     --port=*) port=${1#*=}; serve_options+=("$1"); shift ;;
     *) serve_options+=("$1"); shift ;;
   esac
 done
+[ "$port" != 0 ] || knows_address=false
 caller=$PWD  # Paths among the options are the caller's.
 cd "$root"
 
@@ -31,7 +35,7 @@ scripts/install_deps.sh build
 scripts/build.sh "${build_options[@]}" release comet
 comet=$root/build/release/bin/comet
 
-if [ -z "$model" ]; then
+if [ -z "$model" ] && [ "$has_config" = false ]; then
   model=$root/models/SmolLM2-135M-Instruct-comet
   if [ ! -d "$model" ]; then
     source=$(scripts/fetch_model.sh)
@@ -40,8 +44,15 @@ if [ -z "$model" ]; then
   fi
 fi
 
+[ -z "$model" ] || serve_options+=(--model "$model")
+
+# Another daemon's answer would be taken for this one's below.
+if [ "$knows_address" = true ] && curl -s -o /dev/null --max-time 2 "http://127.0.0.1:$port/ready"; then
+  echo "serve: port $port of 127.0.0.1 is taken: choose another with --port" >&2
+  exit 1
+fi
 cd "$caller"
-"$comet" serve --model "$model" "${serve_options[@]}" &
+"$comet" serve "${serve_options[@]}" &
 server=$!
 # Ctrl-C reaches the daemon by itself: a second signal would cut its drain short.
 trap : INT
@@ -51,6 +62,7 @@ if [ "$knows_address" = true ]; then
     kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
     sleep 0.2
   done
+  kill -0 "$server" 2>/dev/null || { wait "$server"; exit $?; }
   cat <<EOF
 
 comet is ready. Try:

@@ -38,6 +38,7 @@ Result<ActivationMode> ParseActivationMode(std::string_view text) {
   if (text == "float") return ActivationMode::kFloat;
   if (text == "mixed") return ActivationMode::kMixed;
   if (text == "8") return ActivationMode::kInt8;
+  // "auto" is a user's word too, which callers resolve before they ask here.
   return InvalidArgument(
       StrCat("activation bits are \"", text, "\", expected auto, mixed, 8 or float"));
 }

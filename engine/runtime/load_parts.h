@@ -14,7 +14,7 @@
 namespace comet {
 
 struct LoadOptions {
-  std::string model;                        // Checkpoint folder, or an unquantised file.
+  std::string model;                        // Checkpoint, Hugging Face folder or GGUF file.
   std::optional<SyntheticModel> synthetic;  // Instead of `model`.
   std::string activation_bits = "auto";     // auto | mixed | 8 | float
   std::string kv_bits = "auto";             // auto, or as ParseKvFormat()

@@ -18,7 +18,6 @@ namespace {
 
 constexpr int kNumConfigs = static_cast<int>(kGemmConfigs.size());
 constexpr int kCopyBytes = 16;
-constexpr double kInt8MmaClocks = 6.2;             // An H100's.
 constexpr int kCopiesOfARow = 4;                   // Of a stage's 64 bytes of a token.
 constexpr int64_t kOffsetsEnd = int64_t{1} << 32;  // The kernel's offsets have 32 bits.
 
@@ -108,7 +107,6 @@ Result<W4axGemm> W4axGemm::Create(CudaDevice& device) {
   DeviceRates rates;
   rates.num_sms = properties.multiProcessorCount;
   rates.smem_kb = static_cast<int>(properties.sharedMemPerBlockOptin >> 10);
-  if (properties.major > 8) rates.mma_clocks = kInt8MmaClocks;
   int64_t partial_sums = 0;
   int64_t slot_sums = 0;
   for (int i = 0; i < kNumConfigs; ++i) {

@@ -26,7 +26,7 @@ class W4axGemm {
 
   // Plans the products of `weights` that decoding makes, of codes in bytes and, where the
   // device has INT4 products, packed. Others are planned by the first Run() of their kind, in some
-  // 0.1 ms of host time each.
+  // 1 ms of host time each.
   void PlanAhead(const PackedLinear& weights);
   int num_plans() const { return plans_.num_plans(); }
 

@@ -17,15 +17,19 @@ struct GemmShape {
 struct DeviceRates {
   int num_sms = 108;
   int smem_kb = 163;  // What one CTA can have.
-  // Of HBM, what a copy achieves; a multiprocessor's share.
+  // Of HBM, what a copy achieves; a multiprocessor's share. An A100's, whatever the card: it moves
+  // few plans.
   double memory_bytes_per_clock_and_sm = 11.8;  // A100: 1.8 TB/s, 108 at 1.41 GHz.
-  // Of a quarter of a multiprocessor, for an mma of m16n8k64 on nibbles or m16n8k32 on bytes.
-  double mma_clocks = 8;
-  // Whether what an mma takes longer than an H100's makes a block as much longer: if not, it hides
-  // behind the instructions beside it, which an H100 issues one after the other (sm80_gemm.md).
-  bool adds_mma_clocks = false;
-  // Of a block's clocks: what a kernel that lacks a part takes longer. For predictions.
-  double block_factor = 1;
+};
+
+// What predictions take to be otherwise than on the card that was timed.
+struct Assumptions {
+  // What an mma takes longer, where that adds to a block's clocks: else it hides behind the
+  // instructions beside it, which an H100 issues one after the other (sm80_gemm.md).
+  double added_mma_clocks = 0;
+  // Of a block's clocks, as of a kernel that lacks a part.
+  double int4_block_factor = 1;
+  double int8_block_factor = 1;
 };
 
 struct GemmPlan {
@@ -45,15 +49,19 @@ bool Fits(const GemmConfig& config, const DeviceRates& rates);
 // Times of one of `num_ctas` CTAs, in clocks. A block is bound by tensor cores and issue slots or
 // by what its multiprocessor gets of L2, both of which its CTAs share, or by what all CTAs get of
 // HBM.
-WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas);
+WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas,
+                  const Assumptions& assumptions = {});
 
 // The config and split expected to be fastest. Pure.
-GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates);
+GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates,
+                    const Assumptions& assumptions = {});
 
 // Clocks that a plan takes.
-double MakespanOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates);
+double MakespanOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates,
+                  const Assumptions& assumptions = {});
 // What no split of the plan's tiles is below: the larger of the mean load of all CTAs that the card
 // can run, the plan's charges included, of one block, and of the most blocks a CTA must get.
-double BoundOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates);
+double BoundOf(const GemmPlan& plan, const GemmShape& shape, const DeviceRates& rates,
+               const Assumptions& assumptions = {});
 
 }  // namespace comet::sm80

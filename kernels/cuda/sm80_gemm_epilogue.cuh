@@ -172,9 +172,9 @@ __device__ __forceinline__ void AddSlots(Sums<Traits>& acc, const GemmParams& pa
   }
 }
 
-// Adds up the pieces of a tile that CTAs share, in the first k group's threads. Returns whether
-// this CTA was the tile's last, and acc then holds the whole tile's sums. Sums are integers, so the
-// order in which CTAs come does not matter.
+// Adds up the pieces of a tile that CTAs share, in the threads of the first k group or of the
+// finisher. Returns whether this CTA was the tile's last, and acc then holds the whole tile's sums.
+// Sums are integers, so the order in which CTAs come does not matter.
 template <typename Traits>
 __device__ bool CollectPieces(const GemmParams& params, const Piece& piece, Sums<Traits>& acc,
                               SmemLayout<Traits>& smem, const Worker<Traits>& me) {
@@ -361,7 +361,7 @@ __device__ __forceinline__ void StoreElements(const GemmParams& params, const Pl
   }
 }
 
-// y of the first k group's tile from its exact sums: scale, bias, residual, one rounding.
+// y of a tile from its exact sums: scale, bias, residual, one rounding.
 template <typename Traits, typename T>
 __device__ __forceinline__ void StoreTile(const GemmParams& params, const Piece& piece,
                                           const Sums<Traits>& acc,

@@ -13,7 +13,8 @@
 // Mapping  A persistent CTA takes pieces of tiles (work_splitter.h). Each k group's warps share a
 //          ring of stages, filled by cp.async some stages ahead, also across pieces; a warp
 //          multiplies 64 outputs x kWarpTokens tokens. K groups add their sums in shared memory,
-//          CTAs that share a tile theirs in global memory, where the last one stores y.
+//          by the first of them or by one more warp, the finisher; CTAs that share a tile theirs in
+//          global memory, where the last one stores y.
 // Traffic  HBM: weights once (4.06 bits each), tokens, y. L2 to SM: weights once a token tile,
 //          tokens once a row tile. Shared memory, an INT4 block of 64 x kWarpTokens: 4,096 +
 //          64 kWarpTokens bytes read, at 128 a clock and SM; tensor cores 8 clocks an mma.
@@ -227,15 +228,15 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
     Accumulate(params, piece, me, ring, factors, acc);
     if constexpr (Traits::kHasFinisher) {
       PassSums(acc, smem, me, /*is_first=*/piece_idx == 0);
-      continue;
+    } else {
+      ptx::Forget(piece_idx);
+      FindPiece(params, piece_idx, piece);
+      if constexpr (Traits::kKGroups > 1) {
+        AddKGroups(acc, smem, me);
+        if (me.k_group != 0) continue;
+      }
+      FinishPiece(params, piece, acc, factors, smem, me);
     }
-    ptx::Forget(piece_idx);
-    FindPiece(params, piece_idx, piece);
-    if constexpr (Traits::kKGroups > 1) {
-      AddKGroups(acc, smem, me);
-      if (me.k_group != 0) continue;
-    }
-    FinishPiece(params, piece, acc, factors, smem, me);
   }
 }
 

@@ -16,11 +16,12 @@ namespace comet::sm80 {
 constexpr int kWarpThreads = 32;
 constexpr int kRowBytes = 64;  // Of a token in a stage: 64 INT8 codes or 128 INT4 codes.
 constexpr int kChunkBytes = 16;
+constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
+
 // Named barriers: each k group of several warps has one, or the finisher's come in their place.
 constexpr int kFirstGroupBarrier = 1;
 constexpr int kSumsPassed = 1;
 constexpr int kSumsTaken = 2;
-constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
 
 // How the multiplies are made. All but the first two are for measurement.
 enum class Int4Multiply { kS4, kStandIn };  // kStandIn: m16n8k32.s8 on the registers of kS4.
@@ -51,6 +52,7 @@ struct GemmTraits {
   static constexpr int kTileSums = kFrags * 4 * kGroupThreads;
   // K groups' sums pass through shared memory in rounds of so many of a thread's.
   static constexpr int kRoundFrags = kFrags < 8 ? kFrags : 8;
+  static_assert(kFrags % kRoundFrags == 0);
   static constexpr bool kHasFinisher = kConfig.has_finisher();
   static constexpr int kSumVectors =
       (kHasFinisher ? kKGroups : kKGroups - 1) * kRoundFrags * kGroupThreads;

@@ -5,9 +5,10 @@
 namespace comet::sm80 {
 namespace {
 
-// Tiles are multiples of 8 tokens, and of 32 where there are more than 256 (ChoosePlan()).
+// Tiles are multiples of 8 tokens, of 32 where there are more than 256, and of 128 where there are
+// more than 384 (ChoosePlan()).
 int ClassOf(int num_tokens) {
-  const int tokens = num_tokens <= 256 ? 8 : 32;
+  const int tokens = num_tokens <= 256 ? 8 : num_tokens <= 384 ? 32 : 128;
   return CeilDiv(num_tokens, tokens) * tokens;
 }
 

@@ -8,9 +8,9 @@
 namespace comet::sm80 {
 
 // Plans of products, each made once: choosing one takes longer than launching it. Tokens are
-// counted in classes within which the choice is the same: 32 of up to 256 tokens, then one more for
-// every 32, so that a layer of steps of up to 8192 tokens has at most 280 plans of 1.7 KB. Confined
-// to one thread.
+// counted in classes within which the choice is the same: 97 up to 8192 tokens, so that a shape of
+// weights has at most so many plans of 1.7 KB, of each of the two forms of codes. Confined to one
+// thread.
 class PlanCache {
  public:
   // Products of so many tokens are planned ahead: what decoding multiplies.

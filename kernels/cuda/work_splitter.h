@@ -56,8 +56,9 @@ std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, in
 
 // Whole tiles alone, wave after wave: what a grid of a CTA a tile does.
 WorkSplit SplitNaively(const TileWork& work, int num_ctas);
-// The split of least makespan among: whole tiles, and full waves (or one fewer) of whole
-// tiles with the rest cut into contiguous pieces of equal time, charges included.
+// The split of least makespan among: whole tiles, and full waves (or one fewer) of whole tiles with
+// the rest cut into pieces of equal time, charges included: one sequence, cut anywhere, or each
+// tile among as many CTAs of its own, which may leave some CTAs without.
 WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas);
 
 // When the last CTA ends. CTAs go in step, block by block: each block takes its own time, or the

@@ -9,7 +9,7 @@
 namespace comet {
 
 struct BenchThroughputOptions {
-  std::string model;         // Checkpoint folder or unquantised file; or
+  std::string model;         // Checkpoint, Hugging Face folder or GGUF file; or
   std::string synthetic;     // a name of configs/models/, or a config.json: random 4-bit weights.
   double int4_share = 0.75;  // Of a synthetic model's channels.
   int num_input_tokens = 128;

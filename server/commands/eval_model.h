@@ -30,7 +30,7 @@ struct EvalRow {
 
 // What every `comet eval` takes.
 struct EvalModelOptions {
-  std::string model;                  // Checkpoint folder or unquantised file.
+  std::string model;                  // Checkpoint, Hugging Face folder or GGUF file.
   std::string reference;              // Optional: an unquantised source run in float.
   std::vector<std::string> settings;  // One row each; empty: activation_bits and kv_bits.
   std::string activation_bits = "auto";

@@ -6,9 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
+
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -38,8 +41,20 @@ constexpr auto kCloseGrace = std::chrono::seconds(2);  // For last bytes, after 
 // For gRPC connections to close by themselves; a watch of the health service never ends.
 constexpr auto kGrpcGrace = std::chrono::milliseconds(250);
 constexpr auto kDrainInterval = std::chrono::milliseconds(10);
+constexpr auto kSignalInterval = std::chrono::milliseconds(10);
 // Open files beside HTTP's connections: connections being refused, gRPC's, the model's.
 constexpr int kOtherDescriptors = 256;
+
+// Until it is destroyed, a signal ends the process at once.
+std::jthread ExitOnSignal(TerminationSignals& signals) {
+  return std::jthread([&signals](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      if (!signals.WaitFor(kSignalInterval)) continue;
+      COMET_LOG(kInfo, "stopped_while_loading");
+      _exit(0);
+    }
+  });
+}
 
 // The daemon: everything long-lived, in the order of dependence, so that destruction runs from the
 // sockets down to the engine. Confined to the main thread.
@@ -48,8 +63,9 @@ class Daemon {
   explicit Daemon(const ServeOptions& options)
       : options_(options), admission_(options.requests_in_flight_max) {}
 
-  // Takes the HTTP port first: a port in use is told before a large model is loaded.
-  Status Start();
+  // Takes the HTTP port first: a port in use is told before a large model is loaded. That takes
+  // long, and nobody is served yet: a signal during it needs no drain.
+  Status Start(TerminationSignals& signals);
   Status Serve(TerminationSignals& signals);
   // Lets what runs finish within drain_seconds, and meanwhile tells new requests and probes that
   // the server is going. Nothing in flight: no wait.
@@ -78,14 +94,17 @@ class Daemon {
   std::unique_ptr<HttpServer> http_;
 };
 
-Status Daemon::Start() {
+Status Daemon::Start(TerminationSignals& signals) {
   const int64_t descriptors = RaiseDescriptorLimit();
   if (descriptors < options_.http.connections_max + kOtherDescriptors) {
     COMET_LOG(kWarn, "open_files_limit_low", {"limit", descriptors},
               {"http_connections_max", options_.http.connections_max});
   }
   COMET_ASSIGN_OR_RETURN(http_, HttpServer::Bind(options_.http, router_));
-  COMET_RETURN_IF_ERROR(StartModel());
+  {
+    const std::jthread watcher = ExitOnSignal(signals);
+    COMET_RETURN_IF_ERROR(StartModel());
+  }
   AddRoutes();
   return StartFrontEnds();
 }
@@ -238,7 +257,7 @@ Status RunServe(const ServeOptions& options) {
   SetLogLevel(log_level);
   COMET_LOG(kInfo, "configuration", {"version", Version()}, {"options", ToJson(options)});
   Daemon daemon(options);
-  const Status started = daemon.Start();
+  const Status started = daemon.Start(signals);
   if (!started.ok()) {
     COMET_LOG(kError, "start_failed", {"reason", started.message()});
     return started;

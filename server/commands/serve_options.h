@@ -21,7 +21,7 @@ namespace comet {
 
 // Everything `comet serve` can be told.
 struct ServeOptions {
-  std::string model;                       // Checkpoint folder, or an unquantised file.
+  std::string model;                       // Checkpoint, Hugging Face folder or GGUF file.
   std::string served_model_name;           // Empty: the last part of its path, without extension.
   std::string activation_bits = "auto";    // auto | mixed | 8 | float
   std::string kv_bits = "auto";            // auto, 4, 8, 16, 32 or K/V as in 8/4

@@ -56,6 +56,14 @@ std::string MediaType(std::string_view value) {
   return type;
 }
 
+// Empty when it isn't known and not HEAD: of a header that is too long, malformed or not whole yet
+// the parser leaves all in the buffer, which holds `unread`.
+std::string MethodOf(const Parser& parser, std::string_view unread) {
+  const std::string_view method(parser.get().method_string());
+  if (!method.empty()) return std::string(method);
+  return unread.starts_with("HEAD ") ? "HEAD" : "";
+}
+
 class BeastConnection final : public Connection,
                               public HttpExchange,
                               public std::enable_shared_from_this<BeastConnection> {
@@ -100,6 +108,8 @@ class BeastConnection final : public Connection,
   void WatchClient();
   Task<void> StopWatching();
   HttpHead HeadOf(int status, std::string_view content_type) const;
+  // An answer to HEAD ends after its head, whatever length it states.
+  bool has_head_only() const { return request_.method == "HEAD"; }
 
   const ConnectionContext context_;
   const HttpConfig& config_;
@@ -120,7 +130,9 @@ class BeastConnection final : public Connection,
   bool is_stream_ = false;
   std::string unsent_head_;  // Of a stream.
 
-  int num_writes_in_a_row_ = 0;  // That the socket took at once.
+  // That the socket took at once. A Wait() between them does not count as a turn of others: it
+  // returns at once where the next token is there.
+  int num_writes_in_a_row_ = 0;
 
   // A request has been read, or refused, and its answer isn't out yet.
   bool is_answering_ = false;
@@ -180,6 +192,8 @@ Task<ReadOutcome> BeastConnection::ReadRequest() {
   auto [header_error, num_header_bytes] =
       co_await beast::http::async_read_header(socket_, buffer_, parser, kAwait);
   is_http10_ = parser.get().version() == 10;
+  request_.method =
+      MethodOf(parser, {static_cast<const char*>(buffer_.data().data()), buffer_.size()});
   if (header_error) co_return RefusalOf(header_error);
   if (beast::iequals(parser.get()[beast::http::field::expect], "100-continue")) {
     const Status written = co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n");
@@ -255,7 +269,6 @@ ReadOutcome BeastConnection::TakeRequest(Parser& parser) {
     refusal_.code = "too_many_connections";
     return ReadOutcome::kRefused;
   }
-  request_.method = std::string(message.method_string());
   const std::string_view target(message.target());
   if (!PercentDecode(target.substr(0, target.find('?')), request_.path)) {
     refusal_ = Refusal(400, "malformed_request", "path: malformed percent-encoding");
@@ -306,8 +319,7 @@ Task<Status> BeastConnection::Write(HttpResponse response) {
   head.content_bytes = static_cast<long long>(response.body.size());
   head.headers = &response.headers;
   keeps_alive_ = head.keeps_alive;
-  // An answer to HEAD ends after its head, whatever length it states.
-  if (request_.method == "HEAD") co_return co_await WriteAll(FormatHead(head));
+  if (has_head_only()) co_return co_await WriteAll(FormatHead(head));
   co_return co_await WriteAll(FormatHead(head) + response.body);
 }
 
@@ -329,13 +341,14 @@ Task<Status> BeastConnection::WriteStream(std::string_view bytes) {
 
 Task<Status> BeastConnection::EndStream(std::string_view last_bytes) {
   std::string out = TakeStreamed(last_bytes);
-  if (!is_http10_) out += kLastChunk;
+  if (!is_http10_ && !has_head_only()) out += kLastChunk;
   co_return co_await WriteAll(out);
 }
 
 // The bytes as they follow what is sent, the head included while it is not.
 std::string BeastConnection::TakeStreamed(std::string_view bytes) {
   std::string out = std::exchange(unsent_head_, {});
+  if (has_head_only()) return out;
   if (is_http10_ || bytes.empty()) {
     out += bytes;
   } else {

@@ -12,6 +12,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
@@ -131,6 +132,9 @@ Status AsioHttpServer::Open() {
   acceptor_.open(endpoint.protocol(), error);
   if (error) return BindFailure(error);
   acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+  if (error) return BindFailure(error);
+  // So that "::" takes IPv4 too, as gRPC's does, whatever the system's default.
+  if (address.is_v6()) acceptor_.set_option(asio::ip::v6_only(false), error);
   if (error) return BindFailure(error);
   acceptor_.bind(endpoint, error);
   if (error) return BindFailure(error);

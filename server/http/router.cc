@@ -51,7 +51,7 @@ void Router::Add(std::string method, std::string path, HttpHandler handler) {
 Task<ApiStatus> Router::Handle(HttpExchange& exchange) const {
   const HttpRequest& request = exchange.request();
   std::string_view method = request.method;
-  if (method == "HEAD") method = "GET";  // The connection leaves the body out.
+  if (method == "HEAD") method = "GET";
   std::string allowed;
   for (const Route& route : routes_) {
     if (!Matches(route.path, request.path)) continue;

@@ -18,7 +18,7 @@ using HttpHandler = std::function<Task<ApiStatus>(HttpExchange&)>;
 class Router {
  public:
   // A path that ends in "*" matches every longer path; exact ones go first. "GET" answers HEAD too:
-  // its handler must not stream.
+  // the connection leaves the body out.
   void Add(std::string method, std::string path, HttpHandler handler);
 
   // 404 for an unknown path; 405 with Allow for a known one; 415 for a body that isn't JSON.

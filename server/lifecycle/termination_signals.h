@@ -12,7 +12,7 @@ class TerminationSignals {
   TerminationSignals(const TerminationSignals&) = delete;
   TerminationSignals& operator=(const TerminationSignals&) = delete;
 
-  // Whether one came within `timeout`. Confined to one thread.
+  // Whether one came within `timeout`. One thread at a time.
   bool WaitFor(std::chrono::milliseconds timeout);
   // From now on a signal ends the process at once, with exit code 1.
   void ExitOnNext();

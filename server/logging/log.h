@@ -7,7 +7,7 @@
 #include <string_view>
 #include <variant>
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json_fwd.hpp>  // For the configuration: a tree of our own would serve one line.
 
 #include "kernels/base/status.h"
 
@@ -18,7 +18,7 @@ enum class LogLevel { kDebug, kInfo, kWarn, kError };
 // "debug", "info", "warn", "error".
 Result<LogLevel> ParseLogLevel(std::string_view text);
 
-// A field's value; text and JSON are borrowed for the call.
+// A field's value; text and JSON are borrowed for the call of Log().
 class LogValue {
  public:
   LogValue(bool value) : value_(value) {}  // NOLINT: implicit

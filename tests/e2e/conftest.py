@@ -84,13 +84,17 @@ def comet(channel, stubs):
     return stubs.services.CometStub(channel)
 
 
+def skip_unless_ci(reason: str) -> None:
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def require_data():
     def require(name: str) -> pathlib.Path:
         path = test_data_path(name)
         if not path.exists():
             reason = f"{path} is missing: set COMET_TEST_DATA"
-            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+            skip_unless_ci(reason)
         return path
 
     return require

@@ -13,7 +13,7 @@ import grpc
 import httpx
 import openai
 import pytest
-from conftest import make_client
+from conftest import make_client, skip_unless_ci
 from daemon import Daemon, binary_path, model_path
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -358,6 +358,20 @@ def test_a_second_signal_ends_at_once():
     stream.join()
 
 
+def test_a_signal_while_the_model_loads_ends_the_daemon_at_once():
+    # Blocked from the start, or one that comes before the daemon's own mask would kill it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        daemon = Daemon()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    assert daemon.stop() == 0
+    events = [line["event"] for line in daemon.log_lines()]
+    assert events[-1] == "stopped_while_loading"
+    assert "model_loaded" not in events
+
+
 def has_ipv6():
     try:
         with socket.socket(socket.AF_INET6) as probe:
@@ -367,15 +381,16 @@ def has_ipv6():
     return True
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="this host has no IPv6")
-def test_both_front_ends_listen_on_ipv6(stubs):
+def test_both_front_ends_listen_on_both_families(stubs):
+    if not has_ipv6():
+        skip_unless_ci("this host has no IPv6")
     with Daemon("--host", "::") as daemon:
-        assert httpx.get(f"http://[::1]:{daemon.http_port}/ready").status_code == 200
-        with grpc.insecure_channel(f"[::1]:{daemon.grpc_port}") as channel:
-            comet = stubs.services.CometStub(channel)
-            info = comet.GetModelInfo(stubs.messages.GetModelInfoRequest(), timeout=30)
-
-    assert info.name == "smollm2"
+        for host in ("[::1]", "127.0.0.1"):
+            assert httpx.get(f"http://{host}:{daemon.http_port}/ready").status_code == 200
+            with grpc.insecure_channel(f"{host}:{daemon.grpc_port}") as channel:
+                comet = stubs.services.CometStub(channel)
+                info = comet.GetModelInfo(stubs.messages.GetModelInfoRequest(), timeout=30)
+            assert info.name == "smollm2"
 
 
 @pytest.mark.parametrize("flag, kind", [("--port", "http"), ("--grpc-port", "grpc")])

@@ -100,40 +100,52 @@ double Simulate(const WorkSplit& split, const TileWork& work, const WorkCosts& c
   return makespan;
 }
 
-// Whole tiles are left where a cut would cost more than it evens out (sm80_gemm.md): the bound,
-// which has no exchange then, is not for these.
+// Makespan over bound: the rows that sm80_gemm.md has.
+struct Evenness {
+  int num_tokens;
+  double geomean_max;
+  double worst_max;      // Of all plans: whole tiles are left where a cut would cost more.
+  double worst_cut_max;  // Of those that cut tiles,
+  int num_cut_min;       // of which there are so many.
+};
+constexpr Evenness kEvenness[] = {{2, 1.01, 1.05, 1.05, 10},  {4, 1.01, 1.05, 1.05, 10},
+                                  {8, 1.01, 1.05, 1.05, 10},  {16, 1.01, 1.05, 1.05, 10},
+                                  {64, 1.10, 1.60, 1.20, 12}, {256, 1.08, 1.30, 1.15, 18}};
+
 TEST(WorkSplitter, SchedulesThePapersLayersNearTheBoundAndNoLaterThanNaively) {
   const std::vector<Layer> layers = PaperLayers();
   ASSERT_EQ(layers.size(), 32u);
   const DeviceRates rates{.num_sms = kNumSms};
-  for (const double share : {0.75, 0.875}) {
-    double log_sum = 0;
-    int num_rows = 0;
-    for (const int num_tokens : {2, 4, 8, 16, 64, 256}) {
+  for (const double share : {0.75, 0.84}) {
+    for (const Evenness& expected : kEvenness) {
+      const int num_tokens = expected.num_tokens;
+      double log_sum = 0;
+      int num_cut = 0;
       for (const Layer& layer : layers) {
         const GemmShape shape = ShapeOf(layer, num_tokens, share);
         const GemmPlan plan = ChoosePlan(shape, rates);
         const TileWork work = WorkOf(shape, kGemmConfigs[static_cast<size_t>(plan.config_idx)]);
         const int num_ctas = NumCtas(plan.config_idx, rates);
         const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, plan.split.num_ctas);
+        const bool is_cut = plan.split.num_whole_tiles < work.num_tiles;
 
         const double makespan = Simulate(plan.split, work, costs);
 
         const double bound = BoundOf(plan, shape, rates);
         EXPECT_NEAR(makespan, MakespanOf(plan, shape, rates), 1e-6 * makespan);
-        const bool cuts_tiles = plan.split.num_whole_tiles < work.num_tiles;
-        if (cuts_tiles || num_tokens <= 16) {
-          EXPECT_LE(makespan, 1.20 * bound) << layer.name << " M " << num_tokens;
-          ++num_rows;
-          log_sum += std::log(makespan / bound);
-        }
+        EXPECT_LE(makespan, (is_cut ? expected.worst_cut_max : expected.worst_max) * bound)
+            << layer.name << " M " << num_tokens;
         EXPECT_LE(makespan, Simulate(SplitNaively(work, num_ctas), work,
                                      CostsOf(plan.config_idx, shape, rates, num_ctas)) *
                                 (1 + 1e-9))
             << layer.name << " M " << num_tokens;
+        num_cut += is_cut ? 1 : 0;
+        log_sum += std::log(makespan / bound);
       }
+      EXPECT_LE(std::exp(log_sum / static_cast<double>(layers.size())), expected.geomean_max)
+          << "M " << num_tokens << " at a share of " << share;
+      EXPECT_GE(num_cut, expected.num_cut_min) << "M " << num_tokens << " at a share of " << share;
     }
-    EXPECT_LE(std::exp(log_sum / num_rows), 1.02) << "at a share of " << share;
   }
 }
 
@@ -161,25 +173,28 @@ TEST(WorkSplitter, AnyWorkIsDoneOnceAndNoLaterThanNaively) {
   }
 }
 
-// A plan's class of tokens stands for all of its members.
+// A plan's class of tokens stands for all of its members, also on cards that lack configs.
 TEST(PlanCache, GivesTheChosenPlanOfEveryNumberOfTokens) {
-  const DeviceRates rates{.num_sms = kNumSms};
-  PlanCache cache(rates);
-  GemmShape shape{.num_outputs = 4096, .num_int8_blocks = 8, .num_int4_blocks = 24};
-  for (const int num_tokens :
-       {1,   2,   7,   8,   9,   15,  16,  17,  31,  32,  33,  63,  64,  65,  100,
-        127, 128, 129, 200, 255, 256, 257, 300, 384, 385, 500, 512, 513, 1000}) {
-    shape.num_tokens = num_tokens;
+  for (const int smem_kb : {163, 99}) {
+    const DeviceRates rates{.num_sms = kNumSms, .smem_kb = smem_kb};
+    PlanCache cache(rates);
+    GemmShape shape{.num_outputs = 4096, .num_int8_blocks = 8, .num_int4_blocks = 24};
+    for (const int num_tokens :
+         {1,   2,   7,   8,   9,   15,  16,  17,  31,  32,  33,  63,  64,  65,  100, 127, 128, 129,
+          200, 255, 256, 257, 288, 289, 300, 320, 321, 384, 385, 480, 481, 500, 512, 513, 1000}) {
+      shape.num_tokens = num_tokens;
 
-    const GemmPlan& plan = cache.PlanOf(shape);
+      const GemmPlan& plan = cache.PlanOf(shape);
 
-    const GemmPlan chosen = ChoosePlan(shape, rates);
-    EXPECT_EQ(plan.config_idx, chosen.config_idx) << num_tokens;
-    EXPECT_EQ(plan.split.num_ctas, chosen.split.num_ctas) << num_tokens;
-    EXPECT_EQ(plan.split.num_whole_tiles, chosen.split.num_whole_tiles) << num_tokens;
-    EXPECT_TRUE(std::equal(std::begin(plan.split.boundary), std::end(plan.split.boundary),
-                           std::begin(chosen.split.boundary)))
-        << num_tokens;
+      const GemmPlan chosen = ChoosePlan(shape, rates);
+      EXPECT_EQ(plan.config_idx, chosen.config_idx) << num_tokens;
+      EXPECT_TRUE(Fits(kGemmConfigs[static_cast<size_t>(plan.config_idx)], rates)) << num_tokens;
+      EXPECT_EQ(plan.split.num_ctas, chosen.split.num_ctas) << num_tokens;
+      EXPECT_EQ(plan.split.num_whole_tiles, chosen.split.num_whole_tiles) << num_tokens;
+      EXPECT_TRUE(std::equal(std::begin(plan.split.boundary), std::end(plan.split.boundary),
+                             std::begin(chosen.split.boundary)))
+          << num_tokens;
+    }
   }
 }
 

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "kernels/base/str_cat.h"
-#include "server/api/endpoint.h"
 #include "server/http/sse.h"
 #include "server/http/worker_pool.h"
 #include "tests/server/http_client.h"
@@ -45,6 +44,8 @@ class HttpServerTest : public testing::Test {
     router_.Add("POST", "/echo", [](HttpExchange& exchange) { return Echo(exchange); });
     router_.Add("GET", "/items/*", [](HttpExchange& exchange) { return Path(exchange); });
     router_.Add("POST", "/fail", [](HttpExchange&) { return Fail(); });
+    router_.Add("GET", "/fail", [](HttpExchange&) { return Fail(); });
+    router_.Add("GET", "/late", [](HttpExchange& exchange) { return FailLate(exchange); });
     router_.Add("POST", "/late", [](HttpExchange& exchange) { return FailLate(exchange); });
     router_.Add("POST", "/pool", [this](HttpExchange& exchange) { return UsePool(exchange); });
     router_.Add("POST", "/wait", [this](HttpExchange& exchange) { return WaitForLeave(exchange); });
@@ -101,7 +102,9 @@ class HttpServerTest : public testing::Test {
   // Writes what the socket always takes at once, until the client of /leave was heard.
   Task<ApiStatus> Scribble(HttpExchange& exchange) {
     has_begun_.set_value();
-    scribbler_may_write_.get_future().wait();
+    if (scribbler_may_write_.get_future().wait_for(kSoon) != std::future_status::ready) {
+      co_return Internal("scribbler: never let go");
+    }
     exchange.BeginStream(kSseContentType);
     for (int i = 0; i < kScribblesMax && !scribbler_was_told_; ++i) {
       COMET_CO_RETURN_IF_ERROR(co_await exchange.WriteStream("x"));
@@ -123,6 +126,9 @@ class HttpServerTest : public testing::Test {
 
   static std::string Get(std::string_view path) {
     return StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }
+  static std::string Head(std::string_view path, std::string_view headers = "") {
+    return StrCat("HEAD ", path, " HTTP/1.1\r\nHost: x\r\n", headers, "\r\n");
   }
   static std::string Post(std::string_view path, std::string_view body,
                           std::string_view headers = "Connection: close\r\n") {
@@ -148,6 +154,11 @@ class HttpServerTest : public testing::Test {
 
 int StatusOf(const std::string& answer) {
   return answer.starts_with("HTTP/1.1 ") ? std::stoi(answer.substr(9, 3)) : 0;
+}
+
+bool IsHeadOnly(const std::string& answer) {
+  const size_t end = answer.find("\r\n\r\n");
+  return end != std::string::npos && end + 4 == answer.size();
 }
 
 TEST_F(HttpServerTest, AnswersWithBodyAndLength) {
@@ -232,13 +243,56 @@ TEST_F(HttpServerTest, RefusesUnknownPathsMethodsAndTypes) {
 TEST_F(HttpServerTest, AnswersHeadAsGetWithoutTheBody) {
   StartServer();
 
-  const std::string head = Ask("HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string head = Ask(Head("/health", "Connection: close\r\n"));
   const std::string method = Ask(Post("/health", "{}"));
 
   EXPECT_EQ(StatusOf(head), 200) << head;
   EXPECT_NE(head.find("Content-Length: 2\r\n"), std::string::npos) << head;
-  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
+  EXPECT_TRUE(IsHeadOnly(head)) << head;
   EXPECT_NE(method.find("Allow: GET, HEAD\r\n"), std::string::npos) << method;
+}
+
+// A stray body would be taken for the beginning of the next answer.
+TEST_F(HttpServerTest, KeepsAConnectionAfterEveryAnswerToHead) {
+  StartServer();
+  struct Case {
+    std::string_view path;
+    int status;
+  };
+  // A body, a wildcard, an unknown path, a wrong method, a handler's error, a stream.
+  for (const auto& [path, status] :
+       {Case{"/health", 200}, Case{"/items/a", 200}, Case{"/nowhere", 404}, Case{"/echo", 405},
+        Case{"/fail", 400}, Case{"/late", 200}}) {
+    RawClient client(server_->port());
+
+    const std::string head = client.Send(Head(path)).ReadUntil("\r\n\r\n");
+    const std::string next = client.Send(Get("/items/b")).ReadAll();
+
+    EXPECT_EQ(StatusOf(head), status) << path << ": " << head;
+    EXPECT_TRUE(IsHeadOnly(head)) << path << ": " << head;
+    EXPECT_EQ(StatusOf(next), 200) << path << ": " << next;
+    EXPECT_TRUE(next.ends_with("\r\n\r\n/items/b")) << path << ": " << next;
+  }
+}
+
+TEST_F(HttpServerTest, RefusesHeadWithoutABody) {
+  StartServer({.body_bytes_max = 1024, .header_bytes_max = 1024, .read_ms_max = 100});
+  struct Case {
+    std::string request;
+    int status;
+  };
+  for (const auto& [request, status] :
+       {Case{Head("/health", "Content-Length: 2000\r\n"), 413},
+        Case{Head("/health", "X: " + std::string(4096, 'x') + "\r\n"), 431},
+        Case{Head("/health", "Content-Length: 5\r\n"), 408},
+        Case{"HEAD /health HTTP/1.1\r\nHost: x\r\n", 408},
+        Case{"HEAD /health HTTP/9.9\r\nHost: x\r\n\r\n", 400},
+        Case{Head("/health", "no field\r\n"), 400}, Case{Head("/%zz"), 400}}) {
+    const std::string answer = Ask(request);
+
+    EXPECT_EQ(StatusOf(answer), status) << request.substr(0, 80) << ": " << answer;
+    EXPECT_TRUE(IsHeadOnly(answer)) << request.substr(0, 80) << ": " << answer;
+  }
 }
 
 TEST_F(HttpServerTest, MatchesLongerPathsByWildcard) {
@@ -412,6 +466,9 @@ TEST_F(HttpServerTest, AnswersConnectionsBeyondTheLimitWith503) {
 
   EXPECT_EQ(StatusOf(answer), 503) << answer;
   EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos);
+  const std::string head = Ask(Head("/health"));
+  EXPECT_EQ(StatusOf(head), 503) << head;
+  EXPECT_TRUE(IsHeadOnly(head)) << head;
 }
 
 TEST_F(HttpServerTest, DrainAnswersOldAndNewConnectionsOnceMore) {
@@ -521,11 +578,6 @@ TEST_F(HttpServerTest, SaysWhichPortIsInUse) {
 
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
   EXPECT_NE(status.message().find(StrCat("127.0.0.1:", config.port)), std::string::npos);
-}
-
-TEST(FormatEndpoint, PutsIpv6IntoBrackets) {
-  EXPECT_EQ(FormatEndpoint("127.0.0.1", 80), "127.0.0.1:80");
-  EXPECT_EQ(FormatEndpoint("::1", 80), "[::1]:80");
 }
 
 TEST_F(HttpServerTest, NeedsAnAddressForItsHost) {

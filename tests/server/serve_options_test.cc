@@ -70,6 +70,21 @@ TEST(ServeOptions, RefusesWrongTypesInFileAndFlags) {
   EXPECT_EQ(LoadServeOptions("/nowhere/x.json", {}).status().code(), StatusCode::kNotFound);
 }
 
+TEST(ServeOptions, RefusesSectionsThatAreNoObjects) {
+  const ConfigFile file(R"({"model": "m", "engine": {"scheduler": [1]}, "http": 7, "json": null})");
+
+  const Status status = LoadServeOptions(file.path(), {}).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  for (const char* fault :
+       {"engine.scheduler is a JSON array, expected an object",
+        "http is a JSON number, expected an object", "json is a JSON null, expected an object"}) {
+    EXPECT_NE(status.message().find(fault), std::string::npos) << status.message();
+  }
+  const ConfigFile parent(R"({"model": "m", "engine": []})");
+  EXPECT_EQ(LoadServeOptions(parent.path(), {}).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(ServeOptions, ReportsEveryBrokenRule) {
   const Status status = LoadServeOptions("", {{"--drain-seconds", "-1"},
                                               {"--http-connections-max", "0"},

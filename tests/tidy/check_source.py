@@ -21,7 +21,9 @@ UNTRACKED = {"build", "models"}  # What the scripts make; ignored by git.
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
 PROJECT_PREFIXES = ("kernels/", "engine/", "server/", "proto/", "tests/", "comet/v1/",
                     "sentencepiece/")
-LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]+)")  # Of a page to a file.
+LINK = re.compile(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]+))?\)")  # Of a page: a file, an anchor.
+FENCED_CODE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINE_RULES = (
     # (what, pattern, prefixes where it is allowed)
     ("a CUDA header outside kernels/cuda", re.compile(r'#\s*include\s+<(cuda|cublas|nccl)'),
@@ -64,11 +66,22 @@ def check_text(path, text, layers):
                 yield f"{path}:{number}: {what}"
 
 
+def anchors_of(text):
+    """What links call a page's headings: "OpenAI's API" is openais-api."""
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            for heading in HEADING.findall(FENCED_CODE.sub("", text))}
+
+
 def check_page(path, text, root):
     """Links of one page that lead nowhere; `path` is relative to the root."""
-    for target in LINK.findall(text):
-        if not (root / path).parent.joinpath(target).exists():
+    for target, anchor in LINK.findall(FENCED_CODE.sub("", text)):
+        file = (root / path).parent / target
+        if not file.exists():
             yield f"{path}: the link to {target} leads nowhere"
+        elif anchor and (not target or file.suffix == ".md"):
+            page = file.read_text(encoding="utf-8") if target else text
+            if anchor not in anchors_of(page):
+                yield f"{path}: the link to {target}#{anchor} leads to no heading"
 
 
 def check_tree(root):
@@ -108,9 +121,16 @@ def self_test(root):
     missed = [path for path, text in violations.items() if not list(check_text(path, text, layers))]
     clean = '#pragma once\n#include <vector>\n#include "kernels/base/status.h"\n// TODO(#12): x\n'
     wrong = list(check_text("engine/model/ok.h", clean, layers))
-    broken_page = "[gone](nowhere.md), [there](../README.md#x), [outside](https://example.org/a)"
-    if len(list(check_page("tests/page.md", broken_page, root))) != 1:
-        missed.append("a link that leads nowhere")
+    pages = {
+        "[gone](nowhere.md)": 1,
+        "[gone](../README.md#no-such-heading), [gone](#here)": 2,
+        "[there](../README.md#layers), [outside](https://example.org/a#b)": 0,
+        "# It's here\n[there](#its-here)": 0,
+        "```cpp\n[this](Type) {}\n# Not here\n```\n[gone](#not-here)": 1,
+    }
+    for page, num_broken in pages.items():
+        if len(list(check_page("tests/page.md", page, root))) != num_broken:
+            missed.append(f"the page {page!r}, expected {num_broken}")
     for path in missed:
         print(f"self-test: no rule caught the violation of {path}")
     for line in wrong:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "kernels/cuda/oracle/unit_rows.h"
 #include "kernels/cuda/sm80_w4ax_layout.h"

@@ -11,6 +11,7 @@
 #include "kernels/base/math.h"
 #include "kernels/cuda/bench/random_fill.h"
 #include "kernels/cuda/bench/replay.h"
+#include "kernels/cuda/bench/sm80/cuts_id.h"
 #include "kernels/cuda/bench/sm80/variants.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/sm80_gemm.h"
@@ -173,7 +174,7 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
       for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
         const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
         if (!Fits(config, gemm.rates())) continue;
-        if (4 * config.tile_tokens() < num_tokens) continue;
+        if (4 * config.tile_tokens() < num_tokens && config.tile_tokens() < 128) continue;
         if (config.tile_tokens() > 4 * std::max(num_tokens, 16)) continue;
         const TileWork work = WorkOf(shape, config);
         const int num_ctas = NumCtas(i, gemm.rates());
@@ -203,10 +204,10 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
       std::printf(
           "{\"variant\": \"%s\", \"n\": %d, \"k\": %d, \"m\": %d, "
           "\"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, "
-          "\"ctas\": %d, \"model\": %.0f, \"us\": %.3f}\n",
+          "\"ctas\": %d, \"cuts\": %u, \"model\": %.0f, \"us\": %.3f}\n",
           name.c_str(), args.weights->num_outputs(), args.weights->num_inputs(), num_tokens,
           shape.num_int8_blocks, shape.num_int4_blocks, plan.config_idx, plan.split.num_whole_tiles,
-          plan.split.num_ctas, MakespanOf(plan, shape, gemm.rates()), us);
+          plan.split.num_ctas, CutsId(plan.split), MakespanOf(plan, shape, gemm.rates()), us);
       std::fflush(stdout);
     }
   }
