@@ -11,9 +11,11 @@ namespace comet {
 
 namespace {
 
-size_t ProductSize(std::span<const float> rows, const PackedLinear& weights) {
-  return rows.size() / static_cast<size_t>(weights.num_inputs()) *
-         static_cast<size_t>(weights.num_outputs());
+// product [rows of x, N] = x W^T.
+Status Multiply(Backend& backend, const LinearInput& x, const PackedLinear& weights,
+                HostRows& product) {
+  product.resize(static_cast<size_t>(x.codes.dim(0)) * static_cast<size_t>(weights.num_outputs()));
+  return LinearToHost(backend, x, weights, false, product);
 }
 
 }  // namespace
@@ -22,8 +24,7 @@ Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span
                      const PackedLinear& weights, HostRows& product) {
   COMET_ASSIGN_OR_RETURN(const CodedRows coded,
                          CodedRows::Make(backend, format, rows, weights.num_inputs()));
-  product.resize(ProductSize(rows, weights));
-  return LinearToHost(backend, coded.view(), weights, false, product);
+  return Multiply(backend, coded.view(), weights, product);
 }
 
 Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinear& linear,
@@ -46,8 +47,7 @@ Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads
       .clip = clip_};
   COMET_ASSIGN_OR_RETURN(const CodedRows coded,
                          CodedRows::Make(backend, format, rows, weights_->num_inputs()));
-  product.resize(ProductSize(rows, *weights_));
-  COMET_RETURN_IF_ERROR(LinearToHost(backend, coded.view(), *weights_, false, product));
+  COMET_RETURN_IF_ERROR(Multiply(backend, coded.view(), *weights_, product));
   return coded.Decode(*backend.device, num_threads, rows);
 }
 

@@ -9,20 +9,14 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/random_linear.h"
 
 namespace comet {
 namespace {
 
-class CodedRowsTest : public testing::Test {
+class CodedRowsTest : public CpuBackendTest<2> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
-  Backend backend_;
   Random random_{11};
 };
 

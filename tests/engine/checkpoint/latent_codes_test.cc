@@ -10,20 +10,14 @@
 #include "engine/quantizer/linear_quantizer.h"
 #include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/random_linear.h"
 
 namespace comet {
 namespace {
 
-class LatentCodesTest : public testing::Test {
+class LatentCodesTest : public CpuBackendTest<1> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 1});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
-  Backend backend_;
   Random random_{5};
 };
 

@@ -17,6 +17,7 @@
 #include "engine/quantizer/served_product.h"
 #include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/random_linear.h"
 
 namespace comet {
@@ -54,14 +55,8 @@ QuantizedLayer MakeLayer(Random& random) {
   return layer;
 }
 
-class ModelTuner : public testing::Test {
+class ModelTuner : public CpuBackendTest<1> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 1});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
   // sum of out * direction, a scalar function of hidden and factors.
   double Project(const DifferentiableLayer& layer, const LayerFactors& factors,
                  std::vector<float> hidden, const std::vector<float>& direction) {
@@ -72,7 +67,6 @@ class ModelTuner : public testing::Test {
     return sum;
   }
 
-  Backend backend_;
   Random random_{5};
 };
 

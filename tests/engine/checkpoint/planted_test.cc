@@ -17,6 +17,7 @@
 #include "engine/quantizer/quantize_model.h"
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/planted_source.h"
 #include "tests/engine/checkpoint/test_files.h"
 
@@ -43,14 +44,8 @@ std::vector<int> OutliersOf(LinearKind kind) {
   return channels;
 }
 
-class PlantedTest : public testing::Test {
+class PlantedTest : public CpuBackendTest<2> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
   // The embeddings of random tokens: a layer's input.
   HostRows HiddenRows(FloatSource& source) {
     const std::vector<float> table = source.ReadEmbedding().value();
@@ -112,7 +107,6 @@ class PlantedTest : public testing::Test {
     return values;
   }
 
-  Backend backend_;
   TempFolder temp_;
 };
 

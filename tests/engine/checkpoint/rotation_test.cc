@@ -13,6 +13,7 @@
 #include "engine/quantizer/rotated_source.h"
 #include "engine/quantizer/weight_target.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/planted_source.h"
 
 namespace comet {
@@ -20,14 +21,8 @@ namespace {
 
 constexpr int kNumTokens = 64;
 
-class RotationTest : public testing::Test {
+class RotationTest : public CpuBackendTest<2> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
   std::vector<float> Logits(FloatSource& source) {
     const auto model = Model::Load(backend_, source,
                                    {.weights = WeightMode::kFloat,
@@ -66,8 +61,6 @@ class RotationTest : public testing::Test {
     const size_t count = static_cast<size_t>(kNumTokens * kPlantedChannels);
     return {{table.begin(), table.begin() + static_cast<std::ptrdiff_t>(count)}};
   }
-
-  Backend backend_;
 };
 
 TEST_F(RotationTest, LeavesTheFloatModelsOutputAsItIs) {

@@ -8,6 +8,7 @@
 #include "engine/quantizer/error_feedback.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
+#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/two_level_values.h"
 
 namespace comet {
@@ -63,15 +64,8 @@ double SumOf(const std::vector<double>& values) {
   return sum;
 }
 
-class WeightRefinement : public testing::Test {
+class WeightRefinement : public CpuBackendTest<2> {
  protected:
-  void SetUp() override {
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-  }
-
-  Backend backend_;
   std::vector<float> weights_ = NormalValues(kRows * kChannels, 3);
   std::vector<float> gram_ = CorrelatedGram(4);
   std::vector<float> importance_ = std::vector<float>(kChannels, 1.0f);
