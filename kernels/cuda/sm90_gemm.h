@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "kernels/cuda/gemm_choice.h"
+#include "kernels/cuda/sm90_gemm_choice.h"
 #include "kernels/cuda/sm90_linear.h"
 #include "kernels/cuda/sm90_tensor_map.h"
 #include "kernels/ops/linear.h"

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/gemm_choice.h"
+#include "kernels/cuda/sm90_gemm_choice.h"
 
 namespace comet::sm90 {
 

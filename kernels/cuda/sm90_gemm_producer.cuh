@@ -70,7 +70,7 @@ __device__ void ProduceTokens(const GemmParams& params, const Work<Traits>& work
         for (int i = 0; i < Traits::kKGroups; ++i) {
           if (i >= num_steps) break;
           const int block_idx =
-              BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
+              cuda::BlockOfStep(first_step + i, params.num_int4_blocks, params.num_int8_blocks);
           ptx::CopyBox(smem.tokens[cursor.stage_idx][i], &params.codes, block_idx * kUnitChannels,
                        first_token, full, ptx::kEvictNormal);
         }

@@ -1,22 +1,15 @@
 #pragma once
 
-#include <memory>
+#include <cuda_runtime_api.h>
 
+#include "kernels/base/status.h"
 #include "kernels/cuda/unit_linear.h"
 
 namespace comet::sm90 {
 
-// W4Ax weights in the layout of sm90_w4ax_layout.h.
-class W4axLinear final : public cuda::UnitLinear {
- public:
-  // `weights` are valid. Errors: those of the device.
-  static Result<std::unique_ptr<W4axLinear>> Pack(cuda::StagedUpload& upload,
-                                                  const W4axWeights& weights);
-  static Result<std::unique_ptr<W4axLinear>> PackRandom(cuda::StagedUpload& upload,
-                                                        const RandomLinear& linear);
+// Issues the re-layout of sm90_w4ax_layout.h on the stream. Errors: those of the launch.
+Status PackUnits(const cuda::PackArgs& args, cudaStream_t stream);
 
- private:
-  W4axLinear(int num_outputs, int num_inputs, int num_int4_channels);
-};
+using W4axLinear = cuda::UnitLinearOf<PackUnits>;
 
 }  // namespace comet::sm90

@@ -3,18 +3,15 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "kernels/cuda/staged_upload.h"
+#include "kernels/cuda/unit_layout.h"
 #include "kernels/device.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/random_linear.h"
 
 namespace comet::cuda {
-
-// Of every layout of units: so many outputs x channels, steps and all.
-inline constexpr int kUnitOutputs = 64;
-inline constexpr int kUnitChannels = 128;
-inline constexpr int kUnitBytes = kUnitOutputs * kUnitChannels / 2 + kUnitOutputs;
 
 // Whole rows of units to be made of rows of a checkpoint, all in device memory.
 struct PackArgs {
@@ -26,8 +23,11 @@ struct PackArgs {
   int num_int4_channels = 0;
 };
 
-// W4Ax weights in units (sm80_w4ax_layout.h, sm90_w4ax_layout.h), in device memory; made there, of
-// rows that are brought or made a piece at a time.
+// Issues the re-layout on the stream. Errors: those of the launch.
+using PackFunction = Status (*)(const PackArgs& args, cudaStream_t stream);
+
+// W4Ax weights in units (unit_layout.h), in device memory; made there, of rows that are brought or
+// made a piece at a time.
 class UnitLinear : public PackedLinear {
  public:
   WeightKind kind() const override { return WeightKind::kW4ax; }
@@ -43,9 +43,6 @@ class UnitLinear : public PackedLinear {
   int num_blocks() const;     // CeilDiv(K, kUnitChannels)
 
  protected:
-  // Issues the re-layout on the stream. Errors: those of the launch.
-  using PackFunction = Status (*)(const PackArgs& args, cudaStream_t stream);
-
   UnitLinear(int num_outputs, int num_inputs, int num_int4_channels, PackFunction pack_units)
       : num_outputs_(num_outputs),
         num_inputs_(num_inputs),
@@ -72,6 +69,31 @@ class UnitLinear : public PackedLinear {
   PackFunction pack_units_;
   DeviceBuffer units_;
   DeviceBuffer scale_;
+};
+
+// Of one layout.
+template <PackFunction kPackUnits>
+class UnitLinearOf final : public UnitLinear {
+ public:
+  // `weights` are valid. Errors: those of the device.
+  static Result<std::unique_ptr<UnitLinearOf>> Pack(StagedUpload& upload,
+                                                    const W4axWeights& weights) {
+    std::unique_ptr<UnitLinearOf> packed(new UnitLinearOf(
+        weights.codes.dim(0), 2 * weights.codes.dim(1), weights.num_int4_channels));
+    COMET_RETURN_IF_ERROR(packed->Fill(upload, weights));
+    return packed;
+  }
+  static Result<std::unique_ptr<UnitLinearOf>> PackRandom(StagedUpload& upload,
+                                                          const RandomLinear& linear) {
+    std::unique_ptr<UnitLinearOf> packed(
+        new UnitLinearOf(linear.num_outputs, linear.num_inputs, linear.num_int4_channels));
+    COMET_RETURN_IF_ERROR(packed->FillRandom(upload, linear));
+    return packed;
+  }
+
+ private:
+  UnitLinearOf(int num_outputs, int num_inputs, int num_int4_channels)
+      : UnitLinear(num_outputs, num_inputs, num_int4_channels, kPackUnits) {}
 };
 
 }  // namespace comet::cuda

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/oracle/host_units.h"
 #include "kernels/cuda/oracle/sm80_host_units.h"
+#include "kernels/cuda/oracle/sm90_host_units.h"
 #include "kernels/cuda/row_weights.h"
 #include "kernels/cuda/sm80_linear.h"
 #include "kernels/cuda/sm90_gemm.h"

@@ -8,7 +8,7 @@
 #include "kernels/base/math.h"
 #include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
-#include "kernels/cuda/unit_linear.h"
+#include "kernels/cuda/unit_layout.h"
 #include "tests/kernels/linear_tensors.h"
 
 namespace comet::cuda {
@@ -40,7 +40,7 @@ inline void ExpectUnits(const UnitLayout& layout, int num_outputs, int num_input
       const uint8_t* unit =
           units.data() + (n / kUnitOutputs * num_blocks + step) * int64_t{kUnitBytes};
       const int output = n % kUnitOutputs;
-      const int gamma = static_cast<int8_t>(unit[kUnitBytes - kUnitOutputs + output]);
+      const int gamma = static_cast<int8_t>(unit[kUnitCodeBytes + output]);
       num_wrong += gamma != (n < num_outputs ? weights.steps.At(n, block) : 0);
       for (int channel = 0; channel < kUnitChannels; ++channel) {
         const int k = block * kUnitChannels + channel;

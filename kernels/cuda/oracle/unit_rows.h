@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "kernels/base/math.h"
-#include "kernels/cuda/sm80_w4ax_layout.h"
-#include "kernels/cuda/unit_linear.h"
+#include "kernels/cuda/unit_layout.h"
 #include "kernels/ops/linear.h"
 
 namespace comet::cuda {
@@ -28,8 +27,7 @@ std::vector<uint8_t> MakeUnitRows(const W4axWeights& weights, PackOutput pack_ou
   uint8_t* unit = units.data();
   for (int row_idx = 0; row_idx < num_unit_rows; ++row_idx) {
     for (int step_idx = 0; step_idx < num_blocks; ++step_idx, unit += kUnitBytes) {
-      const int block_idx =
-          sm80::BlockOfStep(step_idx, num_int4_blocks, num_blocks - num_int4_blocks);
+      const int block_idx = BlockOfStep(step_idx, num_int4_blocks, num_blocks - num_int4_blocks);
       for (int i = 0; i < kUnitOutputs; ++i) {
         const int64_t output = row_idx * kUnitOutputs + i;
         if (output >= num_outputs) {
@@ -42,7 +40,7 @@ std::vector<uint8_t> MakeUnitRows(const W4axWeights& weights, PackOutput pack_ou
         pack_output(
             std::span(weights.codes.as<uint8_t>() + output * row_bytes + first_byte, num_bytes), i,
             unit);
-        unit[kUnitBytes - kUnitOutputs + i] =
+        unit[kUnitCodeBytes + i] =
             static_cast<uint8_t>(weights.steps.as<int8_t>()[output * num_blocks + block_idx]);
       }
     }

@@ -1,4 +1,4 @@
-#include "kernels/cuda/oracle/host_units.h"
+#include "kernels/cuda/oracle/sm90_host_units.h"
 
 #include <algorithm>
 #include <cstring>

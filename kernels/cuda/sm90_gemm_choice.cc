@@ -1,4 +1,4 @@
-#include "kernels/cuda/gemm_choice.h"
+#include "kernels/cuda/sm90_gemm_choice.h"
 
 #include <algorithm>
 #include <cmath>
