@@ -280,9 +280,15 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
                                              const TokenFactors<Traits::kTileTokens>& factors) {
   constexpr int kTokens = 2 * Traits::kTokenFrags;
   constexpr int kAhead = 2;  // Each two registers an output of f32.
+  const bool has_bias = params.bias != nullptr;
+  const bool has_residual = params.residual != nullptr;
   float scale[kThreadOutputs];
+  float bias[kThreadOutputs];
 #pragma unroll
-  for (int i = 0; i < kThreadOutputs; ++i) scale[i] = params.weight_scale[place.output + i];
+  for (int i = 0; i < kThreadOutputs; ++i) {
+    scale[i] = params.weight_scale[place.output + i];
+    bias[i] = has_bias ? params.bias[place.output + i] : 0.0f;
+  }
   const int tokens_left = params.num_tokens - place.token;
   // From a thread's token n to its next: see TokenOf().
   const auto next = [](auto*& row, int64_t row_stride, int n) {
@@ -295,7 +301,7 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
   // residual.
   OutputVector<T> residual[kAhead];
   const auto load_residual = [&](int n) {
-    if (params.residual == nullptr) return;
+    if (!has_residual) return;
     if (TokenOf(n) < tokens_left) {
       residual[n % kAhead].Load(residual_row);
     }
@@ -311,13 +317,12 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
     const auto value = [&](int i) {
       const int sum = acc[i / 2][n / 2][2 * (i % 2) + n % 2] - excess;
       const float y = static_cast<float>(sum) * (scale[i] * token_scale);
-      // Read anew for each token: few layers have one, and no registers are to spare.
-      return params.bias != nullptr ? y + params.bias[place.output + i] : y;
+      return has_bias ? y + bias[i] : y;
     };
 #pragma unroll
     for (int i = 0; i < kThreadOutputs / 2; ++i) {
       float2 y = make_float2(value(2 * i), value(2 * i + 1));
-      if (params.residual != nullptr) {
+      if (has_residual) {
         const float2 addend = residual[n % kAhead].Pair(i);
         y = make_float2(y.x + addend.x, y.y + addend.y);
       }

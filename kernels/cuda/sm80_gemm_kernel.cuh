@@ -2,13 +2,17 @@
 
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/device/ptx_grid_dependency.cuh"
 #include "kernels/cuda/sm80_gemm_epilogue.cuh"
+#include "kernels/cuda/sm80_gemm_loader.cuh"
+#include "kernels/cuda/sm80_gemm_wide.cuh"
 
 // y = x * W^T for W4Ax weights on Ampere and Ada, as y^T = W * x^T: weights are the operand of 16
 // rows of mma.sync, tokens the one of 8 columns. INT4 blocks multiply raw codes of both; INT8
-// blocks turn weights into bytes in registers.
+// blocks turn weights into bytes, in registers or, for warps of 64 tokens, in shared memory.
 //
 // Mapping  A persistent CTA takes pieces of tiles (work_splitter.h). Each k group's warps share a
 //          ring of stages, filled by cp.async some stages ahead, also across pieces; a warp
@@ -103,10 +107,10 @@ class Ring {
 
   // After Advance(): fills the stage before the one that was left, which all have read.
   __device__ __forceinline__ void StartLoad() {
-    if constexpr (Traits::kIsPipelined) loader_.Start(fill_);
+    if constexpr (Traits::kIsPipelined) StartLoad(fill_);
   }
   __device__ __forceinline__ void FinishLoad() {
-    if constexpr (Traits::kIsPipelined) loader_.Finish(fill_);
+    if constexpr (Traits::kIsPipelined) FinishLoad(fill_);
   }
 
  private:
@@ -115,8 +119,22 @@ class Ring {
   static constexpr uint32_t kLastOffset = (Traits::kStages - 1) * kStageBytes;
 
   __device__ __forceinline__ void Load(uint32_t stage) {
-    loader_.Start(stage);
-    loader_.Finish(stage);
+    StartLoad(stage);
+    FinishLoad(stage);
+  }
+  __device__ __forceinline__ void StartLoad(uint32_t stage) {
+    loader_.Next();
+#pragma unroll
+    for (int i = 0; i < Loader<Traits>::kCopies; ++i) loader_.Copy(i, PlaceIn(stage));
+  }
+  // Ends the group of that stage's copies, an empty one after the last stage, as the waits count
+  // groups.
+  __device__ __forceinline__ void FinishLoad(uint32_t stage) {
+    loader_.Finish(/*num_stages=*/1, PlaceIn(stage));
+    ptx::CommitAsyncCopies();
+  }
+  __device__ __forceinline__ uint32_t PlaceIn(uint32_t stage) const {
+    return stage + me_.group_thread * kChunkBytes;
   }
 
   const Worker<Traits>& me_;
@@ -130,6 +148,11 @@ class Ring {
 };
 
 // Multiplies `num_stages` stages of one region.
+template <bool kIsInt4, typename Traits>
+__device__ __forceinline__ void MultiplyStages(Sums<Traits>& acc, int num_stages,
+                                               WideRing<Traits>& ring, uint32_t sign_bits) {
+  if (num_stages > 0) MultiplyWide<kIsInt4>(acc, num_stages, ring, sign_bits);
+}
 template <bool kIsInt4, typename Traits>
 __device__ __forceinline__ void MultiplyStages(Sums<Traits>& acc, int num_stages,
                                                Ring<Traits>& ring, uint32_t sign_bits) {
@@ -146,9 +169,9 @@ __device__ __forceinline__ void MultiplyStages(Sums<Traits>& acc, int num_stages
 }
 
 // The sums of this group's blocks of a piece.
-template <typename Traits>
+template <typename Traits, typename RingType>
 __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece& piece,
-                                           const Worker<Traits>& me, Ring<Traits>& ring,
+                                           const Worker<Traits>& me, RingType& ring,
                                            TokenFactors<Traits::kTileTokens>& factors,
                                            Sums<Traits>& acc) {
 #pragma unroll
@@ -221,7 +244,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
   }
 
   TokenFactors<Traits::kTileTokens>& factors = smem.factors[me.k_group];
-  Ring<Traits> ring(params, me, smem);
+  std::conditional_t<Traits::kIsWide, WideRing<Traits>, Ring<Traits>> ring(params, me, smem);
   Piece piece;
   for (int piece_idx = 0; FindPiece(params, piece_idx, piece); ++piece_idx) {
     Sums<Traits> acc;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_bits.cuh"
 #include "kernels/cuda/device/ptx_mma_s4.cuh"
 #include "kernels/cuda/device/ptx_mma_s8.cuh"
 #include "kernels/cuda/device/ptx_shared_load.cuh"
@@ -22,7 +23,7 @@ constexpr int kStepMmas = 4;  // Enough to cover the latency of one by the other
 // gamma of this thread's outputs, in their order.
 struct Gammas {
   __device__ __forceinline__ int operator[](int i) const {
-    return static_cast<int8_t>((i < 4 ? words.x : words.y) >> (i % 4 * 8));
+    return ptx::SignedByte(i < 4 ? words.x : words.y, i % 4);
   }
 
   uint2 words;
@@ -63,14 +64,21 @@ class StageReader {
   }
   __device__ __forceinline__ Gammas ReadGammas() const { return {ptx::LoadShared8(gammas_)}; }
 
+  // To another stage, that many bytes on.
+  __device__ __forceinline__ void Move(int distance) {
+    codes_ += distance;
+    gammas_ += distance;
+    tokens_ += distance;
+  }
+
  private:
   // See Stage::codes.
   static constexpr int kRowChunkBytes = Traits::kGroupThreads / Traits::kRowWarps * kChunkBytes;
   static constexpr int kChunkStride = Traits::kGroupThreads * kChunkBytes;
 
-  const uint32_t codes_;
-  const uint32_t gammas_;
-  const uint32_t tokens_;
+  uint32_t codes_;
+  uint32_t gammas_;
+  uint32_t tokens_;
 };
 
 // A stage's operands in registers, as far as they have been read ahead.
@@ -187,6 +195,9 @@ __device__ __forceinline__ void MultiplyInt4(Sums<Traits>& acc, Operands<Traits,
 
 // Four weights from four codes u = v + 8, one a byte: gamma * u + (128 - 8 gamma) = gamma * v + 128
 // is within a byte for every gamma and v, so one multiplication serves four of them.
+__device__ __forceinline__ uint32_t OffsetOf(int gamma) {
+  return 0x80808080u - static_cast<uint32_t>(gamma) * 0x08080808u;
+}
 __device__ __forceinline__ uint32_t BiasedWeights(uint32_t codes, uint32_t sign_bits, int step,
                                                   uint32_t offset) {
   return ((codes ^ sign_bits) & 0x0f0f0f0fu) * static_cast<uint32_t>(step) + offset;
@@ -201,6 +212,15 @@ __device__ __forceinline__ uint32_t WeightsOneByOne(uint32_t codes, int step) {
     weights |= static_cast<uint32_t>(v * step & 0xff) << (8 * i);
   }
   return weights;
+}
+
+// Four codes in the low nibbles of bytes, times gamma.
+template <typename Traits>
+__device__ __forceinline__ uint32_t ConvertCodes(uint32_t codes, int gamma, uint32_t offset,
+                                                 uint32_t sign_bits) {
+  return Traits::kConversion == Conversion::kInFragment
+             ? BiasedWeights(codes, sign_bits, gamma, offset)
+             : WeightsOneByOne(codes, gamma);
 }
 
 // The two mma operands of half a tile's weights, 32 channels each.
@@ -219,12 +239,10 @@ __device__ __forceinline__ Int8Weights Convert(const uint4& packed, int gamma_x,
     };
     return {operand(packed.x, packed.y), operand(packed.z, packed.w)};
   } else {
-    const uint32_t offset_x = 0x80808080u - static_cast<uint32_t>(gamma_x) * 0x08080808u;
-    const uint32_t offset_y = 0x80808080u - static_cast<uint32_t>(gamma_y) * 0x08080808u;
+    const uint32_t offset_x = OffsetOf(gamma_x);
+    const uint32_t offset_y = OffsetOf(gamma_y);
     const auto weights = [&](uint32_t word, int gamma, uint32_t offset) {
-      return Traits::kConversion == Conversion::kInFragment
-                 ? BiasedWeights(word, sign_bits, gamma, offset)
-                 : WeightsOneByOne(word, gamma);
+      return ConvertCodes<Traits>(word, gamma, offset, sign_bits);
     };
     const auto operand = [&](uint32_t x, uint32_t y) {
       return uint4{weights(x, gamma_x, offset_x), weights(y, gamma_y, offset_y),

@@ -3,14 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/device/ptx_async_copy.cuh"
 #include "kernels/cuda/device/ptx_barrier.cuh"
 #include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/sm80_gemm_params.h"
 #include "kernels/cuda/sm80_w4ax_layout.h"
 
-// What all threads of the product share: shapes, shared memory, and the loads of a ring of stages
-// that run ahead of the products.
+// What all threads of the product share: shapes, shared memory, pieces of work, and who they are.
 namespace comet::sm80 {
 
 constexpr int kWarpThreads = 32;
@@ -58,6 +56,9 @@ struct GemmTraits {
       (kHasFinisher ? kKGroups : kKGroups - 1) * kRoundFrags * kGroupThreads;
   static_assert(!kHasFinisher || (kGroupThreads == kWarpThreads && kRoundFrags == kFrags));
   static_assert(kTileTokens <= kGroupThreads);  // A token's factors a thread.
+  // Whether the loop is that of sm80_gemm_wide.cuh.
+  static constexpr bool kIsWide = kWarpTokens == 64 && kKGroups == 1 && kPipelined && kFragments &&
+                                  kConversionKind != Conversion::kOnSums;
 };
 
 // What one token brings to the end of a tile.
@@ -71,7 +72,7 @@ struct TokenFactors {
 template <typename Traits>
 struct Stage {
   // [chunk of a row][row of units][a chunk of 16 bytes a thread], so that a thread writes at one
-  // offset; the first half alone where tokens are INT8.
+  // offset; the first half alone where tokens are INT8, until the wide loop turns it into bytes.
   uint8_t codes[Traits::kRowWarps * kUnitCodeBytes];
   uint8_t gammas[Traits::kRowWarps][kUnitOutputs];
   uint8_t tokens[Traits::kTileTokens][kRowBytes];
@@ -167,177 +168,6 @@ struct Worker {
   const unsigned lane_idx;
   const unsigned row_warp;
   const unsigned token_warp;
-};
-
-// Where a k group's stages come from, in the order of the products but ahead of them. A block whose
-// tokens are INT8 takes two stages, one half of its channels each. A run is the stages of one
-// region of a piece. All of a group's threads copy equal parts of each stage.
-template <typename Traits>
-class Loader {
- public:
-  __device__ Loader(const GemmParams& params, const Worker<Traits>& me) : params_(params), me_(me) {
-    StartPiece();
-  }
-
-  // Starts the copies of the next stage, if there is one, to a shared address. Without a branch, as
-  // it stands among the multiplies; Finish() does what is rare.
-  __device__ __forceinline__ void Start(uint32_t stage) const {
-    const bool has_stage = stages_left_ > 0;
-    const uint8_t* const codes = unit_ + (is_second() ? kHalfBytes : 0);
-    const uint32_t place = stage + thread() * kChunkBytes;
-#pragma unroll
-    for (int i = 0; i < kHalfCopies; ++i) {
-      ptx::StartAsyncCopy16If(has_stage, place + i * kCopyBytes, codes + i * kRowCopyBytes);
-    }
-#pragma unroll
-    for (int i = kHalfCopies; i < 2 * kHalfCopies; ++i) {
-      ptx::StartAsyncCopy16If(has_stage && run_ == kBlocks, place + i * kCopyBytes,
-                              unit_ + i * kRowCopyBytes);
-    }
-    ptx::StartAsyncCopy16If(
-        has_stage && unit_offset() < kUnitOutputs,
-        place + kGammas - static_cast<uint32_t>(unit_row() * (kRowCopyBytes - kUnitOutputs)),
-        unit_ + kUnitCodeBytes);
-    // Rows past M keep what they held: their sums are not stored.
-#pragma unroll
-    for (int i = 0; i < kTokenCopies; ++i) {
-      ptx::StartAsyncCopy16If(i * kTokenRows < rows_left_, place + kTokens + i * kCopyBytes,
-                              codes_ + uint64_t{params_.codes_copy_stride} * i);
-    }
-  }
-
-  // Ends the group of that stage's copies, an empty one after the last stage, as the waits count
-  // groups; and goes to the stage after.
-  __device__ __forceinline__ void Finish(uint32_t stage) {
-    if (run_ & kIsShort) StartShortTokens(stage);
-    ptx::CommitAsyncCopies();
-    const bool ends_block = (run_ & kIsHalves) == 0 || is_second();
-    codes_ += kRowBytes;
-    if (ends_block) {
-      unit_ += Traits::kKGroups * kUnitBytes;
-      if (Traits::kKGroups > 1) {
-        codes_ += (Traits::kKGroups - 1) * (run_ == kBlocks ? kRowBytes : kUnitChannels);
-      }
-    }
-    if (--stages_left_ == 0) NextRun();
-  }
-
- private:
-  // What a run is: whole blocks of packed codes, or halves of blocks of bytes, where K may be short
-  // of the last; and whether it is the piece's INT8 region.
-  static constexpr int kBlocks = 0;
-  static constexpr int kIsHalves = 1;
-  static constexpr int kIsShort = 2;
-  static constexpr int kIsInt8Region = 4;
-
-  static constexpr int kCopyBytes = Traits::kGroupThreads * kChunkBytes;  // A chunk a thread.
-  static constexpr int kRowThreads = Traits::kGroupThreads / Traits::kRowWarps;
-  static constexpr int kRowCopyBytes = kRowThreads * kChunkBytes;
-  static constexpr int kHalfBytes = kUnitCodeBytes / 2;
-  static constexpr int kTokenRows = Traits::kGroupThreads / kChunksPerRow;  // At a time.
-  static constexpr int kHalfCopies = kHalfBytes / kRowCopyBytes;            // Of half a unit.
-  static constexpr int kTokenCopies = Traits::kTileTokens / kTokenRows;
-  static constexpr uint32_t kGammas = offsetof(Stage<Traits>, gammas);
-  static constexpr uint32_t kTokens = offsetof(Stage<Traits>, tokens);
-  static_assert(kHalfCopies * kRowCopyBytes == kHalfBytes);
-  static_assert(kTokenCopies * kTokenRows == Traits::kTileTokens);
-
-  // Of a block's halves; their number is even.
-  __device__ __forceinline__ bool is_second() const { return (stages_left_ & run_ & 1) != 0; }
-  // What this thread copies, by its index in its group.
-  __device__ __forceinline__ unsigned thread() const { return me_.group_thread; }
-  __device__ __forceinline__ int unit_row() const {
-    return static_cast<int>(thread() / unsigned{kRowThreads});
-  }
-  __device__ __forceinline__ int unit_offset() const {
-    return static_cast<int>(thread() % unsigned{kRowThreads} * kChunkBytes);
-  }
-  __device__ __forceinline__ int token_row() const {
-    return static_cast<int>(thread() / unsigned{kChunksPerRow});
-  }
-  __device__ __forceinline__ int token_offset() const {
-    return static_cast<int>(thread() % unsigned{kChunksPerRow} * kChunkBytes);
-  }
-
-  // The piece's other region, or the next piece.
-  __device__ void NextRun() {
-    Piece piece;
-    FindPiece(params_, piece_idx_, piece);
-    if (run_ & kIsInt8Region) {
-      const int first = piece.begin + me_.k_group;
-      const int num_int8 = BlocksBelow<Traits>(min(piece.end, params_.num_int8_blocks), first);
-      const int block = first + num_int8 * Traits::kKGroups;
-      if (block < piece.end) return StartRun(piece, block);
-    }
-    ++piece_idx_;
-    StartPiece();
-  }
-
-  // The next piece, from piece_idx_ on, that has a block for this group.
-  __device__ void StartPiece() {
-    Piece piece;
-    for (; FindPiece(params_, piece_idx_, piece); ++piece_idx_) {
-      const int block = piece.begin + me_.k_group;
-      if (block < piece.end) return StartRun(piece, block);
-    }
-    run_ = kBlocks;
-    rows_left_ = 0;
-  }
-
-  __device__ void StartRun(const Piece& piece, int block) {
-    const bool is_int8_region = block < params_.num_int8_blocks;
-    const int region_end = is_int8_region ? min(piece.end, params_.num_int8_blocks) : piece.end;
-    const int num_blocks = BlocksBelow<Traits>(region_end, block);
-    const bool is_short = params_.num_inputs % int{kUnitChannels} != 0;
-    if (Traits::kIsPacked && !is_int8_region) {
-      run_ = kBlocks;
-      stages_left_ = num_blocks;
-    } else {
-      run_ = kIsHalves | (is_short ? kIsShort : 0) | (is_int8_region ? kIsInt8Region : 0);
-      stages_left_ = 2 * num_blocks;
-    }
-    // A row of units past the last is the last again: its sums are not stored.
-    const TilePlace tile = PlaceOf(params_, piece.tile_idx);
-    const int row = min(tile.row * Traits::kRowWarps + unit_row(), params_.num_unit_rows - 1);
-    const int blocks_of_row = params_.num_int8_blocks + params_.num_int4_blocks;
-    unit_ = params_.units + (int64_t{row} * blocks_of_row + block) * kUnitBytes + unit_offset();
-    const int token = tile.token * Traits::kTileTokens + token_row();
-    rows_left_ = run_ & kIsShort ? 0 : params_.num_tokens - token;
-    constexpr int kInt4BlockBytes = Traits::kIsPacked ? kRowBytes : kUnitChannels;
-    const int column = is_int8_region ? (params_.num_int4_blocks + block) * kUnitChannels
-                                      : (block - params_.num_int8_blocks) * kInt4BlockBytes;
-    codes_ = params_.codes + token * params_.codes_row_stride + column + token_offset();
-  }
-
-  // Of tokens, where K is no whole number of blocks and INT8 stages may pass it: zeros from there
-  // on.
-  __device__ void StartShortTokens(uint32_t stage) const {
-    Piece piece;
-    FindPiece(params_, piece_idx_, piece);
-    const int token = PlaceOf(params_, piece.tile_idx).token * Traits::kTileTokens + token_row();
-    const int64_t column = codes_ - params_.codes - token * params_.codes_row_stride;
-    const int num_bytes =
-        static_cast<int>(min(max(params_.num_inputs - column, int64_t{0}), int64_t{kChunkBytes}));
-#pragma unroll 1
-    for (int i = 0; i < kTokenCopies; ++i) {
-      // Where nothing is read the address still exists.
-      if (token + i * kTokenRows < params_.num_tokens) {
-        const int8_t* source = codes_ + i * kTokenRows * params_.codes_row_stride;
-        ptx::StartAsyncCopy16(stage + kTokens + thread() * kChunkBytes + i * kCopyBytes,
-                              num_bytes > 0 ? source : params_.codes, num_bytes);
-      }
-    }
-  }
-
-  const GemmParams& params_;
-  const Worker<Traits>& me_;
-  int piece_idx_ = 0;  // Of the run in hand.
-  // The next stage: this thread's first chunk of its block of weights and of its tokens.
-  const uint8_t* unit_ = nullptr;
-  const int8_t* codes_ = nullptr;
-  int rows_left_ = 0;    // Up to M, from this thread's first row on; 0 where Finish() copies them.
-  int stages_left_ = 0;  // Of this run; none after the last piece.
-  int run_ = kBlocks;
 };
 
 }  // namespace comet::sm80

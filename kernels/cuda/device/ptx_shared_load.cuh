@@ -30,4 +30,24 @@ __device__ __forceinline__ uint32_t LoadShared4(uint32_t smem_address) {
   return value;
 }
 
+// The same of 2 bytes.
+__device__ __forceinline__ uint32_t LoadShared2(uint32_t smem_address) {
+  uint16_t value;
+  asm volatile("ld.shared.u16 %0, [%1];\n" : "=h"(value) : "r"(smem_address));
+  return value;
+}
+
+// Stores 16 bytes at a shared address, where `is_wanted`, without a branch. PTX ISA: "st.shared".
+__device__ __forceinline__ void StoreShared16If(bool is_wanted, uint32_t smem_address,
+                                                const uint4& value) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %5, 0;\n"
+      "@p st.shared.v4.u32 [%0], {%1, %2, %3, %4};\n"
+      "}\n" ::"r"(smem_address),
+      "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w), "r"(static_cast<int>(is_wanted))
+      : "memory");
+}
+
 }  // namespace comet::ptx
