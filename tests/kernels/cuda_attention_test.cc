@@ -6,10 +6,9 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/base/random.h"
-#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/naive_attention.h"
 #include "tests/kernels/cuda_attention_rig.h"
-#include "tests/kernels/test_backends.h"
+#include "tests/kernels/cuda_fixture.h"
 
 namespace comet {
 namespace {
@@ -18,15 +17,8 @@ float FloatOf(uint16_t bits) { return ToFloat(Half{bits}); }
 
 // Attention at sizes the scalar reference cannot reach, against an oracle in double, and against
 // itself in other batches.
-class CudaAttentionTest : public ::testing::Test {
+class CudaAttentionTest : public CudaTest {
  protected:
-  void SetUp() override {
-    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
-    device_ = std::move(device).value();
-    ops_ = CudaOps::Create(*device_).value();
-  }
-
   std::vector<uint16_t> Run(CudaAttentionRig& rig, const AttentionArgs& args) {
     EXPECT_EQ(ops_->Attention(args), Status::Ok());
     return rig.DownloadOut();
@@ -53,9 +45,6 @@ class CudaAttentionTest : public ::testing::Test {
     EXPECT_LT(error_max, 1e-3) << c;
     RecordProperty("error_max", std::to_string(error_max));
   }
-
-  std::unique_ptr<CudaDevice> device_;
-  std::unique_ptr<CudaOps> ops_;
 };
 
 // Ragged lengths around the pages', groups', tiles' and units' ends.

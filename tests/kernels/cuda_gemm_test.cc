@@ -6,11 +6,10 @@
 #include <vector>
 
 #include "kernels/base/str_cat.h"
-#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/naive_linear.h"
 #include "kernels/cuda/sm90_gemm.h"
+#include "tests/kernels/cuda_fixture.h"
 #include "tests/kernels/cuda_product.h"
-#include "tests/kernels/test_backends.h"
 
 namespace comet {
 namespace {
@@ -21,16 +20,8 @@ std::string Describe(const sm90::GemmConfig& config) {
 }
 
 // Every config of the Hopper product, whether or not it would be chosen for the shape.
-class CudaGemmTest : public ::testing::Test {
+class CudaGemmTest : public CudaTest {
  protected:
-  void SetUp() override {
-    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
-    device_ = std::move(device).value();
-    ASSERT_EQ(device_->MakeCurrent(), Status::Ok());
-    ops_ = CudaOps::Create(*device_).value();
-  }
-
   void ExpectEveryConfigExact(const ProductCase& c) {
     Result<sm90::W4axGemm> gemm = sm90::W4axGemm::Create();
     if (!gemm.ok()) GTEST_SKIP() << gemm.status().message();
@@ -48,21 +39,11 @@ class CudaGemmTest : public ::testing::Test {
       EXPECT_TRUE(is_exact) << c << ": " << Describe(config);
     }
   }
-
-  std::unique_ptr<CudaDevice> device_;
-  std::unique_ptr<CudaOps> ops_;
 };
 
-// One block, fewer blocks than k groups, a short block, all INT4, no INT4, odd N.
 TEST_F(CudaGemmTest, EveryConfigIsExactOnAnyNAndK) {
   for (const ActivationMode mode : {ActivationMode::kInt8, ActivationMode::kMixed}) {
-    for (const auto& [num_outputs, num_inputs, num_int4] : {std::tuple{33, 128, 0},
-                                                            {64, 128, 128},
-                                                            {1, 64, 0},
-                                                            {100, 576, 512},
-                                                            {192, 576, 0},
-                                                            {193, 1536, 1536},
-                                                            {1000, 4096, 3968}}) {
+    for (const auto& [num_outputs, num_inputs, num_int4] : kW4axShapes) {
       for (const DType dtype : {DType::kF32, DType::kF16}) {
         for (const int num_tokens : {1, 9, 100}) {
           ExpectEveryConfigExact(

@@ -6,25 +6,17 @@
 #include <vector>
 
 #include "kernels/base/random.h"
-#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/naive_linear.h"
+#include "tests/kernels/cuda_fixture.h"
 #include "tests/kernels/cuda_product.h"
-#include "tests/kernels/test_backends.h"
 
 namespace comet {
 namespace {
 
 // Products of cuda's `linear` at sizes the scalar reference cannot reach, and in the company they
 // keep in a step: behind the op that writes their input, in a graph, in any batch.
-class CudaLinearTest : public ::testing::Test {
+class CudaLinearTest : public CudaTest {
  protected:
-  void SetUp() override {
-    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
-    device_ = std::move(device).value();
-    ops_ = CudaOps::Create(*device_).value();
-  }
-
   std::vector<uint8_t> Run(CudaProduct& product, const PackedLinear& weights, int num_tokens) {
     EXPECT_EQ(ops_->Linear(product.DeviceArgs(weights, num_tokens)), Status::Ok());
     return product.DownloadY(num_tokens);
@@ -56,9 +48,6 @@ class CudaLinearTest : public ::testing::Test {
     }
     EXPECT_EQ(num_wrong, 0) << c;
   }
-
-  std::unique_ptr<CudaDevice> device_;
-  std::unique_ptr<CudaOps> ops_;
 };
 
 const WeightKind kKinds[] = {WeightKind::kW4ax, WeightKind::kInt8};

@@ -14,7 +14,7 @@
 #include "kernels/cuda/sm90_gemm.h"
 #include "kernels/cuda/sm90_linear.h"
 #include "kernels/cuda/staged_upload.h"
-#include "tests/kernels/test_backends.h"
+#include "tests/kernels/cuda_fixture.h"
 
 namespace comet {
 namespace {
@@ -23,12 +23,11 @@ using cuda::RowWeights;
 using cuda::StagedUpload;
 
 // What is made on the device is held, byte for byte, to what the host makes.
-class CudaLoadTest : public testing::Test {
+class CudaLoadTest : public CudaTest {
  protected:
   void SetUp() override {
-    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(0);
-    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
-    device_ = std::move(device).value();
+    CudaTest::SetUp();
+    if (device_ == nullptr) return;
     Result<StagedUpload> upload = StagedUpload::Create(*device_);
     ASSERT_EQ(upload.status(), Status::Ok());
     upload_.emplace(std::move(upload).value());
@@ -70,7 +69,6 @@ class CudaLoadTest : public testing::Test {
     EXPECT_EQ(num_wrong, 0);
   }
 
-  std::unique_ptr<CudaDevice> device_;
   std::optional<StagedUpload> upload_;
 };
 

@@ -24,6 +24,17 @@ struct ProductCase {
 
 std::ostream& operator<<(std::ostream& out, const ProductCase& c);
 
+// For every config of a product of W4Ax weights: one block, fewer blocks than k groups, a short
+// block, all INT4, no INT4, odd N.
+struct W4axShape {
+  int num_outputs;
+  int num_inputs;
+  int num_int4;
+};
+inline constexpr W4axShape kW4axShapes[] = {{33, 128, 0},      {64, 128, 128}, {1, 64, 0},
+                                            {100, 576, 512},   {192, 576, 0},  {193, 1536, 1536},
+                                            {1000, 4096, 3968}};
+
 // One integer product with random operands, in host memory and on the device, of any size a GPU
 // multiplies in a test's time.
 class CudaProduct {

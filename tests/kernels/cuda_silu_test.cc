@@ -1,32 +1,28 @@
 #include <gtest/gtest.h>
 
-#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/silu_values.h"
-#include "tests/kernels/test_backends.h"
+#include "tests/kernels/cuda_fixture.h"
 
 namespace comet {
 namespace {
 
-TEST(CudaSilu, TheShortDivisionHasADivisionsBitsForEveryGate) {
-  const Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-  if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
+using CudaSiluTest = CudaTest;
 
-  const cuda::SiluGates gates = cuda::CompareSiluGates(**device).value();
+TEST_F(CudaSiluTest, TheShortDivisionHasADivisionsBitsForEveryGate) {
+  const cuda::SiluGates gates = cuda::CompareSiluGates(*device_).value();
   EXPECT_EQ(gates.num_compared, 2 * (0x5500 + 1));  // 0x5500 is 80.
   EXPECT_EQ(gates.num_different, 0);
 }
 
 // Few rows ask for much more shared memory than many, of the same kernel.
-TEST(CudaSilu, OpsOfOneDeviceLeaveEachOtherTheirSharedMemory) {
-  const Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-  if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
+TEST_F(CudaSiluTest, OpsOfOneDeviceLeaveEachOtherTheirSharedMemory) {
   constexpr int kRows = 1000;
   constexpr int kFewRows = 64;
   constexpr int kChannels = 16384;
   const auto allocate = [&](DType dtype, const TensorShape& shape, DeviceBuffer& buffer) {
     const int64_t num_bytes = shape.num_elements() * BytesOf(dtype);
-    buffer = (*device)->Allocate(num_bytes).value();
-    EXPECT_EQ((*device)->FillZero(buffer.data(), num_bytes), Status::Ok());
+    buffer = device_->Allocate(num_bytes).value();
+    EXPECT_EQ(device_->FillZero(buffer.data(), num_bytes), Status::Ok());
     return TensorView(buffer.data(), dtype, shape);
   };
   DeviceBuffer buffers[5];
@@ -45,14 +41,14 @@ TEST(CudaSilu, OpsOfOneDeviceLeaveEachOtherTheirSharedMemory) {
     rows.code_sum = out.code_sum.Rows(0, num_rows);
     return ops.SiluMul({.out = rows, .gate_up = gate_up.Rows(0, num_rows)});
   };
-  const std::unique_ptr<CudaOps> first = CudaOps::Create(**device).value();
-  const std::unique_ptr<CudaOps> second = CudaOps::Create(**device).value();
+  const std::unique_ptr<CudaOps> first = CudaOps::Create(*device_).value();
+  const std::unique_ptr<CudaOps> second = CudaOps::Create(*device_).value();
 
   EXPECT_EQ(run(*first, kFewRows), Status::Ok());
   EXPECT_EQ(run(*second, kRows), Status::Ok());
   EXPECT_EQ(run(*first, kFewRows), Status::Ok());
 
-  EXPECT_EQ((*device)->Synchronize(), Status::Ok());
+  EXPECT_EQ(device_->Synchronize(), Status::Ok());
 }
 
 }  // namespace

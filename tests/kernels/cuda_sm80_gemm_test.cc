@@ -6,11 +6,10 @@
 
 #include "kernels/base/random.h"
 #include "kernels/base/str_cat.h"
-#include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/oracle/naive_linear.h"
 #include "kernels/cuda/sm80_gemm.h"
+#include "tests/kernels/cuda_fixture.h"
 #include "tests/kernels/cuda_product.h"
-#include "tests/kernels/test_backends.h"
 
 namespace comet {
 namespace {
@@ -19,12 +18,11 @@ using sm80::GemmPlan;
 
 // The product for Ampere and Ada on whatever card is there: its own code on them, from PTX on later
 // ones, where INT4 multiplies are emulated.
-class CudaSm80GemmTest : public ::testing::Test {
+class CudaSm80GemmTest : public CudaTest {
  protected:
   void SetUp() override {
-    Result<std::unique_ptr<CudaDevice>> device = CudaDevice::Create(/*device_idx=*/0);
-    if (!device.ok()) COMET_END_WITHOUT_GPU(device.status().message());
-    device_ = std::move(device).value();
+    CudaTest::SetUp();
+    if (device_ == nullptr) return;
     upload_.emplace(cuda::StagedUpload::Create(*device_).value());
     gemm_.emplace(sm80::W4axGemm::Create(*device_).value());
   }
@@ -90,7 +88,6 @@ class CudaSm80GemmTest : public ::testing::Test {
     return split;
   }
 
-  std::unique_ptr<CudaDevice> device_;
   std::optional<cuda::StagedUpload> upload_;
   std::optional<sm80::W4axGemm> gemm_;
   Random random_{97};
@@ -119,16 +116,9 @@ TEST_F(CudaSm80GemmTest, SaysWhatDoesNotFitAndMostDo) {
   EXPECT_EQ(num_fitting, gemm_->rates().smem_kb >= 163 ? 9 : 5);
 }
 
-// One block, fewer blocks than k groups, a short block, all INT4, no INT4, odd N.
 TEST_F(CudaSm80GemmTest, EveryConfigIsExactOnAnyNAndK) {
   for (const Codes& codes : kCodes) {
-    for (const auto& [num_outputs, num_inputs, num_int4] : {std::tuple{33, 128, 0},
-                                                            {64, 128, 128},
-                                                            {1, 64, 0},
-                                                            {100, 576, 512},
-                                                            {192, 576, 0},
-                                                            {193, 1536, 1536},
-                                                            {1000, 4096, 3968}}) {
+    for (const auto& [num_outputs, num_inputs, num_int4] : kW4axShapes) {
       for (const DType dtype : {DType::kF32, DType::kF16}) {
         for (const int num_tokens : {1, 9, 100}) {
           ExpectExact({WeightKind::kW4ax, codes.mode, num_tokens, num_outputs, num_inputs, num_int4,
