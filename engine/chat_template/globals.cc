@@ -2,7 +2,6 @@
 
 #include <ctime>
 
-#include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
 #include "engine/chat_template/python_text.h"
 #include "kernels/base/str_cat.h"

@@ -5,6 +5,7 @@
 
 #include "engine/chat_template/globals.h"
 #include "engine/chat_template/python_text.h"
+#include "engine/chat_template/subscripts.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet::jinja {

@@ -6,6 +6,7 @@
 #include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
 #include "engine/chat_template/string_functions.h"
+#include "engine/chat_template/subscripts.h"
 #include "engine/chat_template/type_tests.h"
 #include "engine/chat_template/unicode_text.h"
 #include "kernels/base/str_cat.h"

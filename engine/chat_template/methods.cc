@@ -5,6 +5,7 @@
 
 #include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
+#include "engine/chat_template/subscripts.h"
 #include "kernels/base/check.h"
 #include "kernels/base/str_cat.h"
 

@@ -48,6 +48,10 @@ Status Sandbox::SpendBytes(int64_t num_bytes) {
   return Spend(num_steps);
 }
 
+Status Sandbox::SpendKey(const Value& key) {
+  return key.is(Kind::kString) ? SpendBytes(static_cast<int64_t>(key.text().size())) : Status::Ok();
+}
+
 Status Sandbox::CheckTextBytes(int64_t num_bytes) const {
   if (num_bytes <= limits_.output_bytes_max) return Status::Ok();
   return ResourceExhausted(StrCat("a string is longer than ", limits_.output_bytes_max, " bytes"));

@@ -26,6 +26,8 @@ class Sandbox {
   Status Spend(int64_t num_steps);
   // Work proportional to text: 256 bytes are a step.
   Status SpendBytes(int64_t num_bytes);
+  // Of a look-up, which hashes its key.
+  Status SpendKey(const Value& key);
   // Before a string of this size is built.
   Status CheckTextBytes(int64_t num_bytes) const;
 

@@ -2,10 +2,10 @@
 #include <array>
 
 #include "engine/chat_template/methods.h"
-#include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
 #include "engine/chat_template/python_text.h"
 #include "engine/chat_template/string_functions.h"
+#include "engine/chat_template/subscripts.h"
 #include "engine/chat_template/unicode_text.h"
 #include "kernels/base/str_cat.h"
 

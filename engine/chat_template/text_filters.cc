@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "engine/chat_template/filters.h"
-#include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
 #include "engine/chat_template/python_text.h"
 #include "engine/chat_template/string_functions.h"

@@ -45,6 +45,10 @@ std::string Value::what() const {
   return what ? *what : "the value is undefined";
 }
 
+bool Value::is_sequence() const {
+  return is(Kind::kString) || (is(Kind::kList) && list()->kind != ListKind::kGenerator);
+}
+
 bool Value::is_true() const {
   switch (kind()) {
     case Kind::kUndefined:

@@ -81,6 +81,8 @@ class Value {
   bool is_number() const { return is_integral() || is(Kind::kFloat); }
   int64_t as_integer() const { return is(Kind::kBool) ? boolean() : integer(); }
   double as_real() const { return is(Kind::kFloat) ? real() : static_cast<double>(as_integer()); }
+  // What can be indexed and joined: a string, or a list that is no generator.
+  bool is_sequence() const;
 
   // Python's truth value.
   bool is_true() const;
