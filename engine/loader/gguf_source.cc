@@ -5,11 +5,11 @@
 #include <set>
 #include <span>
 
+#include "engine/loader/chat_template_files.h"
 #include "engine/loader/float_layer_reader.h"
 #include "engine/loader/gguf_config.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_vocabulary.h"
-#include "engine/loader/text_files.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {

@@ -75,4 +75,12 @@ Result<std::string> ReadTextFile(const std::string& path, int64_t num_bytes_max)
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
 
+Result<std::optional<std::string>> ReadOptionalTextFile(const std::string& path,
+                                                        int64_t num_bytes_max) {
+  Result<std::string> text = ReadTextFile(path, num_bytes_max);
+  if (text.ok()) return std::optional<std::string>(std::move(text).value());
+  if (text.status().code() == StatusCode::kNotFound) return std::optional<std::string>();
+  return text.status();
+}
+
 }  // namespace comet

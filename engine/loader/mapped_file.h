@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,5 +51,8 @@ class MappedFile {
 
 // A small text file as a whole. Errors: kNotFound; kDataLoss above `num_bytes_max`.
 Result<std::string> ReadTextFile(const std::string& path, int64_t num_bytes_max);
+// The same; nothing where there is no such file.
+Result<std::optional<std::string>> ReadOptionalTextFile(const std::string& path,
+                                                        int64_t num_bytes_max);
 
 }  // namespace comet

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <unordered_map>
 
+#include "engine/loader/chat_template_files.h"
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
 #include "engine/loader/sentencepiece_model.h"
@@ -24,24 +24,14 @@ using nlohmann::json;
 
 constexpr int64_t kVocabularyBytesMax = 64 << 20;  // Published files have up to 17 MB.
 constexpr int64_t kConfigBytesMax = 16 << 20;
-constexpr int64_t kTemplateBytesMax = 4 << 20;
 constexpr int kDepthMax = 64;
 constexpr int64_t kTokenIdMax = 1 << 22;
 constexpr size_t kEosIdsMax = 64;
-constexpr std::string_view kTemplateSuffix = ".jinja";
-
-// Nothing when the file does not exist.
-Result<std::optional<std::string>> ReadOptional(const std::string& path, int64_t num_bytes_max) {
-  Result<std::string> text = ReadTextFile(path, num_bytes_max);
-  if (text.ok()) return std::optional<std::string>(std::move(text).value());
-  if (text.status().code() == StatusCode::kNotFound) return std::optional<std::string>();
-  return text.status();
-}
 
 // An object, empty when the file does not exist.
 Result<json> ReadOptionalJson(const std::string& path) {
   COMET_ASSIGN_OR_RETURN(const std::optional<std::string> text,
-                         ReadOptional(path, kConfigBytesMax));
+                         ReadOptionalTextFile(path, kConfigBytesMax));
   if (!text.has_value()) return json::object();
   COMET_ASSIGN_OR_RETURN(json value, ParseJson(path, *text, kDepthMax));
   COMET_RETURN_IF_ERROR(JsonReader(path, value).CheckObject());
@@ -78,21 +68,6 @@ std::set<std::string> TextsOf(const json& map) {
   return texts;
 }
 
-Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>& templates,
-                     const std::string& name) {
-  if (!IsTemplateName(name)) {
-    return DataLoss(StrCat(where, ": name is \"", name.substr(0, 100),
-                           "\", expected 1 to 64 of A-Z a-z 0-9 _ -"));
-  }
-  if (std::ranges::find(templates, name, &NamedTemplate::name) != templates.end()) {
-    return DataLoss(StrCat(where, ": \"", name, "\" is the name of another template too"));
-  }
-  if (templates.size() >= kNamedTemplatesMax) {
-    return DataLoss(StrCat(where, ": expected at most ", kNamedTemplatesMax, " templates"));
-  }
-  return Status::Ok();
-}
-
 // SentencePiece looks for user-defined tokens in the escaped text.
 std::string EscapeSpaces(std::string_view text) {
   std::string escaped;
@@ -104,11 +79,6 @@ std::string EscapeSpaces(std::string_view text) {
     }
   }
   return escaped;
-}
-
-void DefaultFirst(std::vector<NamedTemplate>& templates) {
-  std::stable_partition(templates.begin(), templates.end(),
-                        [](const NamedTemplate& one) { return one.name == kDefaultTemplateName; });
 }
 
 class TextFilesReader {
@@ -129,9 +99,6 @@ class TextFilesReader {
                        int& id, bool& is_found);
   Status ReadFlags(const JsonReader& config);
   Status ReadEosIds();
-  Status ReadTemplates(const JsonReader& config, const json& fields);
-  Status ReadTemplateList(const JsonReader& config);
-  Status ReadAdditionalTemplates();
 
   std::string Path(std::string_view file) const { return StrCat(folder_, "/", file); }
   Vocabulary& vocabulary() { return files_.vocabulary; }
@@ -157,7 +124,8 @@ Result<TextFiles> TextFilesReader::Read() {
   COMET_RETURN_IF_ERROR(ReadSpecialIds(config, config_fields));
   COMET_RETURN_IF_ERROR(ReadFlags(config));
   COMET_RETURN_IF_ERROR(ReadEosIds());
-  COMET_RETURN_IF_ERROR(ReadTemplates(config, config_fields));
+  COMET_ASSIGN_OR_RETURN(files_.chat_templates,
+                         ReadFolderTemplates(folder_, config, config_fields));
   COMET_RETURN_IF_ERROR(FitVocabulary(vocabulary_path_, num_rows_, vocabulary()));
   return std::move(files_);
 }
@@ -165,13 +133,13 @@ Result<TextFiles> TextFilesReader::Read() {
 Status TextFilesReader::ReadVocabulary() {
   vocabulary_path_ = Path("tokenizer.json");
   COMET_ASSIGN_OR_RETURN(std::optional<std::string> text,
-                         ReadOptional(vocabulary_path_, kVocabularyBytesMax));
+                         ReadOptionalTextFile(vocabulary_path_, kVocabularyBytesMax));
   if (text.has_value()) {
     COMET_ASSIGN_OR_RETURN(vocabulary(), ParseTokenizerJson(vocabulary_path_, *text));
     return Status::Ok();
   }
   vocabulary_path_ = Path("tokenizer.model");
-  COMET_ASSIGN_OR_RETURN(text, ReadOptional(vocabulary_path_, kVocabularyBytesMax));
+  COMET_ASSIGN_OR_RETURN(text, ReadOptionalTextFile(vocabulary_path_, kVocabularyBytesMax));
   if (!text.has_value()) {
     return NotFound(
         StrCat(folder_, ": has no vocabulary, expected tokenizer.json or tokenizer.model"));
@@ -365,73 +333,10 @@ Status TextFilesReader::ReadEosIds() {
   return Status::Ok();
 }
 
-// ---- chat templates
-
-Status TextFilesReader::ReadTemplates(const JsonReader& config, const json& fields) {
-  COMET_ASSIGN_OR_RETURN(std::optional<std::string> text,
-                         ReadOptional(Path("chat_template.jinja"), kTemplateBytesMax));
-  const bool has_list = config.Has("chat_template") && fields.at("chat_template").is_array();
-  if (text.has_value()) {
-    files_.chat_templates.push_back({std::string(kDefaultTemplateName), std::move(*text)});
-  } else if (has_list) {
-    COMET_RETURN_IF_ERROR(ReadTemplateList(config));
-  } else if (config.Has("chat_template")) {
-    COMET_ASSIGN_OR_RETURN(std::string source, config.String("chat_template"));
-    files_.chat_templates.push_back({std::string(kDefaultTemplateName), std::move(source)});
-  }
-  COMET_RETURN_IF_ERROR(ReadAdditionalTemplates());
-  DefaultFirst(files_.chat_templates);
-  return Status::Ok();
-}
-
-Status TextFilesReader::ReadTemplateList(const JsonReader& config) {
-  COMET_ASSIGN_OR_RETURN(const std::vector<JsonReader> templates,
-                         config.Objects("chat_template", kNamedTemplatesMax));
-  for (const JsonReader& one : templates) {
-    COMET_ASSIGN_OR_RETURN(std::string name, one.String("name"));
-    COMET_ASSIGN_OR_RETURN(std::string source, one.String("template"));
-    COMET_RETURN_IF_ERROR(CheckTemplate(one.where(), files_.chat_templates, name));
-    files_.chat_templates.push_back({std::move(name), std::move(source)});
-  }
-  return Status::Ok();
-}
-
-Status TextFilesReader::ReadAdditionalTemplates() {
-  const std::string folder = Path("additional_chat_templates");
-  std::set<std::string> paths;  // In an order that is the same everywhere.
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
-       it.increment(error)) {
-    if (it->path().extension() == kTemplateSuffix) paths.insert(it->path().string());
-  }
-  for (const std::string& path : paths) {
-    std::string name = std::filesystem::path(path).stem().string();
-    COMET_RETURN_IF_ERROR(CheckTemplate(path, files_.chat_templates, name));
-    COMET_ASSIGN_OR_RETURN(std::string source, ReadTextFile(path, kTemplateBytesMax));
-    files_.chat_templates.push_back({std::move(name), std::move(source)});
-  }
-  return Status::Ok();
-}
-
 }  // namespace
 
 Result<TextFiles> ReadTextFiles(const std::string& folder, int num_rows) {
   return TextFilesReader(folder, num_rows).Read();
-}
-
-Result<std::vector<NamedTemplate>> ReadGgufTemplates(const GgufFile& file) {
-  constexpr std::string_view kKey = "tokenizer.chat_template";
-  std::vector<NamedTemplate> templates;
-  for (const auto& [key, value] : file.metadata()) {
-    const bool is_named = key.starts_with(kKey) && key.substr(kKey.size()).starts_with('.');
-    if (key != kKey && !is_named) continue;
-    std::string name(is_named ? key.substr(kKey.size() + 1) : kDefaultTemplateName);
-    COMET_RETURN_IF_ERROR(CheckTemplate(StrCat(file.path(), ": ", key), templates, name));
-    COMET_ASSIGN_OR_RETURN(std::optional<std::string> source, file.FindString(key));
-    templates.push_back({std::move(name), std::move(source).value_or("")});
-  }
-  DefaultFirst(templates);
-  return templates;
 }
 
 }  // namespace comet

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "engine/chat_template/named_templates.h"
-#include "engine/loader/gguf_file.h"
 #include "engine/tokenizer/vocabulary.h"
 #include "kernels/base/status.h"
 
@@ -22,14 +21,10 @@ struct TextFiles {
 //                    with added_tokens.json; and the added_tokens_decoder of tokenizer_config.json
 //   BOS, EOS, pad    tokenizer_config.json, or else special_tokens_map.json, or else the above;
 //                    add_bos_token and add_eos_token override the post-processor
-//   chat templates   chat_template.jinja, or else chat_template of tokenizer_config.json (a text or
-//                    a named list); and additional_chat_templates/NAME.jinja
+//   chat templates   see chat_template_files.h
 //   end of text      eos_token_id of generation_config.json, or else EOS
 // Errors: kNotFound without a vocabulary; kDataLoss with file, field, got and expected, also when
 // the vocabulary does not match the embedding; kUnimplemented for what a file asks and we lack.
 Result<TextFiles> ReadTextFiles(const std::string& folder, int num_rows);
-
-// A GGUF file's tokenizer.chat_template and tokenizer.chat_template.NAME. Errors: kDataLoss.
-Result<std::vector<NamedTemplate>> ReadGgufTemplates(const GgufFile& file);
 
 }  // namespace comet

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/loader/checkpoint.h"
 #include "engine/loader/checkpoint_format.h"
@@ -46,11 +47,9 @@ ordered_json LinearJson(const CheckpointLinear& linear) {
 // The report beside the weights; null where a checkpoint has none.
 Result<ordered_json> ReadAccuracy(const std::string& folder) {
   const std::string path = StrCat(folder, "/", kAccuracyFile);
-  const Result<std::string> text = ReadTextFile(path, kAccuracyBytesMax);
-  if (!text.ok()) {
-    if (text.status().code() == StatusCode::kNotFound) return ordered_json(nullptr);
-    return text.status();
-  }
+  COMET_ASSIGN_OR_RETURN(const std::optional<std::string> text,
+                         ReadOptionalTextFile(path, kAccuracyBytesMax));
+  if (!text.has_value()) return ordered_json(nullptr);
   COMET_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(path, *text, kAccuracyDepth));
   return ordered_json(json);
 }

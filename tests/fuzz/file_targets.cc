@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "engine/loader/chat_template_files.h"
 #include "engine/loader/checkpoint_format.h"
 #include "engine/loader/float_source.h"
 #include "engine/loader/folder_config.h"
@@ -13,7 +14,6 @@
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_vocabulary.h"
 #include "engine/loader/safetensors_file.h"
-#include "engine/loader/text_files.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/check.h"
 #include "kernels/base/str_cat.h"

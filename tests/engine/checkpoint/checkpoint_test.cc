@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <limits>
 
+#include "engine/loader/chat_template_files.h"
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/loader/gguf_file.h"
-#include "engine/loader/text_files.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/test_files.h"
