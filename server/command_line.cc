@@ -47,11 +47,24 @@ void AddBackendFlags(CLI::App& command, BackendOptions& backend) {
       ->capture_default_str();
 }
 
-void AddPrecisionFlags(CLI::App& command, std::string& activation_bits, std::string& kv_bits) {
-  command.add_option("--activation-bits", activation_bits, "auto, mixed, 8 or float")
-      ->capture_default_str();
-  command.add_option("--kv-bits", kv_bits, "auto, 4, 8, 16, 32 or K/V as in 8/4")
-      ->capture_default_str();
+CLI::Option* AddModelFlag(CLI::App& command, std::string& model) {
+  return command.add_option("--model", model,
+                            "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file");
+}
+
+struct PrecisionFlags {
+  CLI::Option* activation_bits;
+  CLI::Option* kv_bits;
+};
+
+PrecisionFlags AddPrecisionFlags(CLI::App& command, std::string& activation_bits,
+                                 std::string& kv_bits) {
+  return {
+      .activation_bits =
+          command.add_option("--activation-bits", activation_bits, "auto, mixed, 8 or float")
+              ->capture_default_str(),
+      .kv_bits = command.add_option("--kv-bits", kv_bits, "auto, 4, 8, 16, 32 or K/V as in 8/4")
+                     ->capture_default_str()};
 }
 
 void AddServe(CLI::App& app, ParsedFlags& parsed) {
@@ -70,6 +83,30 @@ void AddServe(CLI::App& app, ParsedFlags& parsed) {
         [&parsed, flag](const std::string& text) { parsed.serve_flags.emplace_back(flag, text); },
         help);
   }
+}
+
+void AddAblationFlags(CLI::App& command, QuantizeOptions& options) {
+  command.add_flag("--no-rotation", options.no_rotation,
+                   "Leave the residual stream and values in their own bases (for ablation)");
+  command.add_flag("--no-down-hadamard", options.no_down_hadamard,
+                   "No Hadamard ahead of down_proj (for ablation)");
+  command.add_flag("--float-calibration", options.float_calibration,
+                   "Calibrate on the float model alone (for ablation)");
+  command.add_flag("--no-key-smoothing", options.no_key_smoothing,
+                   "Leave keys unbalanced (for ablation)");
+}
+
+void AddTuningFlags(CLI::App& command, QuantizeOptions& options) {
+  command.add_option("--tuning-steps", options.tuning_steps, "Of scales, norms and codes; 0: none")
+      ->capture_default_str();
+  command
+      .add_option("--tuning-rate", options.tuning_rate,
+                  "Largest relative change of a scale in one step")
+      ->capture_default_str();
+  command
+      .add_option("--tuning-code-rate", options.tuning_code_rate,
+                  "Largest change of a code in one step; 0: codes are held")
+      ->capture_default_str();
 }
 
 void AddQuantize(CLI::App& app, QuantizeOptions& options) {
@@ -108,24 +145,8 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       .add_option("--refinement-rounds", options.refinement_rounds,
                   "Rounds of steps and codes in turn; 0: none")
       ->capture_default_str();
-  command.add_flag("--no-rotation", options.no_rotation,
-                   "Leave the residual stream and values in their own bases (for ablation)");
-  command.add_flag("--no-down-hadamard", options.no_down_hadamard,
-                   "No Hadamard ahead of down_proj (for ablation)");
-  command.add_flag("--float-calibration", options.float_calibration,
-                   "Calibrate on the float model alone (for ablation)");
-  command.add_flag("--no-key-smoothing", options.no_key_smoothing,
-                   "Leave keys unbalanced (for ablation)");
-  command.add_option("--tuning-steps", options.tuning_steps, "Of scales, norms and codes; 0: none")
-      ->capture_default_str();
-  command
-      .add_option("--tuning-rate", options.tuning_rate,
-                  "Largest relative change of a scale in one step")
-      ->capture_default_str();
-  command
-      .add_option("--tuning-code-rate", options.tuning_code_rate,
-                  "Largest change of a code in one step; 0: codes are held")
-      ->capture_default_str();
+  AddAblationFlags(command, options);
+  AddTuningFlags(command, options);
   command
       .add_option("--rescale-seed", options.rescale_seed,
                   "Quantise the same function with randomly rescaled weights (for measuring)")
@@ -151,10 +172,7 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
   CLI::App& command = *app.add_subcommand("generate", "Continue one prompt on the terminal");
   command.footer(
       Example("comet generate --model models/smollm2.comet \"The capital of France is\""));
-  command
-      .add_option("--model", options.model,
-                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
-      ->required();
+  AddModelFlag(command, options.model)->required();
   command.add_option("prompt", options.prompt, "What to continue")->required();
   command.add_flag("--chat", options.chat, "Put the prompt through the chat template");
   command.add_option("--max-tokens", options.output_tokens_max, "Most tokens generated")
@@ -174,25 +192,18 @@ void AddGenerate(CLI::App& app, GenerateOptions& options) {
 }
 
 void AddEvalModelFlags(CLI::App& command, EvalModelOptions& options) {
-  command
-      .add_option("--model", options.model,
-                  "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file")
-      ->required();
+  AddModelFlag(command, options.model)->required();
   command.add_option("--reference", options.reference,
                      "Unquantised source, run in float with KV 16 and compared with");
-  CLI::Option* activations =
-      command.add_option("--activation-bits", options.activation_bits, "auto, mixed, 8 or float")
-          ->capture_default_str();
-  CLI::Option* kv =
-      command.add_option("--kv-bits", options.kv_bits, "auto, 4, 8, 16, 32 or K/V as in 8/4")
-          ->capture_default_str();
+  const PrecisionFlags precision =
+      AddPrecisionFlags(command, options.activation_bits, options.kv_bits);
   command
       .add_option("--setting", options.settings,
                   "A<activation bits>/KV<KV bits>, as in A8/KV4 or Amixed/KV8/4; repeat it to "
                   "compare several in one table")
       ->allow_extra_args(false)
-      ->excludes(activations)
-      ->excludes(kv);
+      ->excludes(precision.activation_bits)
+      ->excludes(precision.kv_bits);
   AddBackendFlags(command, options.backend);
 }
 
@@ -295,8 +306,7 @@ void AddBenchThroughput(CLI::App& bench, BenchThroughputOptions& options) {
              Example("comet bench throughput --synthetic llama-3-8b --input-tokens 1000 \\\n"
                      "    --output-tokens 1000 --device cuda --json run.json --svg run.svg")));
   CLI::Option_group& source = *command.add_option_group("What to run");
-  source.add_option("--model", options.model,
-                    "Checkpoint, or, unquantised, a Hugging Face folder or .gguf file");
+  AddModelFlag(source, options.model);
   source.add_option("--synthetic", options.synthetic,
                     "Random 4-bit weights in a shape of configs/models/, as llama-3-8b, or of a "
                     "config.json");
