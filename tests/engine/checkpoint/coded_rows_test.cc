@@ -9,8 +9,8 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/random.h"
-#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/random_linear.h"
+#include "tests/engine/cpu_backend_test.h"
 
 namespace comet {
 namespace {

@@ -17,8 +17,8 @@
 #include "engine/quantizer/served_product.h"
 #include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
-#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/random_linear.h"
+#include "tests/engine/cpu_backend_test.h"
 
 namespace comet {
 namespace {

@@ -6,19 +6,13 @@
 
 #include "kernels/base/random.h"
 #include "tests/engine/letter_pairs.h"
+#include "tests/engine/normal_values.h"
+#include "tests/engine/random_model.h"
 
 namespace comet {
 namespace {
 
 size_t Size(int value) { return static_cast<size_t>(value); }
-
-// A row-major matrix of normal numbers that keeps the magnitude of what it multiplies.
-std::vector<float> Matrix(Random& random, int num_rows, int num_columns) {
-  std::vector<float> values(Size(num_rows) * Size(num_columns));
-  const float scale = 1.0f / std::sqrt(static_cast<float>(num_columns));
-  for (float& value : values) value = scale * random.NextNormal();
-  return values;
-}
 
 class PlantedSource final : public FloatSource {
  public:
@@ -45,13 +39,7 @@ class PlantedSource final : public FloatSource {
 
   Result<FloatLayer> ReadLayer(int layer_idx) override {
     Random random(options_.seed * 100 + static_cast<uint64_t>(layer_idx));
-    FloatLayer layer;
-    layer.input_norm.assign(Size(config_.hidden_size), 1.0f);
-    layer.post_attention_norm.assign(Size(config_.hidden_size), 1.0f);
-    layer.qkv = Matrix(random, config_.qkv_size(), config_.hidden_size);
-    layer.o = Matrix(random, config_.hidden_size, config_.q_size());
-    layer.gate_up = Matrix(random, 2 * config_.ffn_size, config_.hidden_size);
-    layer.down = Matrix(random, config_.hidden_size, config_.ffn_size);
+    FloatLayer layer = RandomLayer(random, config_, /*gain=*/1.0f);
     if (options_.k_bias_norm > 0.0f) layer.qkv_bias = KBias(random);
     for (const int channel : options_.outliers) Plant(channel, layer);
     return layer;
@@ -59,16 +47,14 @@ class PlantedSource final : public FloatSource {
 
   Result<std::vector<float>> ReadEmbedding() override {
     Random random(options_.seed * 100 + 50);
-    std::vector<float> table(Size(config_.vocab_size) * Size(config_.hidden_size));
-    for (float& value : table) value = random.NextNormal();
-    return table;
+    return NormalValues(random, Size(config_.vocab_size) * Size(config_.hidden_size), 1.0f);
   }
   Result<std::vector<float>> ReadFinalNorm() override {
     return std::vector<float>(Size(config_.hidden_size), 1.0f);
   }
   Result<std::vector<float>> ReadLmHead() override {
     Random random(options_.seed * 100 + 51);
-    return Matrix(random, config_.vocab_size, config_.hidden_size);
+    return RandomMatrix(random, config_.vocab_size, config_.hidden_size, /*gain=*/1.0f);
   }
 
  private:
@@ -150,6 +136,13 @@ std::string PlantedText(int num_tokens, uint64_t seed) {
     text += static_cast<char>('a' + token % 16);
   }
   return text;
+}
+
+std::vector<int> RandomPairIds(int num_tokens) {
+  Random random(9);
+  std::vector<int> ids;
+  for (int i = 0; i < num_tokens; ++i) ids.push_back(kFirstPairId + random.NextInt(256));
+  return ids;
 }
 
 }  // namespace comet

@@ -29,7 +29,8 @@ std::unique_ptr<FloatSource> MakePlantedSource(const PlantedOptions& options);
 
 inline constexpr int kPlantedChannels = 576;
 
-// Text of that vocabulary.
+// Text of that vocabulary, and random tokens of it, the same at every call.
 std::string PlantedText(int num_tokens, uint64_t seed);
+std::vector<int> RandomPairIds(int num_tokens);
 
 }  // namespace comet

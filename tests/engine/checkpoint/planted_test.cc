@@ -17,19 +17,16 @@
 #include "engine/quantizer/quantize_model.h"
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/random.h"
-#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/planted_source.h"
 #include "tests/engine/checkpoint/test_files.h"
+#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/one_sequence.h"
 
 namespace comet {
 namespace {
 
 constexpr double kInt4Share = 0.88;  // All whole blocks: no linear gives one back.
 constexpr int kNumTokens = 128;
-constexpr Precision kFloat{.weights = WeightMode::kFloat,
-                           .activations = ActivationMode::kFloat,
-                           .kv = {.k_bits = 32, .v_bits = 32},
-                           .kv_from_checkpoint = false};
 
 // In the first head of each group; see PlantedOptions. o_proj's input then has three times as many.
 const std::vector<int> kOutliers = {1,   7,   12,  29,  33,  40,  58,  63,
@@ -79,32 +76,14 @@ class PlantedTest : public CpuBackendTest<2> {
   // Logits of the last 32 of kNumTokens tokens, whose keys the cache has all held.
   template <typename Source>
   std::vector<float> Logits(Source& source, const Precision& precision) {
-    const auto model = Model::Load(backend_, source, precision,
-                                   {.step_tokens_max = kNumTokens,
-                                    .sequences_max = 1,
-                                    .logits_rows_max = 32,
-                                    .pages_per_sequence_max = 2,
-                                    .num_pages = 2});
+    const ModelLimits limits = LimitsOfOneSequence(kNumTokens);
+    const auto model = Model::Load(backend_, source, precision, limits);
     EXPECT_TRUE(model.ok()) << model.status();
-    Random random(9);
-    std::vector<int> ids;
-    for (int i = 0; i < kNumTokens; ++i) ids.push_back(3 + random.NextInt(256));
-    std::vector<int> rows;
-    for (int i = kNumTokens - 32; i < kNumTokens; ++i) rows.push_back(i);
-    const int query_start[] = {0, kNumTokens};
-    const int pages[] = {0, 1};
-    const auto logits = (*model)->Forward({.token_ids = ids,
-                                           .query_start = query_start,
-                                           .context_length = {&kNumTokens, 1},
-                                           .page_table = pages,
-                                           .logits_rows = rows});
+    const std::vector<int> rows = FirstIntegers(kNumTokens);
+    const auto logits = ComputeLogits(backend_, **model, limits, {.ids = RandomPairIds(kNumTokens)},
+                                      std::span(rows).last(32));
     EXPECT_TRUE(logits.ok()) << logits.status();
-    std::vector<float> values(rows.size() * static_cast<size_t>(source.config().vocab_size));
-    EXPECT_TRUE(backend_.device
-                    ->CopyToHost(values.data(), logits->data(),
-                                 static_cast<int64_t>(values.size() * sizeof(float)))
-                    .ok());
-    return values;
+    return *logits;
   }
 
   TempFolder temp_;
@@ -114,7 +93,8 @@ TEST_F(PlantedTest, OutliersLeaveTheFunctionAsItIs) {
   const auto plain = MakePlantedSource({});
   const auto planted = MakePlantedSource({.outliers = kOutliers, .outlier_factor = 100.0f});
 
-  EXPECT_LT(RelativeError(Logits(*planted, kFloat), Logits(*plain, kFloat)), 1e-5);
+  EXPECT_LT(RelativeError(Logits(*planted, kFloatPrecision), Logits(*plain, kFloatPrecision)),
+            1e-5);
 }
 
 TEST_F(PlantedTest, PermutationFindsEveryOutlier) {
@@ -202,7 +182,7 @@ TEST_F(PlantedTest, Kv4DoesNotCollapseUnderAHugeKeyBias) {
   ASSERT_TRUE(report.ok()) << report.status();
   const auto checkpoint = Checkpoint::Open(temp_.PathOf("biased"));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  const std::vector<float> expected = Logits(*source, kFloat);
+  const std::vector<float> expected = Logits(*source, kFloatPrecision);
   // Weights as they were quantised throughout, so that the cache alone differs.
   Precision as_made{.activations = ActivationMode::kFloat};
   Precision exact = as_made;

@@ -16,7 +16,7 @@
 #include "engine/quantizer/source_check.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "tests/engine/checkpoint/test_files.h"
-#include "tests/engine/test_data.h"
+#include "tests/engine/stories_fixture.h"
 
 namespace comet {
 namespace {
@@ -81,18 +81,11 @@ class FileSizeLimit {
   void (*previous_handler_)(int) = nullptr;
 };
 
-class QuantizeInputTest : public testing::Test {
+class QuantizeInputTest : public StoriesTest {
  protected:
   void SetUp() override {
-    const std::string path = TestDataPath("models/stories260K.gguf");
-    COMET_REQUIRE_FILE(path);
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-    auto source = FloatSource::Open(path);
-    ASSERT_TRUE(source.ok()) << source.status();
-    stories_ = std::move(source).value();
-    source_ = std::make_unique<DamagedSource>(*stories_);
+    StoriesTest::SetUp();
+    if (stories_ != nullptr) source_ = std::make_unique<DamagedSource>(*stories_);
   }
 
   Status Quantize(const std::string& text) {
@@ -112,8 +105,6 @@ class QuantizeInputTest : public testing::Test {
 
   void ExpectNothingWritten() { EXPECT_TRUE(fs::is_empty(temp_.PathOf(""))); }
 
-  Backend backend_;
-  std::unique_ptr<FloatSource> stories_;
   std::unique_ptr<DamagedSource> source_;
   TempFolder temp_;
 };

@@ -11,32 +11,16 @@
 #include "engine/quantizer/relative_error.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "tests/engine/checkpoint/test_files.h"
-#include "tests/engine/test_data.h"
+#include "tests/engine/one_sequence.h"
+#include "tests/engine/stories_fixture.h"
 
 namespace comet {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr ModelLimits kLimits{.step_tokens_max = 64,
-                              .sequences_max = 1,
-                              .logits_rows_max = 64,
-                              .pages_per_sequence_max = 1,
-                              .num_pages = 1};
-
-class QuantizeModelTest : public testing::Test {
+class QuantizeModelTest : public StoriesTest {
  protected:
-  void SetUp() override {
-    COMET_REQUIRE_FILE(TestDataPath("models/stories260K.gguf"));
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-    Result<std::unique_ptr<FloatSource>> source =
-        FloatSource::Open(TestDataPath("models/stories260K.gguf"));
-    ASSERT_TRUE(source.ok()) << source.status();
-    source_ = std::move(source).value();
-  }
-
   QuantizeModelOptions OptionsFor(const std::string& folder) const {
     return {.output = folder,
             .calibration_text =
@@ -47,29 +31,19 @@ class QuantizeModelTest : public testing::Test {
   }
 
   // Logits of every position of one sentence.
-  std::vector<float> LogitsOf(Model& model) {
+  template <typename Source>
+  std::vector<float> LogitsOf(Source& source, const Precision& precision) {
     const std::vector<int> ids = {1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315};
     const int num_tokens = static_cast<int>(ids.size());
-    const int query_start[] = {0, num_tokens};
-    const int page = 0;
-    std::vector<int> rows;
-    for (int i = 0; i < num_tokens; ++i) rows.push_back(i);
-    const Result<TensorView> logits = model.Forward({.token_ids = ids,
-                                                     .query_start = query_start,
-                                                     .context_length = {&num_tokens, 1},
-                                                     .page_table = {&page, 1},
-                                                     .logits_rows = rows});
+    const ModelLimits limits = LimitsOfOneSequence(num_tokens);
+    const auto model = Model::Load(backend_, source, precision, limits);
+    EXPECT_TRUE(model.ok()) << model.status();
+    const auto logits =
+        ComputeLogits(backend_, **model, limits, {.ids = ids}, FirstIntegers(num_tokens));
     EXPECT_TRUE(logits.ok()) << logits.status();
-    std::vector<float> values(ids.size() * 512);
-    EXPECT_TRUE(backend_.device
-                    ->CopyToHost(values.data(), logits->data(),
-                                 static_cast<int64_t>(values.size() * sizeof(float)))
-                    .ok());
-    return values;
+    return *logits;
   }
 
-  Backend backend_;
-  std::unique_ptr<FloatSource> source_;
   TempFolder temp_;
 };
 
@@ -77,21 +51,15 @@ class QuantizeModelTest : public testing::Test {
 // likeness.
 TEST_F(QuantizeModelTest, CheckpointComputesNearlyWhatTheSourceDoes) {
   const std::string folder = temp_.PathOf("model");
-  const Result<AccuracyReport> report = QuantizeModel(*source_, backend_, OptionsFor(folder), {});
+  const Result<AccuracyReport> report = QuantizeModel(*stories_, backend_, OptionsFor(folder), {});
   ASSERT_TRUE(report.ok()) << report.status();
   const Result<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(folder);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  const Precision float_precision{.weights = WeightMode::kFloat,
-                                  .activations = ActivationMode::kFloat,
-                                  .kv = {.k_bits = 32, .v_bits = 32},
-                                  .kv_from_checkpoint = false};
-  Precision comet_precision = float_precision;
+  Precision comet_precision = kFloatPrecision;
   comet_precision.weights = WeightMode::kComet;
-  auto original = Model::Load(backend_, *source_, float_precision, kLimits);
-  auto quantized = Model::Load(backend_, **checkpoint, comet_precision, kLimits);
-  ASSERT_TRUE(original.ok() && quantized.ok()) << quantized.status();
 
-  const double error = RelativeError(LogitsOf(**quantized), LogitsOf(**original));
+  const double error =
+      RelativeError(LogitsOf(**checkpoint, comet_precision), LogitsOf(*stories_, kFloatPrecision));
 
   EXPECT_LT(error, 0.15);
   EXPECT_GT(error, 0.0);
@@ -101,7 +69,7 @@ TEST_F(QuantizeModelTest, RefusesToStartWithTooLittleMemory) {
   QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
   options.memory_bytes_max = 1 << 20;
 
-  const Status status = QuantizeModel(*source_, backend_, options, {}).status();
+  const Status status = QuantizeModel(*stories_, backend_, options, {}).status();
 
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("MiB of memory are needed, available are 1 MiB"),
@@ -114,12 +82,12 @@ TEST_F(QuantizeModelTest, RefusesToStartWithTooLittleMemory) {
 TEST_F(QuantizeModelTest, TunesWhatTheMemoryHasRoomFor) {
   QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
   options.may_replace = true;
-  const int64_t all = SizeOfTuning(source_->config(), options.calibration.window_tokens,
+  const int64_t all = SizeOfTuning(stories_->config(), options.calibration.window_tokens,
                                    options.tuning, int64_t{1} << 40)
                           .num_bytes;
   const auto report_with = [&](int64_t bytes_max) {
     options.tuning_bytes_max = bytes_max;
-    return QuantizeModel(*source_, backend_, options, {}).value();
+    return QuantizeModel(*stories_, backend_, options, {}).value();
   };
 
   const AccuracyReport with_codes = report_with(all);
@@ -136,7 +104,7 @@ TEST_F(QuantizeModelTest, TunesWhatTheMemoryHasRoomFor) {
 
 TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
   const Result<AccuracyReport> report =
-      QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {});
+      QuantizeModel(*stories_, backend_, OptionsFor(temp_.PathOf("model")), {});
   ASSERT_TRUE(report.ok()) << report.status();
 
   ASSERT_EQ(report->layers.size(), 5u);
@@ -155,12 +123,12 @@ TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
 
 TEST_F(QuantizeModelTest, SameInputGivesSameBytesWhateverTheThreads) {
   QuantizeModelOptions options = OptionsFor(temp_.PathOf("a"));
-  ASSERT_TRUE(QuantizeModel(*source_, backend_, options, {}).ok());
+  ASSERT_TRUE(QuantizeModel(*stories_, backend_, options, {}).ok());
   options.output = temp_.PathOf("b");
   options.num_threads = 3;
   Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 5});
   ASSERT_TRUE(backend.ok()) << backend.status();
-  ASSERT_TRUE(QuantizeModel(*source_, *backend, options, {}).ok());
+  ASSERT_TRUE(QuantizeModel(*stories_, *backend, options, {}).ok());
 
   for (const char* file :
        {"/config.json", "/model.safetensors", "/tokenizer.gguf", "/accuracy.json"}) {
@@ -172,11 +140,11 @@ TEST_F(QuantizeModelTest, SameInputGivesSameBytesWhateverTheThreads) {
 TEST_F(QuantizeModelTest, AnotherBackEndDecidesTheSame) {
   Result<Backend> reference = MakeBackend({.device = "reference"});
   ASSERT_TRUE(reference.ok()) << reference.status();
-  const auto expected = QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("cpu")), {});
+  const auto expected = QuantizeModel(*stories_, backend_, OptionsFor(temp_.PathOf("cpu")), {});
   ASSERT_TRUE(expected.ok()) << expected.status();
 
   const auto report =
-      QuantizeModel(*source_, *reference, OptionsFor(temp_.PathOf("reference")), {});
+      QuantizeModel(*stories_, *reference, OptionsFor(temp_.PathOf("reference")), {});
 
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(ReadBytes(temp_.PathOf("cpu/config.json")),
@@ -190,12 +158,13 @@ TEST_F(QuantizeModelTest, ReportsProgressToTheEnd) {
   int last = 0;
   int all = 0;
 
-  const Result<AccuracyReport> report = QuantizeModel(
-      *source_, backend_, OptionsFor(temp_.PathOf("model")), [&](const QuantizeProgress& progress) {
-        EXPECT_EQ(progress.steps_done, last + 1);
-        last = progress.steps_done;
-        all = progress.num_steps;
-      });
+  const Result<AccuracyReport> report =
+      QuantizeModel(*stories_, backend_, OptionsFor(temp_.PathOf("model")),
+                    [&](const QuantizeProgress& progress) {
+                      EXPECT_EQ(progress.steps_done, last + 1);
+                      last = progress.steps_done;
+                      all = progress.num_steps;
+                    });
 
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(last, all);
@@ -205,7 +174,7 @@ TEST_F(QuantizeModelTest, RefusesAnOutputThatExists) {
   fs::create_directory(temp_.PathOf("model"));
 
   const Status status =
-      QuantizeModel(*source_, backend_, OptionsFor(temp_.PathOf("model")), {}).status();
+      QuantizeModel(*stories_, backend_, OptionsFor(temp_.PathOf("model")), {}).status();
 
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status;
 }
@@ -215,7 +184,7 @@ TEST_F(QuantizeModelTest, RefusesOptionsOutsideTheirRange) {
   options.int4_share = 1.5;
   options.sample_tokens_max = 0;
 
-  const Status status = QuantizeModel(*source_, backend_, options, {}).status();
+  const Status status = QuantizeModel(*stories_, backend_, options, {}).status();
 
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   for (const char* name : {"output", "int4_share", "sample_tokens_max"}) {
@@ -227,12 +196,12 @@ TEST_F(QuantizeModelTest, LeavesNothingBehindWhenItFails) {
   QuantizeModelOptions options = OptionsFor(temp_.PathOf("model"));
   options.kv.k_bits = 5;
 
-  EXPECT_FALSE(QuantizeModel(*source_, backend_, options, {}).ok());
+  EXPECT_FALSE(QuantizeModel(*stories_, backend_, options, {}).ok());
   EXPECT_TRUE(fs::is_empty(temp_.PathOf("")));
 }
 
 TEST_F(QuantizeModelTest, WindowsCoverTheTextOnce) {
-  const auto tokenizer = Tokenizer::Create(source_->vocabulary());
+  const auto tokenizer = Tokenizer::Create(stories_->vocabulary());
   ASSERT_TRUE(tokenizer.ok());
 
   const auto windows = CalibrationWindows(**tokenizer, DefaultCalibrationText(),
@@ -242,7 +211,7 @@ TEST_F(QuantizeModelTest, WindowsCoverTheTextOnce) {
   ASSERT_EQ(windows->size(), 4u);
   EXPECT_EQ(windows->front().size(), 100u);
   EXPECT_EQ(windows->back().size(), 30u);
-  EXPECT_EQ(windows->front().front(), source_->vocabulary().bos_id);
+  EXPECT_EQ(windows->front().front(), stories_->vocabulary().bos_id);
 }
 
 }  // namespace

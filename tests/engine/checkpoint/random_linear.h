@@ -7,14 +7,9 @@
 #include "engine/loader/checkpoint_writer.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/random.h"
+#include "tests/engine/normal_values.h"
 
 namespace comet {
-
-inline std::vector<float> NormalValues(Random& random, size_t count, float deviation) {
-  std::vector<float> values(count);
-  for (float& value : values) value = deviation * random.NextNormal();
-  return values;
-}
 
 // Quantised normal weights, their channels turned by three against the producer's.
 inline QuantizedLinear MakeRandomLinear(Random& random, int num_outputs, int num_inputs) {

@@ -13,8 +13,9 @@
 #include "engine/quantizer/rotated_source.h"
 #include "engine/quantizer/weight_target.h"
 #include "kernels/base/random.h"
-#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/planted_source.h"
+#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/one_sequence.h"
 
 namespace comet {
 namespace {
@@ -23,36 +24,16 @@ constexpr int kNumTokens = 64;
 
 class RotationTest : public CpuBackendTest<2> {
  protected:
+  // Of the last token.
   std::vector<float> Logits(FloatSource& source) {
-    const auto model = Model::Load(backend_, source,
-                                   {.weights = WeightMode::kFloat,
-                                    .activations = ActivationMode::kFloat,
-                                    .kv = {.k_bits = 32, .v_bits = 32},
-                                    .kv_from_checkpoint = false},
-                                   {.step_tokens_max = kNumTokens,
-                                    .sequences_max = 1,
-                                    .logits_rows_max = 1,
-                                    .pages_per_sequence_max = 1,
-                                    .num_pages = 1});
+    const ModelLimits limits = LimitsOfOneSequence(kNumTokens);
+    const auto model = Model::Load(backend_, source, kFloatPrecision, limits);
     EXPECT_TRUE(model.ok()) << model.status();
-    Random random(9);
-    std::vector<int> ids;
-    for (int i = 0; i < kNumTokens; ++i) ids.push_back(3 + random.NextInt(256));
     const int rows[] = {kNumTokens - 1};
-    const int query_start[] = {0, kNumTokens};
-    const int pages[] = {0};
-    const auto logits = (*model)->Forward({.token_ids = ids,
-                                           .query_start = query_start,
-                                           .context_length = {&kNumTokens, 1},
-                                           .page_table = pages,
-                                           .logits_rows = rows});
+    const auto logits =
+        ComputeLogits(backend_, **model, limits, {.ids = RandomPairIds(kNumTokens)}, rows);
     EXPECT_TRUE(logits.ok()) << logits.status();
-    std::vector<float> values(static_cast<size_t>(source.config().vocab_size));
-    EXPECT_TRUE(backend_.device
-                    ->CopyToHost(values.data(), logits->data(),
-                                 static_cast<int64_t>(values.size() * sizeof(float)))
-                    .ok());
-    return values;
+    return *logits;
   }
 
   // Rows of the embedding.

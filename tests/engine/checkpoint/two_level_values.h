@@ -1,21 +1,13 @@
 #pragma once
 
-#include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
-#include "kernels/base/random.h"
+#include "tests/engine/normal_values.h"
 
 namespace comet {
-
-inline std::vector<float> NormalValues(size_t count, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(count);
-  for (float& value : values) value = random.NextNormal();
-  return values;
-}
 
 inline std::vector<float> ValuesOf(const TwoLevelWeights& weights, int num_channels) {
   const int num_rows = static_cast<int>(weights.scale.size());

@@ -8,8 +8,8 @@
 #include "engine/quantizer/error_feedback.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
-#include "tests/engine/checkpoint/cpu_backend_test.h"
 #include "tests/engine/checkpoint/two_level_values.h"
+#include "tests/engine/cpu_backend_test.h"
 
 namespace comet {
 namespace {

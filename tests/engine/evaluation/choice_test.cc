@@ -14,7 +14,8 @@
 #include "engine/evaluation/perplexity.h"
 #include "engine/loader/float_source.h"
 #include "kernels/make_backend.h"
-#include "tests/engine/test_data.h"
+#include "tests/engine/one_sequence.h"
+#include "tests/engine/stories_fixture.h"
 
 namespace comet {
 namespace {
@@ -97,19 +98,10 @@ TEST(LogLikelihood, IsNotFiniteWhereALogitIsNaNOrInfinite) {
   }
 }
 
-class ChoiceScoringTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const std::string path = TestDataPath("models/stories260K.gguf");
-    COMET_REQUIRE_FILE(path);
-    Result<Backend> backend = MakeBackend({.device = "cpu", .num_threads = 2});
-    ASSERT_TRUE(backend.ok()) << backend.status();
-    backend_ = std::move(backend).value();
-    auto source = FloatSource::Open(path);
-    ASSERT_TRUE(source.ok()) << source.status();
-    source_ = std::move(source).value();
-  }
+constexpr ModelLimits kAloneLimits = LimitsOfOneSequence(256);
 
+class ChoiceScoringTest : public StoriesTest {
+ protected:
   // 40 items of 2 to 4 options whose lengths cross pages, groups and steps.
   std::vector<TokenizedItem> ManyItems() const {
     std::vector<TokenizedItem> items;
@@ -130,44 +122,27 @@ class ChoiceScoringTest : public testing::Test {
   }
 
   Result<std::unique_ptr<Model>> Load(const KvFormat& kv, const ModelLimits& limits) {
-    return Model::Load(backend_, *source_,
-                       {.weights = WeightMode::kFloat,
-                        .activations = ActivationMode::kFloat,
-                        .kv = kv,
-                        .kv_from_checkpoint = false},
-                       limits);
+    Precision precision = kFloatPrecision;
+    precision.kv = kv;
+    return Model::Load(backend_, *stories_, precision, limits);
   }
 
   // Every option alone, from its first token, in one step.
   double ScoreAlone(Model& model, const TokenizedOption& option) {
     const int num_tokens = static_cast<int>(option.ids.size()) - 1;
-    const int query_start[] = {0, num_tokens};
-    std::vector<int> pages(4);
-    std::iota(pages.begin(), pages.end(), 0);
-    std::vector<int> rows;
-    for (int p = option.num_context - 1; p < num_tokens; ++p) rows.push_back(p);
+    const std::vector<int> all = FirstIntegers(num_tokens);
+    const auto rows = std::span(all).subspan(static_cast<size_t>(option.num_context) - 1);
     const auto logits =
-        model.Forward({.token_ids = std::span(option.ids).first(static_cast<size_t>(num_tokens)),
-                       .query_start = query_start,
-                       .context_length = {&num_tokens, 1},
-                       .page_table = pages,
-                       .logits_rows = rows});
+        ComputeLogits(backend_, model, kAloneLimits,
+                      {.ids = std::span(option.ids).first(static_cast<size_t>(num_tokens))}, rows);
     EXPECT_TRUE(logits.ok()) << logits.status();
-    std::vector<float> values(rows.size() * 512);
-    EXPECT_TRUE(backend_.device
-                    ->CopyToHost(values.data(), logits->data(),
-                                 static_cast<int64_t>(values.size() * sizeof(float)))
-                    .ok());
     double sum = 0.0;
     for (size_t i = 0; i < rows.size(); ++i) {
-      sum += LogLikelihood(std::span(values).subspan(i * 512, 512),
+      sum += LogLikelihood(std::span(*logits).subspan(i * 512, 512),
                            option.ids[static_cast<size_t>(rows[i]) + 1]);
     }
     return sum;
   }
-
-  Backend backend_;
-  std::unique_ptr<FloatSource> source_;
 };
 
 // Sharing a context, batching and chunking change no bit, also where the cache rounds.
@@ -175,11 +150,7 @@ TEST_F(ChoiceScoringTest, EqualsEachOptionRunAlone) {
   const std::vector<TokenizedItem> items = ManyItems();
   for (const KvFormat& kv : {KvFormat{16, 16}, KvFormat{4, 4}}) {
     auto batched = Load(kv, ChoiceLimits(items));
-    auto alone = Load(kv, {.step_tokens_max = 256,
-                           .sequences_max = 1,
-                           .logits_rows_max = 256,
-                           .pages_per_sequence_max = 4,
-                           .num_pages = 4});
+    auto alone = Load(kv, kAloneLimits);
     ASSERT_TRUE(batched.ok() && alone.ok()) << batched.status() << alone.status();
     int done = 0;
 
@@ -203,7 +174,7 @@ TEST_F(ChoiceScoringTest, EqualsEachOptionRunAlone) {
 }
 
 TEST_F(ChoiceScoringTest, PrefersTheLikelyEndOfAStory) {
-  const auto tokenizer = Tokenizer::Create(source_->vocabulary());
+  const auto tokenizer = Tokenizer::Create(stories_->vocabulary());
   ASSERT_TRUE(tokenizer.ok());
   const auto items =
       ParseChoiceItems("f",

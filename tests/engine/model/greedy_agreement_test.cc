@@ -13,6 +13,7 @@
 #include "engine/model/model_source.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/make_backend.h"
+#include "tests/engine/one_sequence.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
@@ -96,22 +97,14 @@ Result<LoadedModel> LoadAuto(const std::string& path, const ModelLimits& limits)
 
 Result<std::vector<int>> ContinueGreedily(LoadedModel& loaded, std::vector<int> ids) {
   const size_t prompt_size = ids.size();
-  const int pages[] = {0, 1};
-  std::vector<float> logits(static_cast<size_t>(loaded.model->config().vocab_size));
   size_t num_done = 0;
   while (ids.size() < prompt_size + kTokensCompared) {
-    const int count = static_cast<int>(ids.size() - num_done);
-    const int query_start[] = {0, count};
-    const int context_length = static_cast<int>(ids.size());
-    const int last_row = count - 1;
-    COMET_ASSIGN_OR_RETURN(const TensorView row,
-                           loaded.model->Forward({.token_ids = std::span(ids).subspan(num_done),
-                                                  .query_start = query_start,
-                                                  .context_length = {&context_length, 1},
-                                                  .page_table = pages,
-                                                  .logits_rows = {&last_row, 1}}));
-    COMET_RETURN_IF_ERROR(loaded.backend.device->CopyToHost(
-        logits.data(), row.data(), static_cast<int64_t>(logits.size() * sizeof(float))));
+    const int last_row = static_cast<int>(ids.size() - num_done) - 1;
+    COMET_ASSIGN_OR_RETURN(const std::vector<float> logits,
+                           ComputeLogits(loaded.backend, *loaded.model, kLimits,
+                                         {.ids = std::span(ids).subspan(num_done),
+                                          .first = static_cast<int>(num_done)},
+                                         {&last_row, 1}));
     num_done = ids.size();
     ids.push_back(
         static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin()));

@@ -16,6 +16,7 @@
 #include "engine/quantizer/relative_error.h"
 #include "kernels/make_backend.h"
 #include "tests/engine/checkpoint/test_files.h"
+#include "tests/engine/one_sequence.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
@@ -23,11 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr ModelLimits kLimits{.step_tokens_max = 64,
-                              .sequences_max = 1,
-                              .logits_rows_max = 64,
-                              .pages_per_sequence_max = 1,
-                              .num_pages = 1};
+constexpr ModelLimits kLimits = LimitsOfOneSequence(64);
 
 std::string ModelsFolder() {
   const std::string committed =
@@ -60,32 +57,16 @@ std::vector<Example> ReadExamples() {
   return examples;
 }
 
-Result<std::vector<float>> LogitsOf(Backend& backend, Model& model,
-                                    const nlohmann::json& expected) {
-  const auto ids = expected.at("ids").get<std::vector<int>>();
-  const auto rows = expected.at("rows").get<std::vector<int>>();
-  const int num_tokens = static_cast<int>(ids.size());
-  const int query_start[] = {0, num_tokens};
-  const int page = 0;
-  COMET_ASSIGN_OR_RETURN(const TensorView logits, model.Forward({.token_ids = ids,
-                                                                 .query_start = query_start,
-                                                                 .context_length = {&num_tokens, 1},
-                                                                 .page_table = {&page, 1},
-                                                                 .logits_rows = rows}));
-  std::vector<float> host(static_cast<size_t>(logits.shape().num_elements()));
-  COMET_RETURN_IF_ERROR(backend.device->CopyToHost(
-      host.data(), logits.data(), static_cast<int64_t>(host.size() * sizeof(float))));
-  return host;
-}
-
-// Of the example's tokens by the model at `path`.
+// Logits of the example's tokens by the model at `path`.
 Result<std::vector<float>> LogitsOf(const Example& example, const std::string& path) {
   COMET_ASSIGN_OR_RETURN(Backend backend, MakeBackend({.device = "cpu", .num_threads = 1}));
   COMET_ASSIGN_OR_RETURN(ModelSource source, ModelSource::Open(path));
   COMET_ASSIGN_OR_RETURN(const Precision precision, source.ChoosePrecision("float", "32"));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
                          source.Load(backend, precision, kLimits));
-  return LogitsOf(backend, *model, example.expected);
+  return ComputeLogits(backend, *model, kLimits,
+                       {.ids = example.expected.at("ids").get<std::vector<int>>()},
+                       example.expected.at("rows").get<std::vector<int>>());
 }
 
 std::vector<float> ExpectedLogits(const Example& example) {

@@ -10,16 +10,13 @@
 #include "engine/model/model_source.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/make_backend.h"
+#include "tests/engine/one_sequence.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {
 namespace {
 
-constexpr ModelLimits kLimits{.step_tokens_max = 64,
-                              .sequences_max = 1,
-                              .logits_rows_max = 64,
-                              .pages_per_sequence_max = 4,
-                              .num_pages = 4};
+constexpr ModelLimits kLimits = LimitsOfOneSequence(256);
 
 class StoriesModelTest : public testing::TestWithParam<std::string> {
  protected:
@@ -44,25 +41,14 @@ class StoriesModelTest : public testing::TestWithParam<std::string> {
 
   // Runs tokens at [first, first + count) of one sequence; returns the last one's logits.
   std::vector<float> LastLogits(const std::vector<int>& ids, int first, int count) {
-    const int query_start[] = {0, count};
-    const int context_length = first + count;
-    std::vector<int> pages(static_cast<size_t>(kLimits.pages_per_sequence_max));
-    std::iota(pages.begin(), pages.end(), 0);
     const int last_row = count - 1;
-    const Result<TensorView> logits =
-        model_->Forward({.token_ids = std::span(ids).subspan(static_cast<size_t>(first),
-                                                             static_cast<size_t>(count)),
-                         .query_start = query_start,
-                         .context_length = {&context_length, 1},
-                         .page_table = pages,
-                         .logits_rows = {&last_row, 1}});
+    const auto logits = ComputeLogits(
+        backend_, *model_, kLimits,
+        {.ids = std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count)),
+         .first = first},
+        {&last_row, 1});
     EXPECT_TRUE(logits.ok()) << logits.status();
-    std::vector<float> host(static_cast<size_t>(model_->config().vocab_size));
-    EXPECT_TRUE(backend_.device
-                    ->CopyToHost(host.data(), logits->data(),
-                                 static_cast<int64_t>(host.size() * sizeof(float)))
-                    .ok());
-    return host;
+    return *logits;
   }
 
   nlohmann::json golden_;

@@ -1,6 +1,5 @@
 #include "tests/engine/serving/serving_fixture.h"
 
-#include <cmath>
 #include <functional>
 #include <limits>
 #include <thread>
@@ -8,11 +7,13 @@
 
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
+#include "tests/engine/random_model.h"
 
 namespace comet {
 namespace {
 
 constexpr std::chrono::minutes kPatience{5};
+constexpr float kGain = 2.0f;  // Of the random matrices.
 
 class RandomSource final : public FloatSource {
  public:
@@ -37,19 +38,12 @@ class RandomSource final : public FloatSource {
 
   Result<FloatLayer> ReadLayer(int layer_idx) override {
     Random random(options_.seed * 100 + static_cast<uint64_t>(layer_idx));
-    FloatLayer layer;
-    layer.input_norm.assign(Size(config_.hidden_size), 1.0f);
-    layer.post_attention_norm.assign(Size(config_.hidden_size), 1.0f);
-    layer.qkv = Matrix(random, config_.qkv_size(), config_.hidden_size);
-    layer.o = Matrix(random, config_.hidden_size, config_.q_size());
-    layer.gate_up = Matrix(random, 2 * config_.ffn_size, config_.hidden_size);
-    layer.down = Matrix(random, config_.hidden_size, config_.ffn_size);
-    return layer;
+    return RandomLayer(random, config_, kGain);
   }
 
   Result<std::vector<float>> ReadEmbedding() override {
     Random random(options_.seed * 100 + 50);
-    std::vector<float> table = Matrix(random, config_.vocab_size, config_.hidden_size);
+    std::vector<float> table = RandomMatrix(random, config_.vocab_size, config_.hidden_size, kGain);
     if (options_.nan_token_id >= 0) {
       ScaleRow(table, options_.nan_token_id, std::numeric_limits<float>::quiet_NaN());
     }
@@ -62,20 +56,13 @@ class RandomSource final : public FloatSource {
 
   Result<std::vector<float>> ReadLmHead() override {
     Random random(options_.seed * 100 + 51);
-    std::vector<float> head = Matrix(random, config_.vocab_size, config_.hidden_size);
+    std::vector<float> head = RandomMatrix(random, config_.vocab_size, config_.hidden_size, kGain);
     ScaleRow(head, kEosId, options_.eos_weight);
     return head;
   }
 
  private:
   static size_t Size(int value) { return static_cast<size_t>(value); }
-
-  static std::vector<float> Matrix(Random& random, int num_rows, int num_columns) {
-    std::vector<float> values(Size(num_rows) * Size(num_columns));
-    const float scale = 2.0f / std::sqrt(static_cast<float>(num_columns));
-    for (float& value : values) value = scale * random.NextNormal();
-    return values;
-  }
 
   void ScaleRow(std::vector<float>& matrix, int row, float factor) const {
     const size_t hidden = Size(config_.hidden_size);
