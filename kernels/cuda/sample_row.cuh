@@ -35,7 +35,7 @@ struct SampleSmem {
   int stop_at;
 };
 
-inline __device__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
+__device__ __forceinline__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
   const auto max_of_warp = [](uint64_t x) {
 #pragma unroll
     for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
@@ -52,7 +52,7 @@ inline __device__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
   return key;
 }
 
-inline __device__ int BlockCount(SampleSmem& smem, int x) {
+__device__ __forceinline__ int BlockCount(SampleSmem& smem, int x) {
   const int of_warp = __reduce_add_sync(kAllLanes, x);
   if (threadIdx.x % kWarpLanes == 0) smem.warp_counts[threadIdx.x / kWarpLanes] = of_warp;
   __syncthreads();
@@ -62,7 +62,7 @@ inline __device__ int BlockCount(SampleSmem& smem, int x) {
 }
 
 // The contract's Sum(): thread j holds lane j; adjacent lanes are added pairwise, ten times.
-inline __device__ float BlockSum(SampleSmem& smem, float lane) {
+__device__ __forceinline__ float BlockSum(SampleSmem& smem, float lane) {
   smem.lanes[threadIdx.x] = lane;
   __syncthreads();
   for (int count = kSumLanes / 2; count >= 1; count /= 2) {
@@ -79,8 +79,8 @@ inline __device__ float BlockSum(SampleSmem& smem, float lane) {
 }
 
 // Sum of Exp(values[id] - max) over the ids whose key is at least `last_kept`.
-inline __device__ float SumOfWeights(SampleSmem& smem, const float* values, int vocab_size,
-                                     float max, uint64_t last_kept) {
+__device__ __forceinline__ float SumOfWeights(SampleSmem& smem, const float* values, int vocab_size,
+                                              float max, uint64_t last_kept) {
   float lane = 0.0f;
 #pragma unroll 4
   for (int id = threadIdx.x; id < vocab_size; id += kThreads) {
@@ -97,7 +97,7 @@ struct RowScan {
 };
 
 // Every thread sees its ids ascending, so the first of equals stays.
-inline __device__ RowScan ScanRow(SampleSmem& smem, const float* values, int vocab_size) {
+__device__ __forceinline__ RowScan ScanRow(SampleSmem& smem, const float* values, int vocab_size) {
   float largest = -INFINITY;
   int largest_id = 0;
   int num_nonfinite = 0;
