@@ -14,7 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kTemplateBytesMax = 4 << 20;
 constexpr std::string_view kTemplateSuffix = ".jinja";
 
 Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>& templates,

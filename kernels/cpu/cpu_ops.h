@@ -19,8 +19,8 @@ struct CpuOptions {
   int num_threads = 1;
 };
 
-// The ops on the host's cores. Results do not depend on the number of threads or, but for nothing,
-// on the instruction set. Scratch is kept between calls. Confined to the step thread.
+// The ops on the host's cores. Results depend neither on the number of threads nor on the
+// instruction set. Scratch is kept between calls. Confined to the step thread.
 class CpuOps final : public Ops {
  public:
   // `device` gives the memory of packed weights and outlives this.
