@@ -281,13 +281,13 @@ DeviceRates MeasureRates(const BackendOptions& backend) {
           .f16_ops_per_second = kHopperF16OpsPerSecond};
 }
 
-Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
-  const steady_clock::time_point load_start = steady_clock::now();
+// Loads, and sizes the run by what memory holds.
+Result<LoadedParts> Load(const BenchThroughputOptions& options, ThroughputResult& result) {
+  const steady_clock::time_point start = steady_clock::now();
   COMET_ASSIGN_OR_RETURN(LoadOptions load, ToLoadOptions(options));
   COMET_ASSIGN_OR_RETURN(LoadedParts loaded, LoadParts(load));
   COMET_RETURN_IF_ERROR(loaded.parts.backend.device->Synchronize());
-  ThroughputResult result;
-  result.load_seconds = SecondsBetween(load_start, steady_clock::now());
+  result.load_seconds = SecondsBetween(start, steady_clock::now());
   SizeRun(loaded);
   SchedulerConfig& scheduler = loaded.config.scheduler;
   result.num_requests = NumRequests(options, scheduler.running_sequences_max);
@@ -303,7 +303,12 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   result.running_sequences_max = scheduler.running_sequences_max;
   result.step_tokens_max = scheduler.step_tokens_max;
   result.memory = loaded.memory;
+  return loaded;
+}
 
+// Runs every request through an engine of the loaded parts, which are given back.
+Status TimeRun(const BenchThroughputOptions& options, LoadedParts& loaded,
+               ThroughputResult& result) {
   Device& device = *loaded.parts.backend.device;  // Stays where it is when the parts move.
   const steady_clock::time_point engine_start = steady_clock::now();
   RunObserver observer(result.num_requests);
@@ -313,15 +318,12 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   result.start_seconds = SecondsBetween(engine_start, steady_clock::now());
   COMET_ASSIGN_OR_RETURN(const DeviceMemory left, device.QueryMemory());
   result.left_bytes = left.free_bytes;
-  {
-    COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests, observer));
-    COMET_RETURN_IF_ERROR(ReadAll(run, options.num_output_tokens));
-    result.num_preemptions = engine->stats().preemptions_total;
-    const steady_clock::time_point start = run.start;
-    run.streams.clear();  // Before their engine.
-    loaded.parts = StopEngine(std::move(engine));
-    result.run_seconds = SecondsBetween(start, observer.end());
-  }
+  COMET_ASSIGN_OR_RETURN(Run run, SubmitAll(*engine, options, result.num_requests, observer));
+  COMET_RETURN_IF_ERROR(ReadAll(run, options.num_output_tokens));
+  result.num_preemptions = engine->stats().preemptions_total;
+  run.streams.clear();  // Before their engine.
+  loaded.parts = StopEngine(std::move(engine));
+  result.run_seconds = SecondsBetween(run.start, observer.end());
   result.num_steps = observer.num_steps();
   const double us_a_step = 1e6 / static_cast<double>(result.num_steps);
   result.step_us = observer.times().step_seconds * us_a_step;
@@ -329,6 +331,13 @@ Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
   result.issue_us = observer.times().issue_seconds * us_a_step;
   result.issue_cpu_us = observer.times().issue_cpu_seconds * us_a_step;
   FillRates(observer, options, result);
+  return Status::Ok();
+}
+
+Result<ThroughputResult> Measure(const BenchThroughputOptions& options) {
+  ThroughputResult result;
+  COMET_ASSIGN_OR_RETURN(LoadedParts loaded, Load(options, result));
+  COMET_RETURN_IF_ERROR(TimeRun(options, loaded, result));
   if (!options.has_profile) return result;
   COMET_ASSIGN_OR_RETURN(result.profiles,
                          ProfileSteps(loaded.parts, loaded.limits,

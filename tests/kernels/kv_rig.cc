@@ -65,49 +65,57 @@ KvCacheView KvRig::cache() {
 }
 
 void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
+  const Batch batch = MakeBatch(chunks);
+  HostTensor q(case_.dtype, {batch.view.num_tokens, case_.num_heads * case_.head_dim},
+               case_.row_padding);
+  Append(chunks, batch.view, q);
+  if (attends && !::testing::Test::HasFatalFailure()) Attend(chunks, batch.view, q);
+}
+
+KvRig::Batch KvRig::MakeBatch(const std::vector<KvChunk>& chunks) const {
   const int num_sequences = static_cast<int>(chunks.size());
-  HostTensor page_table(DType::kI32, {num_sequences, num_pages_max_ + 1}, 2);
+  Batch batch;
+  batch.page_table = HostTensor(DType::kI32, {num_sequences, num_pages_max_ + 1}, 2);
   std::vector<int32_t> query_start = {0};
   std::vector<int32_t> context_length;
-  int query_length_max = 0;
   for (int i = 0; i < num_sequences; ++i) {
     const KvChunk& chunk = chunks[static_cast<size_t>(i)];
-    query_start.push_back(query_start.back() + chunk.end - chunk.begin);
+    const int query_length = chunk.end - chunk.begin;
+    query_start.push_back(query_start.back() + query_length);
     context_length.push_back(chunk.end);
-    query_length_max = std::max(query_length_max, chunk.end - chunk.begin);
+    batch.view.query_length_max = std::max(batch.view.query_length_max, query_length);
+    batch.view.context_length_max = std::max(batch.view.context_length_max, chunk.end);
     const std::vector<int>& pages = At(chunk.sequence_idx).pages;
     for (int page = 0; page <= num_pages_max_; ++page) {
       // Entries past the context are never read.
       const bool is_used = page * kPageTokens < chunk.end;
-      page_table.Set(i, page, is_used ? pages[static_cast<size_t>(page)] : -1);
+      batch.page_table.Set(i, page, is_used ? pages[static_cast<size_t>(page)] : -1);
     }
   }
-  const int num_tokens = query_start.back();
-  const int num_q = case_.num_heads * case_.head_dim;
-  HostTensor qkv(case_.dtype, {num_tokens, sequences_[0].qkv.dim(1)}, case_.row_padding);
-  HostTensor q(case_.dtype, {num_tokens, num_q}, case_.row_padding);
-  HostTensor out(case_.dtype, {num_tokens, num_q}, case_.row_padding);
-  const auto for_rows = [&](const auto& fn) {
-    int row = 0;
-    for (const KvChunk& chunk : chunks) {
-      for (int p = chunk.begin; p < chunk.end; ++p) {
-        fn(sequences_[static_cast<size_t>(chunk.sequence_idx)], p, row++);
-      }
-    }
-  };
-  for_rows([&](Sequence& sequence, int p, int row) { CopyRow(qkv, row, sequence.qkv, p); });
+  batch.query_start = HostTensor::OfInts(query_start);
+  batch.context_length = HostTensor::OfInts(context_length);
+  batch.view.query_start = batch.query_start.view();
+  batch.view.context_length = batch.context_length.view();
+  batch.view.page_table = batch.page_table.view();
+  batch.view.num_tokens = query_start.back();
+  return batch;
+}
 
-  const HostTensor starts = HostTensor::OfInts(query_start);
-  const HostTensor lengths = HostTensor::OfInts(context_length);
-  const BatchView batch{
-      .query_start = starts.view(),
-      .context_length = lengths.view(),
-      .page_table = page_table.view(),
-      .num_tokens = num_tokens,
-      .context_length_max = context_length.empty()
-                                ? 0
-                                : *std::max_element(context_length.begin(), context_length.end()),
-      .query_length_max = query_length_max};
+template <typename Fn>
+void KvRig::ForTokens(const std::vector<KvChunk>& chunks, const Fn& fn) {
+  int row = 0;
+  for (const KvChunk& chunk : chunks) {
+    for (int p = chunk.begin; p < chunk.end; ++p) {
+      fn(sequences_[static_cast<size_t>(chunk.sequence_idx)], p, row++);
+    }
+  }
+}
+
+void KvRig::Append(const std::vector<KvChunk>& chunks, const BatchView& batch, HostTensor& q) {
+  HostTensor qkv(case_.dtype, {batch.num_tokens, sequences_[0].qkv.dim(1)}, case_.row_padding);
+  ForTokens(chunks,
+            [&](Sequence& sequence, int p, int row) { CopyRow(qkv, row, sequence.qkv, p); });
+
   ASSERT_EQ(ops_.RopeAppend({.q_out = q.view(),
                              .cache = cache(),
                              .qkv = qkv.view(),
@@ -117,10 +125,14 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
                              .num_heads = case_.num_heads,
                              .hadamard = case_.hadamard}),
             Status::Ok());
-  for_rows([&](Sequence& sequence, int p, int row) { CopyRow(sequence.queries, p, q, row); });
+  ForTokens(chunks,
+            [&](Sequence& sequence, int p, int row) { CopyRow(sequence.queries, p, q, row); });
   EXPECT_TRUE(q.GuardsAreIntact() && qkv.GuardsAreIntact() && pages_.GuardsAreIntact());
-  if (!attends) return;
+}
 
+void KvRig::Attend(const std::vector<KvChunk>& chunks, const BatchView& batch,
+                   const HostTensor& q) {
+  HostTensor out(case_.dtype, {batch.num_tokens, q.dim(1)}, case_.row_padding);
   const int64_t scratch_bytes =
       has_scratch_ ? ops_.AttentionScratchBytes(batch.context_length_max, case_.head_dim) : 0;
   HostTensor scratch(DType::kU8, {static_cast<int>(scratch_bytes)});
@@ -133,7 +145,8 @@ void KvRig::Step(const std::vector<KvChunk>& chunks, bool attends) {
                             .softmax_scale = 1.0f / std::sqrt(static_cast<float>(case_.head_dim)),
                             .window = case_.window}),
             Status::Ok());
-  for_rows([&](Sequence& sequence, int p, int row) { CopyRow(sequence.outputs, p, out, row); });
+  ForTokens(chunks,
+            [&](Sequence& sequence, int p, int row) { CopyRow(sequence.outputs, p, out, row); });
   EXPECT_TRUE(out.GuardsAreIntact() && q.GuardsAreIntact() && scratch.GuardsAreIntact());
 }
 

@@ -60,9 +60,24 @@ class KvRig {
     std::vector<int> pages;
   };
 
+  // What a step's ops are told of its sequences.
+  struct Batch {
+    HostTensor query_start;
+    HostTensor context_length;
+    HostTensor page_table;
+    BatchView view;
+  };
+
   const Sequence& At(int sequence_idx) const {
     return sequences_[static_cast<size_t>(sequence_idx)];
   }
+  Batch MakeBatch(const std::vector<KvChunk>& chunks) const;
+  // Calls fn(sequence, position, row) for every token of the step.
+  template <typename Fn>
+  void ForTokens(const std::vector<KvChunk>& chunks, const Fn& fn);
+  // `q` gets the rotated queries.
+  void Append(const std::vector<KvChunk>& chunks, const BatchView& batch, HostTensor& q);
+  void Attend(const std::vector<KvChunk>& chunks, const BatchView& batch, const HostTensor& q);
 
   Ops& ops_;
   const KvCase case_;

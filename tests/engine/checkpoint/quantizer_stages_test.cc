@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine/model/decoder_layer.h"
 #include "engine/quantizer/accuracy_report.h"
 #include "engine/quantizer/activation_statistics.h"
+#include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/int8_rows.h"
 #include "engine/quantizer/key_smoothing.h"
@@ -286,6 +288,32 @@ TEST(AccuracyReport, MeansCountEveryLinearTheSame) {
 
   EXPECT_NEAR(report.Mean().weight_error, 1.2 / 8, 1e-12);
   EXPECT_NE(report.ToJson().find("\"weight_error\": 0.8"), std::string::npos);
+}
+
+TEST(CacheRounding, ValuesStayWithinHalfAStep) {
+  std::vector<float> row = NormalValues(64, 8);
+  const std::vector<float> original = row;
+  const auto [low, high] = std::ranges::minmax(original);
+
+  RoundThroughCache(row, 4);
+
+  for (size_t i = 0; i < row.size(); ++i) {
+    EXPECT_NEAR(row[i], original[i], 0.51f * (high - low) / 15.0f);
+  }
+  std::ranges::sort(row);
+  row.erase(std::unique(row.begin(), row.end()), row.end());
+  EXPECT_LE(row.size(), 16u);
+}
+
+TEST(CacheRounding, HadamardIsItsOwnInverse) {
+  const std::vector<float> original = NormalValues(64, 9);
+  std::vector<float> row = original;
+
+  HadamardRow(row);
+  EXPECT_NEAR(row[0], std::accumulate(original.begin(), original.end(), 0.0f) / 8.0f, 1e-5f);
+  HadamardRow(row);
+
+  for (size_t i = 0; i < row.size(); ++i) EXPECT_NEAR(row[i], original[i], 1e-5f);
 }
 
 }  // namespace
