@@ -44,7 +44,8 @@ struct QuantizedLayer {
 int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias);
 
 // Writes a comet checkpoint one layer at a time; the folder appears when Finish() succeeds and not
-// otherwise. Destroyed before Seal(), it removes what it wrote. Each part is written exactly once, in any order. Confined to one thread.
+// otherwise. Destroyed before Seal(), it removes what it wrote. Each part is written exactly once,
+// in any order. Confined to one thread.
 class CheckpointWriter {
  public:
   // Errors: kFailedPrecondition when `folder` exists and `may_replace` is false; those of

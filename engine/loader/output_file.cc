@@ -173,7 +173,8 @@ Status PartialFolder::TakeName() {
     if (may_replace_) RemoveFolder(partial_);
     return Status::Ok();
   }
-  const bool is_missing = error == EINVAL || error == ENOSYS;  // The file system has no such rename.
+  const bool is_missing =
+      error == EINVAL || error == ENOSYS;  // The file system has no such rename.
   if (is_missing && may_replace_) return ReplaceInSteps();
   // ENOENT: nothing to exchange with.
   if (is_missing || error == ENOENT) error = rename_(partial_, folder_, 0);
