@@ -11,13 +11,18 @@
 
 namespace comet {
 
+// Bounds of a repetition penalty. Below, it could push a finite logit out of float's range, which
+// would look like a device that computes wrongly.
+inline constexpr double kRepetitionPenaltyMin = 0.01;
+inline constexpr double kRepetitionPenaltyMax = 10.0;
+
 // How tokens are chosen. Defaults are OpenAI's.
 struct SamplingParams {
   float temperature = 1.0f;                       // 0..2; 0 is greedy
   float top_p = 1.0f;                             // (0, 1]
   int top_k = 0;                                  // 0: all
   float min_p = 0.0f;                             // 0..1
-  float repetition_penalty = 1.0f;                // (0, 10]
+  float repetition_penalty = 1.0f;                // 0.01..10
   float presence_penalty = 0.0f;                  // -2..2
   float frequency_penalty = 0.0f;                 // -2..2
   std::optional<uint64_t> seed;                   // Absent: chosen by the engine.

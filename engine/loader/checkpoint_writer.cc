@@ -80,6 +80,7 @@ Result<std::string> CheckpointWriter::Seal(const Vocabulary& vocabulary,
   for (const NamedTemplate& one : chat_templates) {
     COMET_RETURN_IF_ERROR(folder_->WriteFile(TemplateFileOf(one.name), one.source));
   }
+  folder_->Keep();
   return folder_->path();
 }
 

@@ -45,7 +45,8 @@ struct QuantizedLayer {
 int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias);
 
 // Writes a comet checkpoint one layer at a time; the folder appears when Finish() succeeds and not
-// otherwise. Each part is written exactly once, in any order. Confined to one thread.
+// otherwise. Destroyed before Seal(), it removes what it wrote. Each part is written exactly once,
+// in any order. Confined to one thread.
 class CheckpointWriter {
  public:
   // Errors: kFailedPrecondition when `folder` exists and `may_replace` is false; those of
@@ -60,7 +61,8 @@ class CheckpointWriter {
   Status WriteEmbedding(const std::vector<Half>& table);  // Untied models only.
 
   // Completes all but the accuracy report, once every part is written: the folder returned, still
-  // under its temporary name, opens as a checkpoint. `chat_templates` may be empty.
+  // under its temporary name, opens as a checkpoint, and stays even if it is never published.
+  // `chat_templates` may be empty.
   Result<std::string> Seal(const Vocabulary& vocabulary,
                            const std::vector<NamedTemplate>& chat_templates);
   // Adds the report, the JSON text of accuracy.json, and gives the folder its name.

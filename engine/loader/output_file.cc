@@ -39,6 +39,42 @@ std::string ParentOf(const std::string& folder) {
   return parent.empty() ? "." : parent.string();
 }
 
+// Such a folder cannot be renamed. A bind mount has its parent's device, and not every kernel tells
+// the root of a mount: whichever says so is believed.
+bool IsMountPoint(const std::string& folder) {
+  struct statx info {};
+  if (::statx(AT_FDCWD, folder.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &info) != 0) {
+    return false;
+  }
+  if ((info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0) return true;
+  struct statx parent {};
+  if (::statx(AT_FDCWD, ParentOf(folder).c_str(), 0, STATX_BASIC_STATS, &parent) != 0) return false;
+  return info.stx_dev_major != parent.stx_dev_major || info.stx_dev_minor != parent.stx_dev_minor;
+}
+
+Status CheckReplaceable(const std::string& folder, const struct stat& info) {
+  if (!S_ISDIR(info.st_mode)) {
+    return FailedPrecondition(StrCat(folder, ": is not a folder, expected one to replace"));
+  }
+  if (IsMountPoint(folder)) {
+    return FailedPrecondition(StrCat(
+        folder, ": is a mount point, expected a folder that can be replaced, such as one in it"));
+  }
+  std::error_code ignored;
+  if (!fs::is_empty(folder, ignored) && !fs::exists(folder + "/config.json", ignored) &&
+      !fs::exists(folder + "/model.safetensors", ignored)) {
+    return FailedPrecondition(
+        StrCat(folder, ": holds no config.json, expected a checkpoint to replace"));
+  }
+  return Status::Ok();
+}
+
+// A leftover carries ".partial-" or ".replaced-" in its name and hurts nobody.
+void RemoveFolder(const std::string& folder) {
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+}
+
 }  // namespace
 
 Result<OutputFile> OutputFile::Create(const std::string& path) {
@@ -80,22 +116,18 @@ Status WriteTextFile(const std::string& path, std::string_view text) {
   return file ? Status::Ok() : Internal(StrCat(path, ": cannot be written"));
 }
 
+int SystemRename(const std::string& from, const std::string& to, unsigned flags) {
+  return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0 ? 0 : errno;
+}
+
 Result<std::unique_ptr<PartialFolder>> PartialFolder::Create(const std::string& folder,
-                                                             bool may_replace) {
+                                                             bool may_replace, RenameCall rename) {
   std::string target = folder;
   while (target.size() > 1 && target.back() == '/') target.pop_back();
   struct stat info;
   if (::lstat(target.c_str(), &info) == 0) {
     if (!may_replace) return FailedPrecondition(StrCat(target, ": exists already"));
-    if (!S_ISDIR(info.st_mode)) {
-      return FailedPrecondition(StrCat(target, ": is not a folder, expected one to replace"));
-    }
-    std::error_code ignored;
-    if (!fs::is_empty(target, ignored) && !fs::exists(target + "/config.json", ignored) &&
-        !fs::exists(target + "/model.safetensors", ignored)) {
-      return FailedPrecondition(
-          StrCat(target, ": holds no config.json, expected a checkpoint to replace"));
-    }
+    COMET_RETURN_IF_ERROR(CheckReplaceable(target, info));
   }
   std::error_code error;
   fs::create_directories(ParentOf(target), error);
@@ -105,13 +137,11 @@ Result<std::unique_ptr<PartialFolder>> PartialFolder::Create(const std::string& 
   ::chmod(partial.c_str(),
           0755);  // mkdtemp() makes it private; a checkpoint is an ordinary folder.
   return std::unique_ptr<PartialFolder>(
-      new PartialFolder(std::move(target), std::move(partial), may_replace));
+      new PartialFolder(std::move(target), std::move(partial), may_replace, std::move(rename)));
 }
 
 PartialFolder::~PartialFolder() {
-  if (is_published_) return;
-  std::error_code ignored;  // A leftover carries ".partial-" in its name and hurts nobody.
-  fs::remove_all(partial_, ignored);
+  if (!is_kept_) RemoveFolder(partial_);
 }
 
 std::string PartialFolder::PathOf(std::string_view file_name) const {
@@ -125,28 +155,52 @@ Status PartialFolder::WriteFile(std::string_view file_name, std::string_view tex
 }
 
 Status PartialFolder::Publish() {
-  COMET_RETURN_IF_ERROR(SyncFolder(partial_));
-  // The exclusive rename refuses a folder that came into being meanwhile.
-  const unsigned flags = may_replace_ ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-  if (::renameat2(AT_FDCWD, partial_.c_str(), AT_FDCWD, folder_.c_str(), flags) == 0) {
-    is_published_ = !may_replace_;  // After an exchange the destructor removes the replaced folder.
-    return SyncFolder(ParentOf(folder_));
+  Keep();
+  Status status = SyncFolder(partial_);
+  if (status.ok()) status = TakeName();
+  if (!status.ok()) {
+    return Status(status.code(),
+                  StrCat(status.message(), "; what was written is kept as ", partial_));
   }
-  if (errno == EEXIST) return FailedPrecondition(StrCat(folder_, ": exists already"));
-  // ENOENT: nothing to exchange with. EINVAL, ENOSYS: the file system has no such rename.
-  if (errno != ENOENT && errno != EINVAL && errno != ENOSYS) {
-    return SystemError(folder_, "rename", errno);
-  }
-  if (may_replace_) {
-    std::error_code
-        ignored;  // A folder that cannot be removed makes the rename fail, with its reason.
-    fs::remove_all(folder_, ignored);
-  }
-  if (::rename(partial_.c_str(), folder_.c_str()) != 0) {
-    return SystemError(folder_, "rename", errno);
-  }
-  is_published_ = true;
   return SyncFolder(ParentOf(folder_));
+}
+
+// Renames what was written, whole, and removes what it replaced.
+Status PartialFolder::TakeName() {
+  // The exclusive rename refuses a folder that came into being meanwhile.
+  int error = rename_(partial_, folder_, may_replace_ ? RENAME_EXCHANGE : RENAME_NOREPLACE);
+  if (error == 0) {
+    if (may_replace_) RemoveFolder(partial_);
+    return Status::Ok();
+  }
+  const bool is_missing =
+      error == EINVAL || error == ENOSYS;  // The file system has no such rename.
+  if (is_missing && may_replace_) return ReplaceInSteps();
+  // ENOENT: nothing to exchange with.
+  if (is_missing || error == ENOENT) error = rename_(partial_, folder_, 0);
+  if (error == 0) return Status::Ok();
+  if (error == EEXIST || error == ENOTEMPTY) {
+    return FailedPrecondition(StrCat(folder_, ": exists already"));
+  }
+  return SystemError(folder_, "rename", error);
+}
+
+// At every moment both folders are there, under one name or another.
+Status PartialFolder::ReplaceInSteps() {
+  // As unique as the temporary name, whose six last letters it takes.
+  const std::string aside = StrCat(folder_, ".replaced-", partial_.substr(partial_.size() - 6));
+  const int aside_error = rename_(folder_, aside, 0);
+  if (aside_error != 0 && aside_error != ENOENT) {
+    return SystemError(folder_, "rename", aside_error);
+  }
+  const int error = rename_(partial_, folder_, 0);
+  if (error == 0) {
+    RemoveFolder(aside);
+    return Status::Ok();
+  }
+  const Status status = SystemError(folder_, "rename", error);
+  if (aside_error == ENOENT || rename_(aside, folder_, 0) == 0) return status;
+  return Status(status.code(), StrCat(status.message(), "; what it replaces is kept as ", aside));
 }
 
 }  // namespace comet

@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "kernels/base/status.h"
@@ -41,13 +43,21 @@ class OutputFile {
 // A text file as a whole, in place of what is there. Errors: kInternal naming it.
 Status WriteTextFile(const std::string& path, std::string_view text);
 
+// renameat2(2) between two paths: 0, or the error's number.
+using RenameCall =
+    std::function<int(const std::string& from, const std::string& to, unsigned flags)>;
+int SystemRename(const std::string& from, const std::string& to, unsigned flags);
+
 // A folder that appears under its name whole or not at all: files are written into a sibling
-// "<folder>.partial-XXXXXX", which Publish() makes durable and renames. Destroyed before that, it
+// "<folder>.partial-XXXXXX", which Publish() makes durable and renames. Destroyed before Keep(), it
 // removes what it wrote. Confined to one thread.
 class PartialFolder {
  public:
-  // Errors: kFailedPrecondition when `folder` exists and `may_replace` is false; kInternal.
-  static Result<std::unique_ptr<PartialFolder>> Create(const std::string& folder, bool may_replace);
+  // `rename` stands for the file system's in tests. Errors: kFailedPrecondition when `folder`
+  // exists and `may_replace` is false, or is what Publish() could not replace: no folder, no
+  // checkpoint, a mount point; kInternal.
+  static Result<std::unique_ptr<PartialFolder>> Create(const std::string& folder, bool may_replace,
+                                                       RenameCall rename = SystemRename);
   ~PartialFolder();
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
@@ -57,17 +67,27 @@ class PartialFolder {
   // Where to write a file of that name.
   std::string PathOf(std::string_view file_name) const;
   Status WriteFile(std::string_view file_name, std::string_view text);
-  // A folder being replaced is exchanged in one step where the file system can, and then removed.
+  // What was written is worth having: from now on it stays, under its temporary name if need be.
+  void Keep() { is_kept_ = true; }
+  // Keeps; a failure says where. A folder being replaced is exchanged in one step where the file
+  // system can, else moved aside until the new one has its name, and then removed.
   Status Publish();
 
  private:
-  PartialFolder(std::string folder, std::string partial, bool may_replace)
-      : folder_(std::move(folder)), partial_(std::move(partial)), may_replace_(may_replace) {}
+  PartialFolder(std::string folder, std::string partial, bool may_replace, RenameCall rename)
+      : folder_(std::move(folder)),
+        partial_(std::move(partial)),
+        may_replace_(may_replace),
+        rename_(std::move(rename)) {}
+
+  Status TakeName();
+  Status ReplaceInSteps();
 
   std::string folder_;
   std::string partial_;
   bool may_replace_;
-  bool is_published_ = false;
+  RenameCall rename_;
+  bool is_kept_ = false;
 };
 
 }  // namespace comet

@@ -6,7 +6,7 @@
 
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
-#include "kernels/base/math.h"
+#include "engine/quantizer/transposed.h"
 
 namespace comet {
 namespace {
@@ -61,24 +61,15 @@ class RowSums {
 };
 
 HostRows RowSums::Weigh(const RowList& rows, const RowList& minus) const {
-  constexpr size_t kTile = 32;  // A tile of 4 KB stays in the first-level cache.
-  const size_t num_tokens = factors_.size();
-  HostRows weighed(rows.width * num_tokens);
-  ParallelRows(num_threads_, static_cast<int>(CeilDiv(num_tokens, kTile)), [&](int begin, int end) {
-    const size_t last = std::min(static_cast<size_t>(end) * kTile, num_tokens);
-    for (size_t tile = static_cast<size_t>(begin) * kTile; tile < last; tile += kTile) {
-      for (size_t column = 0; column < rows.width; column += kTile) {
-        for (size_t t = tile; t < std::min(tile + kTile, last); ++t) {
-          for (size_t k = column; k < std::min(column + kTile, rows.width); ++k) {
-            float value = rows.rows[t][k] * factors_[t];
-            if (minus.width > 0) value -= minus.rows[t][k] * factors_[t];
-            weighed[k * num_tokens + t] = value;
-          }
-        }
-      }
-    }
-  });
-  return weighed;
+  return TransposeRows(factors_.size(), rows.width, num_threads_,
+                       [&](size_t t, size_t column, size_t count, float* out) {
+                         const float* row = rows.rows[t] + column;
+                         const float factor = factors_[t];
+                         for (size_t k = 0; k < count; ++k) out[k] = row[k] * factor;
+                         if (minus.width == 0) return;
+                         const float* less = minus.rows[t] + column;
+                         for (size_t k = 0; k < count; ++k) out[k] -= less[k] * factor;
+                       });
 }
 
 // Adds [rows, columns] to a part of `sum`, whose rows have `width` values.

@@ -16,6 +16,7 @@ namespace {
 // Tokens of one piece of work: with the keys and values of a head, what it reads stays in the
 // second-level cache.
 constexpr size_t kTile = 32;
+constexpr size_t kLine = 16;  // Floats of a line of the cache.
 
 struct Sizes {
   explicit Sizes(const AttentionShape& shape)
@@ -25,6 +26,7 @@ struct Sizes {
         kv_heads(static_cast<size_t>(shape.num_kv_heads)),
         group(heads / kv_heads),
         window(static_cast<size_t>(shape.window)),
+        stride(tokens + kLine),
         num_tiles(CeilDiv(tokens, kTile)),
         q_width(heads * dim),
         kv_width(kv_heads * dim),
@@ -35,16 +37,18 @@ struct Sizes {
   }
   size_t TileEnd(size_t tile) const { return std::min((tile + 1) * kTile, tokens); }
 
-  size_t tokens, dim, heads, kv_heads, group, window, num_tiles, q_width, kv_width;
+  size_t tokens, dim, heads, kv_heads, group, window;
+  size_t stride;  // Of rows of one value a token: of a power of two few would stay in the cache.
+  size_t num_tiles, q_width, kv_width;
   float scale;
 };
 
-// [dim, num_tokens] of one KV head.
+// [dim, num_tokens] of one KV head, rows sizes.stride apart.
 HostRows TransposedHead(const Sizes& sizes, const HostRows& rows, size_t head) {
-  HostRows transposed(sizes.dim * sizes.tokens);
+  HostRows transposed(sizes.dim * sizes.stride);
   for (size_t t = 0; t < sizes.tokens; ++t) {
     const float* row = rows.data() + t * sizes.kv_width + head * sizes.dim;
-    for (size_t d = 0; d < sizes.dim; ++d) transposed[d * sizes.tokens + t] = row[d];
+    for (size_t d = 0; d < sizes.dim; ++d) transposed[d * sizes.stride + t] = row[d];
   }
   return transposed;
 }
@@ -79,12 +83,12 @@ void TileProducts(const Sizes& sizes, size_t tile, const float* left, size_t lef
   const size_t end = sizes.TileEnd(tile);
   const size_t begin = sizes.FirstVisible(first);
   for (size_t r = 0; r < end - first; ++r) {
-    std::fill(rows + r * sizes.tokens + begin, rows + r * sizes.tokens + end, 0.0f);
+    std::fill(rows + r * sizes.stride + begin, rows + r * sizes.stride + end, 0.0f);
   }
   AddProduct({.data = left + first * left_stride, .row_stride = left_stride},
-             right_transposed.data() + begin, sizes.tokens,
+             right_transposed.data() + begin, sizes.stride,
              {.rows = end - first, .inner = sizes.dim, .columns = end - begin}, rows + begin,
-             sizes.tokens);
+             sizes.stride);
 }
 
 // The tile's scores become probabilities, what a row does not see 0.
@@ -92,7 +96,7 @@ void SoftmaxTile(const Sizes& sizes, size_t tile, float* rows) {
   const size_t end = sizes.TileEnd(tile);
   const size_t tile_begin = sizes.FirstVisible(tile * kTile);
   for (size_t t = tile * kTile; t < end; ++t) {
-    float* row = rows + (t - tile * kTile) * sizes.tokens;
+    float* row = rows + (t - tile * kTile) * sizes.stride;
     const size_t begin = sizes.FirstVisible(t);
     const std::span<float> visible(row + begin, t + 1 - begin);
     const float sum = ExpOfRow(sizes.scale, MaxOf(visible), visible);
@@ -113,8 +117,8 @@ void SoftmaxGradientTile(const Sizes& sizes, size_t tile, const float* probabili
   const size_t end = sizes.TileEnd(tile);
   const size_t begin = sizes.FirstVisible(tile * kTile);
   for (size_t r = 0; r < end - tile * kTile; ++r) {
-    const std::span<const float> p(probabilities + r * sizes.tokens + begin, end - begin);
-    const std::span<float> d(gradient + r * sizes.tokens + begin, end - begin);
+    const std::span<const float> p(probabilities + r * sizes.stride + begin, end - begin);
+    const std::span<float> d(gradient + r * sizes.stride + begin, end - begin);
     ScoreGradientOfRow(sizes.scale, DotOf(p, d), p.data(), p.size(), d.data());
   }
 }
@@ -131,7 +135,7 @@ void MultiplyTile(const Sizes& sizes, size_t tile, const float* rows, const floa
   const size_t end = sizes.TileEnd(tile);
   const size_t begin = sizes.FirstVisible(first);
   ClearRows(end - first, sizes.dim, sizes.q_width, out + first * sizes.q_width);
-  AddProduct({.data = rows + begin, .row_stride = sizes.tokens}, values + begin * sizes.kv_width,
+  AddProduct({.data = rows + begin, .row_stride = sizes.stride}, values + begin * sizes.kv_width,
              sizes.kv_width, {.rows = end - first, .inner = end - begin, .columns = sizes.dim},
              out + first * sizes.q_width, sizes.q_width);
 }
@@ -148,7 +152,7 @@ void AddTransposedTile(const Sizes& sizes, size_t tile, const float* rows, const
     // A later row of the tile may see less than its first: what lies ahead of that is not written.
     const size_t begin = std::max(first, sizes.FirstVisible(row));
     AddProduct(
-        {.data = rows + row * sizes.tokens + begin, .row_stride = 1, .column_stride = sizes.tokens},
+        {.data = rows + row * sizes.stride + begin, .row_stride = 1, .column_stride = sizes.stride},
         values + row * sizes.q_width, sizes.q_width,
         {.rows = first + count - begin, .inner = sizes.TileEnd(other) - row, .columns = sizes.dim},
         out + begin * sizes.kv_width, sizes.kv_width);
@@ -163,7 +167,7 @@ HostRows CausalAttention(const AttentionShape& shape, const AttentionRows& rows,
   HostRows out(rows.q.size());
   ForTiles(sizes.heads, sizes.num_tiles, true, num_threads, [&](size_t head, size_t tile) {
     const size_t kv_head = head / sizes.group;
-    HostRows scores(kTile * sizes.tokens);
+    HostRows scores(kTile * sizes.stride);
     TileProducts(sizes, tile, rows.q.data() + head * sizes.dim, sizes.q_width, keys[kv_head],
                  scores.data());
     SoftmaxTile(sizes, tile, scores.data());
@@ -181,14 +185,14 @@ AttentionRows CausalAttentionGradient(const AttentionShape& shape, const Attenti
   AttentionRows gradient{
       .q = HostRows(rows.q.size()), .k = HostRows(rows.k.size()), .v = HostRows(rows.v.size())};
   // Of one KV head's query heads: [group, num_tokens, num_tokens].
-  const size_t square = sizes.tokens * sizes.tokens;
+  const size_t square = sizes.tokens * sizes.stride;
   HostRows probabilities(sizes.group * square);
   HostRows d_scores(sizes.group * square);
   for (size_t kv_head = 0; kv_head < sizes.kv_heads; ++kv_head) {
     const size_t kv_offset = kv_head * sizes.dim;
     ForTiles(sizes.group, sizes.num_tiles, true, num_threads, [&](size_t member, size_t tile) {
       const size_t offset = (kv_head * sizes.group + member) * sizes.dim;
-      const size_t first = member * square + tile * kTile * sizes.tokens;
+      const size_t first = member * square + tile * kTile * sizes.stride;
       float* p = probabilities.data() + first;
       float* d = d_scores.data() + first;
       TileProducts(sizes, tile, rows.q.data() + offset, sizes.q_width, keys[kv_head], p);

@@ -10,6 +10,7 @@
 #include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/linear_quantizer.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/transposed.h"
 #include "kernels/base/check.h"
 #include "kernels/base/wide_vectors.h"
 

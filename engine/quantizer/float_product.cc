@@ -1,10 +1,6 @@
 #include "engine/quantizer/float_product.h"
 
-#include <algorithm>
-
 #include "engine/model/device_tensor.h"
-#include "engine/quantizer/parallel_rows.h"
-#include "kernels/base/math.h"
 
 namespace comet {
 
@@ -79,26 +75,6 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
 Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
                        std::span<float> sum) {
   return LinearOfFloats(backend, a, b, true, sum);
-}
-
-HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads) {
-  constexpr size_t kTile = 32;  // Two tiles of 4 KB stay in the first-level cache.
-  const size_t width = static_cast<size_t>(num_columns);
-  const size_t height = matrix.size() / width;
-  HostRows result(matrix.size());
-  ParallelRows(num_threads, static_cast<int>(CeilDiv(width, kTile)), [&](int first, int last) {
-    for (size_t column = static_cast<size_t>(first) * kTile;
-         column < std::min(static_cast<size_t>(last) * kTile, width); column += kTile) {
-      for (size_t row = 0; row < height; row += kTile) {
-        for (size_t i = row; i < std::min(row + kTile, height); ++i) {
-          for (size_t j = column; j < std::min(column + kTile, width); ++j) {
-            result[j * height + i] = matrix[i * width + j];
-          }
-        }
-      }
-    }
-  });
-  return result;
 }
 
 }  // namespace comet

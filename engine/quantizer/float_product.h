@@ -35,7 +35,4 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
 Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
                        std::span<float> sum);
 
-// [num_rows, num_columns] to [num_columns, num_rows].
-HostRows Transposed(std::span<const float> matrix, int num_columns, int num_threads);
-
 }  // namespace comet

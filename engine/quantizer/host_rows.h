@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <new>
 #include <utility>
@@ -7,7 +8,8 @@
 
 namespace comet {
 
-// Leaves elements that are given no value as they are.
+// Leaves elements that are given no value as they are. Arrays begin at a line of the cache, so that
+// no vector register is loaded across two.
 template <typename T>
 struct UninitializedAllocator : std::allocator<T> {
   template <typename U>
@@ -18,6 +20,11 @@ struct UninitializedAllocator : std::allocator<T> {
   template <typename U>
   UninitializedAllocator(const UninitializedAllocator<U>&) {}  // NOLINT: implicit, as required.
 
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), kAlignment));
+  }
+  void deallocate(T* elements, size_t) { ::operator delete(elements, kAlignment); }
+
   template <typename U, typename... Args>
   void construct(U* element, Args&&... args) {
     if constexpr (sizeof...(Args) == 0) {
@@ -26,6 +33,9 @@ struct UninitializedAllocator : std::allocator<T> {
       ::new (static_cast<void*>(element)) U(std::forward<Args>(args)...);
     }
   }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
 };
 
 // Rows of floats that are about to be written by many threads: HostRows(n) is not cleared first,

@@ -9,6 +9,7 @@
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/transposed.h"
 #include "engine/quantizer/weight_target.h"
 
 namespace comet {

@@ -15,6 +15,7 @@
 #include "engine/quantizer/layer_linears.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/served_product.h"
+#include "engine/quantizer/transposed.h"
 #include "kernels/base/exact_exp.h"
 #include "kernels/base/math.h"
 #include "kernels/base/row_functions.h"

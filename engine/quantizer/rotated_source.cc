@@ -8,6 +8,7 @@
 #include "engine/quantizer/down_smoothing.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
+#include "engine/quantizer/transposed.h"
 #include "kernels/base/row_functions.h"
 
 namespace comet {

@@ -1,6 +1,7 @@
 #include "engine/quantizer/weight_target.h"
 
 #include "engine/quantizer/float_product.h"
+#include "engine/quantizer/transposed.h"
 #include "engine/quantizer/triangular.h"
 
 namespace comet {

@@ -51,8 +51,10 @@ Status Validate(const SamplingParams& sampling, int vocab_size) {
     return InvalidArgument(StrCat("sampling: top_k is ", p.top_k, ", expected at least 0"));
   }
   if (!(p.min_p >= 0.0f && p.min_p <= 1.0f)) return OutOfRange("min_p", p.min_p, "0 to 1");
-  if (!(p.repetition_penalty > 0.0f && p.repetition_penalty <= 10.0f)) {
-    return OutOfRange("repetition_penalty", p.repetition_penalty, "above 0, to 10");
+  if (!(p.repetition_penalty >= static_cast<float>(kRepetitionPenaltyMin) &&
+        p.repetition_penalty <= static_cast<float>(kRepetitionPenaltyMax))) {
+    return OutOfRange("repetition_penalty", p.repetition_penalty,
+                      StrCat(kRepetitionPenaltyMin, " to ", kRepetitionPenaltyMax));
   }
   if (!(p.presence_penalty >= -2.0f && p.presence_penalty <= 2.0f)) {
     return OutOfRange("presence_penalty", p.presence_penalty, "-2 to 2");

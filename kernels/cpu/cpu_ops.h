@@ -70,7 +70,8 @@ class CpuOps final : public Ops {
     int first_position;
   };
 
-  // The activations of a Linear() call, copied to rows a kernel can read without tails.
+  // The activations of a Linear() call in rows that a kernel can read without tails: copied, but
+  // for floats that lie so already.
   struct StagedInput {
     const int8_t* codes = nullptr;
     const int32_t* block_sums = nullptr;

@@ -45,9 +45,7 @@ class FloatGemm {
         for (int n = 0; n < kOutputs; ++n) acc[t][n] = Simd::Fma(x_lanes, w[n], acc[t][n]);
       }
     }
-    for (int t = 0; t < kNumTokens; ++t) {
-      for (int n = 0; n < kOutputs; ++n) out[t * kTileOutputs + n] = Simd::SumHalves(acc[t][n]);
-    }
+    for (int t = 0; t < kNumTokens; ++t) Simd::StoreSums(acc[t], out + t * kTileOutputs);
   }
 };
 

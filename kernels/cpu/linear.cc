@@ -63,6 +63,8 @@ CpuOps::StagedInput CpuOps::StageInput(const LinearInput& x, const cpu::CpuLinea
   const int num_channels = x.num_channels();
   const int64_t padded = weights.padded_inputs();
   if (weights.kind() == WeightKind::kFloat) {
+    const bool is_padded = num_channels == padded && x.values.stride(0) == padded;
+    if (is_padded && x.values.dtype() == DType::kF32) return {.values = x.values.as<float>()};
     float* values = staged_values_.Get(num_tokens * padded);
     ForTokens(num_tokens, [&](int t, ThreadScratch&) {
       LoadRow(x.values, t, 0, num_channels, values + t * padded);

@@ -98,6 +98,7 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool
                                                       const Int8Weights& weights) {
   constexpr int kChunk = 4;
   constexpr int kBias = 128;
+  constexpr uint32_t kBiases = 0x80808080;  // Flipping the highest bits of a chunk adds it.
   COMET_RETURN_IF_ERROR(Validate(weights));
   std::unique_ptr<CpuLinear> packed(new CpuLinear);
   packed->kind_ = WeightKind::kInt8;
@@ -113,7 +114,14 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool
     const int8_t* codes = weights.codes.as<int8_t>() + int64_t{output} * packed->num_inputs_;
     uint8_t* tile =
         static_cast<uint8_t*>(packed->tiles_.data()) + output / kTileOutputs * packed->tile_bytes_;
-    for (int k = 0; k < packed->num_inputs_; ++k) {
+    const int whole = packed->num_inputs_ / kChunk * kChunk;
+    for (int k = 0; k < whole; k += kChunk) {
+      uint32_t chunk;
+      std::memcpy(&chunk, codes + k, kChunk);
+      chunk ^= kBiases;
+      std::memcpy(tile + CodeOffset(k / kChunk, n, 0), &chunk, kChunk);
+    }
+    for (int k = whole; k < packed->num_inputs_; ++k) {
       tile[CodeOffset(k / kChunk, n, k % kChunk)] = static_cast<uint8_t>(codes[k] + kBias);
     }
     static_cast<float*>(packed->scale_.data())[output] = weights.scale.as<float>()[output];

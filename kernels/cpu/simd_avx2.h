@@ -77,6 +77,9 @@ struct Avx2Simd {
     const __m128 sum2 = _mm_add_ps(sum4, _mm_movehl_ps(sum4, sum4));
     return _mm_cvtss_f32(_mm_add_ss(sum2, _mm_shuffle_ps(sum2, sum2, 1)));
   }
+  static void StoreSums(const F (&x)[kFloatTileOutputs], float* out) {
+    for (int n = 0; n < kFloatTileOutputs; ++n) out[n] = SumHalves(x[n]);
+  }
   static float MaxLane(F x) {
     const __m256 max8 = _mm256_max_ps(x.low, x.high);
     const __m128 max4 = _mm_max_ps(_mm256_castps256_ps128(max8), _mm256_extractf128_ps(max8, 1));

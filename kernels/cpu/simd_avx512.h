@@ -69,6 +69,18 @@ struct Avx512Simd {
     const __m128 sum2 = _mm_add_ps(sum4, _mm_movehl_ps(sum4, sum4));
     return _mm_cvtss_f32(_mm_add_ss(sum2, _mm_shuffle_ps(sum2, sum2, 1)));
   }
+  // The four trees side by side: a third of the instructions.
+  static void StoreSums(const F (&x)[kFloatTileOutputs], float* out) {
+    static_assert(kFloatTileOutputs == 4);
+    const F sum8_01 = AddHalves(x[0], x[1]);
+    const F sum8_23 = AddHalves(x[2], x[3]);
+    const F sum4 = _mm512_add_ps(_mm512_shuffle_f32x4(sum8_01, sum8_23, 0x88),
+                                 _mm512_shuffle_f32x4(sum8_01, sum8_23, 0xdd));
+    const F sum2 = _mm512_add_ps(sum4, _mm512_permute_ps(sum4, 0xee));
+    const F sum = _mm512_add_ps(sum2, _mm512_permute_ps(sum2, 0x55));
+    const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, sum)));
+  }
   static float MaxLane(F x) { return _mm512_reduce_max_ps(x); }
   static uint32_t MaxLaneBits(F x) {
     return static_cast<uint32_t>(_mm512_reduce_max_epi32(_mm512_castps_si512(x)));
@@ -78,6 +90,10 @@ struct Avx512Simd {
   static __m128i Load128(const void* x) { return _mm_loadu_si128(static_cast<const __m128i*>(x)); }
   static __m256i Load256(const void* x) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(x));
+  }
+  // [a0 + a8, ..., a7 + a15, b0 + b8, ..., b7 + b15]
+  static F AddHalves(F a, F b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
   }
   static F FromBytes(__m128i x) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x)); }
 };

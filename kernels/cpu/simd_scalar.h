@@ -113,6 +113,10 @@ struct ScalarSimd {
     }
     return x.lane[0];
   }
+  // SumHalves() of each.
+  static void StoreSums(const F (&x)[kFloatTileOutputs], float* out) {
+    for (int n = 0; n < kFloatTileOutputs; ++n) out[n] = SumHalves(x[n]);
+  }
   static float MaxLane(const F& x) {
     float max = x.lane[0];
     for (int i = 1; i < kLanes; ++i) max = x.lane[i] > max ? x.lane[i] : max;

@@ -1,6 +1,7 @@
 #include "kernels/ops/linear.h"
 
 #include <cmath>
+#include <cstring>
 #include <string_view>
 
 #include "kernels/base/math.h"
@@ -112,13 +113,11 @@ Status Validate(const Int8Weights& weights) {
       .Contiguous("scale", weights.scale);
   COMET_RETURN_IF_ERROR(check.status());
 
-  const int8_t* codes = weights.codes.as<int8_t>();
-  // Whole rows without a way out, so that the compiler makes vectors of it: a head has 10^9 codes.
-  for (int n = 0; n < num_outputs.value; ++n) {
-    const int8_t* const row = codes + int64_t{n} * num_inputs.value;
-    bool has_lowest = false;
-    for (int k = 0; k < num_inputs.value; ++k) has_lowest |= row[k] == -128;
-    if (has_lowest) return InvalidArgument("int8_weights: a code is -128, expected -127 to 127");
+  // A head has 10^9 codes.
+  constexpr int8_t kLowest = -128;
+  const size_t num_codes = static_cast<size_t>(weights.codes.shape().num_elements());
+  if (num_codes > 0 && std::memchr(weights.codes.data(), kLowest, num_codes) != nullptr) {
+    return InvalidArgument("int8_weights: a code is -128, expected -127 to 127");
   }
   for (int n = 0; n < num_outputs.value && check.status().ok(); ++n) {
     const float scale = *ScaleAt(weights.scale, n);

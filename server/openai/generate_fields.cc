@@ -136,7 +136,8 @@ constexpr std::array kSharedRules = {
          [](Field field, Out out) { return ReadFloat(field, 0, 1, out.request.sampling.min_p); }},
     Rule{"repetition_penalty",
          [](Field field, Out out) {
-           return ReadPositiveFloat(field, 10, out.request.sampling.repetition_penalty);
+           return ReadFloat(field, kRepetitionPenaltyMin, kRepetitionPenaltyMax,
+                            out.request.sampling.repetition_penalty);
          }},
     Rule{"presence_penalty",
          [](Field field, Out out) {

@@ -190,6 +190,7 @@ TEST(ChatRequest, RefusesValuesOutOfRange) {
       {"top_k", -2},
       {"min_p", 1.5},
       {"repetition_penalty", 0},
+      {"repetition_penalty", 1e-38},
       {"repetition_penalty", 11},
       {"presence_penalty", 2.5},
       {"frequency_penalty", -2.5},

@@ -91,10 +91,12 @@ struct WriteOptions {
   float bad_norm = 1.0f;   // Replaces a value of the final norm.
 };
 
-Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = {}) {
+// Writes every part, or the first layers alone.
+Result<std::unique_ptr<CheckpointWriter>> WriteParts(const std::string& folder,
+                                                     const WriteOptions& options) {
   const ModelConfig config = SmallConfig(options.tied);
   COMET_ASSIGN_OR_RETURN(
-      const std::unique_ptr<CheckpointWriter> writer,
+      std::unique_ptr<CheckpointWriter> writer,
       CheckpointWriter::Create(folder, config, options.has_bias, options.may_replace));
   Random random(5);
   for (int i = 0; i < options.layers_written; ++i) {
@@ -103,7 +105,7 @@ Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = 
     if (i == 1 && options.bad_gather != 0) layer.o.gather[7] = options.bad_gather;
     COMET_RETURN_IF_ERROR(writer->WriteLayer(i, layer));
   }
-  if (options.layers_written < config.num_layers) return Status::Ok();
+  if (options.layers_written < config.num_layers) return writer;
   std::vector<float> norm(192, 1.0f);
   norm[3] = options.bad_norm;
   COMET_RETURN_IF_ERROR(writer->WriteFinalNorm(norm));
@@ -112,6 +114,12 @@ Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = 
   if (!options.tied) {
     COMET_RETURN_IF_ERROR(writer->WriteEmbedding(std::vector<Half>(10 * 192, Half{0x3c00})));
   }
+  return writer;
+}
+
+Status WriteCheckpoint(const std::string& folder, const WriteOptions& options = {}) {
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointWriter> writer,
+                         WriteParts(folder, options));
   return writer->Finish(SmallVocabulary(), options.chat_templates, "{}\n");
 }
 
@@ -198,9 +206,25 @@ TEST(Checkpoint, SameContentGivesSameBytes) {
 
 TEST(Checkpoint, AppearsWholeOrNotAtAll) {
   const TempFolder temp;
-  ASSERT_TRUE(WriteCheckpoint(temp.PathOf("model"), {.layers_written = 1}).ok());
+  ASSERT_TRUE(WriteParts(temp.PathOf("model"), {.layers_written = 1}).ok());
 
   EXPECT_TRUE(fs::is_empty(temp.PathOf("")));
+}
+
+TEST(Checkpoint, ASealedOneStaysThoughItIsNeverPublished) {
+  const TempFolder temp;
+  std::string sealed;
+  {
+    const Result<std::unique_ptr<CheckpointWriter>> writer = WriteParts(temp.PathOf("model"), {});
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    const Result<std::string> path = (*writer)->Seal(SmallVocabulary(), {});
+    ASSERT_TRUE(path.ok()) << path.status();
+    sealed = *path;
+  }
+
+  const Status opened = Checkpoint::Open(sealed).status();
+
+  EXPECT_TRUE(opened.ok()) << opened;
 }
 
 TEST(Checkpoint, ReplacesOnlyWhenAsked) {

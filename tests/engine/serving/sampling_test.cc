@@ -42,7 +42,7 @@ TEST(SamplingCheck, NamesTheFieldWhatItIsAndWhatIsExpected) {
   EXPECT_EQ(MessageOf({.top_k = -1}), "sampling: top_k is -1, expected at least 0");
   EXPECT_EQ(MessageOf({.min_p = 1.5f}), "sampling: min_p is 1.5, expected 0 to 1");
   EXPECT_EQ(MessageOf({.repetition_penalty = 0.0f}),
-            "sampling: repetition_penalty is 0, expected above 0, to 10");
+            "sampling: repetition_penalty is 0, expected 0.01 to 10");
   EXPECT_EQ(MessageOf({.presence_penalty = 2.5f}),
             "sampling: presence_penalty is 2.5, expected -2 to 2");
   EXPECT_EQ(MessageOf({.frequency_penalty = -3.0f}),
@@ -53,6 +53,18 @@ TEST(SamplingCheck, NamesTheFieldWhatItIsAndWhatIsExpected) {
             "sampling: logit_bias of token 7 is 101, expected -100 to 100");
   EXPECT_EQ(MessageOf({.logit_bias = {{7, 1.0f}, {8, 1.0f}, {7, 2.0f}}}),
             "sampling: logit_bias names token 7 more than once, expected once");
+}
+
+// Such a row would count as a fault of the device.
+TEST(SamplingCheck, NoPenaltyTakesALogitOutOfRange) {
+  constexpr float kLargestLogit = 1e30f;  // Far beyond what f16 activations give.
+  for (float penalty = 1e-40f; penalty <= 20.0f; penalty *= 1.25f) {
+    if (MessageOf({.repetition_penalty = penalty}) != "") continue;
+    EXPECT_TRUE(std::isfinite(kLargestLogit / penalty)) << penalty;
+    EXPECT_TRUE(std::isfinite(-kLargestLogit * penalty)) << penalty;
+  }
+  EXPECT_EQ(MessageOf({.repetition_penalty = 0.01f}), "");
+  EXPECT_NE(MessageOf({.repetition_penalty = 0.0099f}), "");
 }
 
 TEST(SamplingCheck, RefusesNaNEverywhere) {
