@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"

@@ -4,7 +4,7 @@
 #include "kernels/cuda/sample_row.cuh"
 
 // Step 2 of kernels/ops/sample.h and the temperature: a row's logits with biases and penalties.
-namespace comet::cuda {
+namespace comet::cuda::sample {
 
 constexpr float kGreedyBelow = 0x1p-20f;
 
@@ -56,4 +56,4 @@ __device__ __forceinline__ void AdjustLogits(const SampleParams& params, int row
   __syncthreads();
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

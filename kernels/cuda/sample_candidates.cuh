@@ -4,7 +4,7 @@
 
 // A row's candidates in their order, in chunks: a histogram over the keys' highest bits finds how
 // far down kChunk of them reach, which are then gathered and sorted in shared memory.
-namespace comet::cuda {
+namespace comet::cuda::sample {
 
 constexpr int kDigits = 4;
 constexpr int kBinsPerThread = kBins / kThreads;
@@ -162,4 +162,4 @@ __device__ __forceinline__ void Walk(SampleSmem& smem, const float* values, int 
   }
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

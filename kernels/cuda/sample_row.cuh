@@ -9,8 +9,9 @@
 #include "kernels/cuda/device/exact_math.cuh"
 #include "kernels/cuda/sample_keys.cuh"
 
-// What the CTA of a row finds out by one pass over all of its values.
-namespace comet::cuda {
+// The CTA of a row: its shape, its shared memory, and what it finds out by one pass over all of the
+// row's values.
+namespace comet::cuda::sample {
 
 constexpr int kThreads = kSumLanes;
 constexpr int kWarpLanes = 32;
@@ -114,4 +115,4 @@ __device__ __forceinline__ RowScan ScanRow(SampleSmem& smem, const float* values
   return {BlockMaxKey(smem, key), BlockCount(smem, num_nonfinite)};
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample
