@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/device/ptx_global_atomic.cuh"
+#include "kernels/cuda/device/ptx_pointer.cuh"
 #include "kernels/cuda/sm80_gemm_multiply.cuh"
 
 // From a piece's sums to y: sums of other k groups and CTAs added, then scale, bias, residual.
