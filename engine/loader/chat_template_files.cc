@@ -51,6 +51,9 @@ Status ReadAdditionalTemplates(const std::string& folder, std::vector<NamedTempl
        it.increment(error)) {
     if (it->path().extension() == kTemplateSuffix) paths.insert(it->path().string());
   }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return Internal(StrCat(folder, ": cannot be listed: ", error.message()));
+  }
   for (const std::string& path : paths) {
     std::string name = std::filesystem::path(path).stem().string();
     COMET_RETURN_IF_ERROR(CheckTemplate(path, templates, name));

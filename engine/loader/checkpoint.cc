@@ -106,6 +106,7 @@ Status MappedCheckpoint::ReadChatTemplates(const std::string& folder) {
     const std::string name = TemplateNameOf(it->path().filename().string());
     if (!name.empty()) names.insert(name);
   }
+  if (error) return Internal(StrCat(folder, ": cannot be listed: ", error.message()));
   if (names.size() > kNamedTemplatesMax) {
     return DataLoss(StrCat(folder, ": has ", names.size(), " chat templates, expected at most ",
                            kNamedTemplatesMax));
