@@ -11,18 +11,18 @@
       the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files:
       where it timed the plan that is chosen (the variant "configs" times all tiles)
   scripts/predict_a100.py --even [FILE ...]
-      how far the schedules are from even: makespan over bound, and the rows that are beyond 1.03 with
-      what the evenest plan would take; of FILEs, what comet_sm80_bench measured of both on an H100
-      (--variants stand_in,balanced)
+      how far the schedules are from even: makespan over bound, and the rows that are beyond 1.03
+      with what the evenest plan would take; of FILEs, what comet_sm80_bench measured of both on an
+      H100 (--variants stand_in,balanced)
   scripts/predict_a100.py --ablation FILE ...
       what the kernel would take without one of its parts: a block's clocks are scaled until the
       model on the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
 
 The clocks of a block come from the stand-in's times on an H100 (sm80_gemm_choice.cc): an mma there
 takes its scheduler as long as an A100's tensor cores, once the instructions beside it are counted.
-Other assumptions are printed below the table: that the busiest unit alone bounds a block, by the
-disassembly and published rates; that what an mma takes longer on an A100 adds to all else; and that
-fp16 falls off at M 256 as on the H100.
+Other assumptions are printed below the table: that waits for memory take as many ns as on the H100;
+that the busiest unit alone bounds a block, by the disassembly and published rates; that what an mma
+takes longer on an A100 adds to all else; and that fp16 falls off at M 256 as on the H100.
 """
 
 import argparse
@@ -221,14 +221,14 @@ def h100_bytes_per_clock(device, ghz):
     return device["copy_bytes_per_s"] * 1e-9 / (ghz * device["num_sms"])
 
 
-def block_factor(options, device, size, m, ratio):
+def block_factor(options, device, size, m, ratio, ghz):
     """How many times as long a block takes where the whole takes `ratio` times, on the H100."""
-    launch = LAUNCH_US * options.ghz * 1e3
+    launch = LAUNCH_US * ghz * 1e3
     low, high = 0.5, 4.0
     for _ in range(12):
         middle = (low + high) / 2
         plan = plans(options.plan, [size], options.share, str(m), device["num_sms"],
-                     h100_bytes_per_clock(device, options.ghz), factors=(middle, middle))[0]
+                     h100_bytes_per_clock(device, ghz), factors=(middle, middle))[0]
         if (launch + plan["slower"]) / (launch + plan["chosen"]) > ratio:
             high = middle
         else:
@@ -241,6 +241,8 @@ def ablation(options):
     bytes_per_clock = A100["bytes_per_us"] / (A100["ghz"] * 1e3 * A100["num_sms"])
     launch = LAUNCH_US * A100["ghz"] * 1e3
     times = {(r["variant"], r["m"], r["n"], r["k"]): r["us"] for r in lines if "variant" in r}
+    ghz = {(r["m"], r["n"], r["k"]): r.get("ghz", options.ghz) for r in lines
+           if r.get("variant") == "stand_in"}
     ratios = {}
     for (variant, m, *size), us in times.items():
         if variant != "stand_in":
@@ -256,7 +258,8 @@ def ablation(options):
             measured = ratios[variant, m]
             is_split = variant == "naive_split"
             factor = 1.0 if is_split else geomean(
-                [block_factor(options, lines[0], size, m, ratio) for size, ratio in measured])
+                [block_factor(options, lines[0], size, m, ratio, ghz[(m, *size)])
+                 for size, ratio in measured])
             rows = plans(options.plan, shapes(), options.share, str(m), A100["num_sms"],
                          bytes_per_clock, factors=(factor, factor))
             longer = "naive" if is_split else "slower"
@@ -369,7 +372,7 @@ def main():
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", metavar="FILE", nargs="+")
     parser.add_argument("--ablation", metavar="FILE", nargs="+")
-    parser.add_argument("--ghz", type=float, default=1.8,
+    parser.add_argument("--ghz", type=float, default=H100_GHZ,
                         help="the H100's clock where a FILE does not say")
     parser.add_argument("--even", metavar="FILE", nargs="*")
     options = parser.parse_args()

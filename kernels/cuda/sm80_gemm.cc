@@ -51,6 +51,24 @@ bool HoldsVectors(const ConstTensorView& tensor) {
   return !tensor.is_present() || cuda::HasAlignedRows(tensor, kCopyBytes);
 }
 
+// The largest e at which no sum of a token, its weights taken as unsigned bytes, leaves 31 bits,
+// whatever its codes; -1 where there is none.
+int PairExponentMax(const LinearArgs& args, const W4axLinear& weights) {
+  constexpr int64_t kCodeMax = 127;
+  constexpr int64_t kByteMax = 255;
+  constexpr int64_t kWeightMax = 128;  // Of INT4 blocks that are multiplied as such.
+  const int64_t int4_code_max = args.x.format.mode == ActivationMode::kMixed ? 7 : kCodeMax;
+  const int64_t int4_sum = weights.num_int4_channels() * int4_code_max *
+                           (args.x.format.packs_int4 ? kWeightMax : kByteMax);
+  const int64_t int8_sum =
+      (weights.num_inputs() - weights.num_int4_channels()) * kCodeMax * kByteMax;
+  int exponent = -1;
+  while (exponent < kExponentMax && (int8_sum << (exponent + 1)) + int4_sum < int64_t{1} << 31) {
+    ++exponent;
+  }
+  return exponent;
+}
+
 GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const GemmPlan& plan) {
   const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plan.config_idx)];
   const int num_int4_blocks = weights.num_int4_channels() / kUnitChannels;
@@ -85,6 +103,7 @@ GemmParams ParamsOf(const LinearArgs& args, const W4axLinear& weights, const Gem
                                                   : static_cast<uint32_t>(CeilDiv<int64_t>(
                                                         kOffsetsEnd, num_token_tiles)),
       .sign_bits = 0x08080808u,
+      .pair_exponent_max = PairExponentMax(args, weights),
       .is_half = args.y.dtype() == DType::kF16,
       .stores_vectors = HoldsVectors(args.y) && HoldsVectors(args.residual),
       .split = split,

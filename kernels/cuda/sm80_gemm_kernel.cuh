@@ -17,7 +17,7 @@
 // Mapping  A persistent CTA takes pieces of tiles (work_splitter.h). Each k group's warps share a
 //          ring of stages, filled by cp.async some stages ahead, also across pieces; a warp
 //          multiplies 64 outputs x kWarpTokens tokens. K groups add their sums in shared memory,
-//          by the first of them or by one more warp, the finisher; CTAs that share a tile theirs in
+//          by the first of them or by one more, the finisher; CTAs that share a tile add theirs in
 //          global memory, where the last one stores y.
 // Traffic  HBM: weights once (4.06 bits each), tokens, y. L2 to SM: weights once a token tile,
 //          tokens once a row tile. Shared memory, an INT4 block of 64 x kWarpTokens: 4,096 +

@@ -40,6 +40,7 @@ struct GemmParams {
   uint32_t token_tiles_inverse;  // CeilDiv(2^32, num_token_tiles) where that is above 1.
   uint32_t sign_bits;            // 0x08080808, which flips codes from v to v + 8; as an argument it
                                  // is one operand of an instruction with a constant beside it.
+  int pair_exponent_max;         // Of tokens whose sums are added two to a word; see FitsPairs().
   bool is_half;                  // y and residual are f16, else f32.
   bool stores_vectors;  // Eight neighbouring outputs of y and residual are aligned in every row.
   WorkSplit split;

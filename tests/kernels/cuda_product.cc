@@ -38,7 +38,8 @@ DeviceBuffer Upload(CudaDevice& device, const std::vector<T>& values) {
 std::ostream& operator<<(std::ostream& out, const ProductCase& c) {
   return out << "kind " << static_cast<int>(c.kind) << " mode " << static_cast<int>(c.mode) << " M "
              << c.num_tokens << " N " << c.num_outputs << " K " << c.num_inputs << " int4 "
-             << c.num_int4 << " " << ToString(c.dtype) << (c.packs_int4 ? " packed" : "");
+             << c.num_int4 << " " << ToString(c.dtype) << (c.packs_int4 ? " packed" : "")
+             << (c.is_extreme ? " extreme" : "");
 }
 
 CudaProduct::CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed)
@@ -53,6 +54,10 @@ CudaProduct::CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed
     FillBytes(steps_, random.NextBits());
     for (int8_t& step : steps_) step = static_cast<int8_t>((step & 31) - 15);
     FillBytes(codes_, random.NextBits());
+    if (c.is_extreme) {
+      std::fill(steps_.begin(), steps_.end(), int8_t{16});
+      std::fill(codes_.begin(), codes_.end(), uint8_t{0x77});
+    }
   } else {
     codes_.resize(num_weights);
     FillBytes(codes_, random.NextBits());
@@ -70,10 +75,12 @@ CudaProduct::CudaProduct(CudaDevice& device, const ProductCase& c, uint64_t seed
       const bool is_int4 = k < c.num_int4;
       if (is_int4 && c.mode == ActivationMode::kMixed) row[k] = static_cast<int8_t>(row[k] % 8);
       if (row[k] == -128) row[k] = 127;
+      if (c.is_extreme) row[k] = t % 2 == 0 && !is_int4 ? 127 : 0;
       sums[is_int4 ? 1 : 0] += row[k];
     }
     x_scale_.push_back(random.NextFloat(0.001f, 0.01f));
-    x_exponent_.push_back(random.NextInt(format_.exponent_max + 1));
+    x_exponent_.push_back(c.is_extreme ? format_.exponent_max
+                                       : random.NextInt(format_.exponent_max + 1));
     x_code_sum_.insert(x_code_sum_.end(), {sums[0], sums[1]});
   }
   device_codes_ = Upload(device, x_codes_);

@@ -20,6 +20,9 @@ struct ProductCase {
   int num_int4 = 0;
   DType dtype = DType::kF16;
   bool packs_int4 = false;  // Codes go to the device packed; kMixed only.
+  // Instead of random operands: sums as large as a layer's may be in even tokens, zeros in odd
+  // ones.
+  bool is_extreme = false;
 };
 
 std::ostream& operator<<(std::ostream& out, const ProductCase& c);

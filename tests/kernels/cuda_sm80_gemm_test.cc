@@ -153,6 +153,22 @@ TEST_F(CudaSm80GemmTest, EveryConfigIsExactOnOneTileOfTokens) {
   }
 }
 
+// Sums that leave 31 bits with what unsigned weights add beside sums that are zeros: CTAs add them
+// two to a word, where neither may touch the other.
+TEST_F(CudaSm80GemmTest, EveryConfigKeepsExtremeSumsApart) {
+  for (const bool packs_int4 : {false, true}) {
+    for (const int num_tokens : {2, 64}) {
+      ExpectExact({.mode = ActivationMode::kMixed,
+                   .num_tokens = num_tokens,
+                   .num_outputs = 64,
+                   .num_inputs = 4096,
+                   .num_int4 = 3072,
+                   .packs_int4 = packs_int4,
+                   .is_extreme = true});
+    }
+  }
+}
+
 // N of whole vectors, of vectors that end within a tile, and of odd rows, which are stored one by
 // one.
 TEST_F(CudaSm80GemmTest, EveryConfigAddsBiasAndResidual) {

@@ -25,9 +25,12 @@ __global__ void MarkKernel(Moment* marks) {
 Result<ClockMeter> ClockMeter::Create(CudaDevice& device) {
   ClockMeter meter;
   COMET_ASSIGN_OR_RETURN(meter.marks_, device.Allocate(2 * kSmsMax * int64_t{sizeof(Moment)}));
-  COMET_RETURN_IF_ERROR(
-      device.FillZero(meter.marks_.data(), 2 * kSmsMax * int64_t{sizeof(Moment)}));
   return std::move(meter);  // nvcc takes `meter` for a copy.
+}
+
+Status ClockMeter::MarkBegin(CudaDevice& device) const {
+  COMET_RETURN_IF_ERROR(device.FillZero(marks_.data(), 2 * kSmsMax * int64_t{sizeof(Moment)}));
+  return Mark(device, 0);
 }
 
 Status ClockMeter::Mark(CudaDevice& device, int mark) const {

@@ -10,7 +10,7 @@ class ClockMeter {
  public:
   static Result<ClockMeter> Create(CudaDevice& device);
 
-  Status MarkBegin(CudaDevice& device) const { return Mark(device, 0); }
+  Status MarkBegin(CudaDevice& device) const;
   Status MarkEnd(CudaDevice& device) const { return Mark(device, 1); }
   // In GHz, of the marks made last; waits for them.
   Result<double> Ghz(CudaDevice& device) const;

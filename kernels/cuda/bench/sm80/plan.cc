@@ -79,7 +79,8 @@ int Run(int argc, char** argv) {
       } else {
         std::fprintf(stderr,
                      "comet_sm80_plan: flag is %s, expected --m, --share, --sms, "
-                     "--bytes-per-clock, --added-mma-clocks, --int4-factor or --int8-factor\n",
+                     "--bytes-per-clock, --added-mma-clocks, --latency-factor, --int4-factor or "
+                     "--int8-factor\n",
                      flag.c_str());
         return 2;
       }
