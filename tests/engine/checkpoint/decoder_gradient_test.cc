@@ -28,7 +28,7 @@ struct Pass {
 
 class DecoderGradient : public CpuBackendTest<1> {
  protected:
-  Pass RunForward(const DifferentiableLayer& layer, ActivationMode mode) {
+  Pass RunForward(const DifferentiableLayer& layer) {
     Pass pass;
     pass.factors = layer.UnitFactors();
     for (std::vector<float>& scale : pass.factors.scale) {
@@ -37,7 +37,7 @@ class DecoderGradient : public CpuBackendTest<1> {
     pass.hidden = NormalValues(random_, kTokens * 16, 1.0f);
     pass.direction = NormalValues(random_, kTokens * 16, 1.0f);
     std::vector<float> output = pass.hidden;
-    EXPECT_TRUE(layer.Forward(pass.factors, mode, output, pass.tape).ok());
+    EXPECT_TRUE(layer.Forward(pass.factors, output, pass.tape).ok());
     return pass;
   }
 
@@ -45,7 +45,7 @@ class DecoderGradient : public CpuBackendTest<1> {
   static double Project(const DifferentiableLayer& layer, const Pass& pass) {
     LayerTape tape;
     std::vector<float> output = pass.hidden;
-    EXPECT_TRUE(layer.Forward(pass.factors, ActivationMode::kFloat, output, tape).ok());
+    EXPECT_TRUE(layer.Forward(pass.factors, output, tape).ok());
     double sum = 0.0;
     for (size_t i = 0; i < output.size(); ++i) {
       sum += double{output[i]} * double{pass.direction[i]};
@@ -67,9 +67,9 @@ class DecoderGradient : public CpuBackendTest<1> {
 TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
   const DifferentiableLayer layer =
       DifferentiableLayer::Make(backend_, SmallConfig(), MakeLayer(random_),
-                                {.window_tokens_max = kTokens, .rounds_activations = false})
+                                {.window_tokens_max = kTokens, .mode = ActivationMode::kFloat})
           .value();
-  Pass pass = RunForward(layer, ActivationMode::kFloat);
+  Pass pass = RunForward(layer);
   LayerFactors& factors = pass.factors;
   std::vector<float>& hidden = pass.hidden;
   std::vector<float> d_hidden = pass.direction;
@@ -104,13 +104,13 @@ TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
 TEST_F(DecoderGradient, WeightGradientsAreThoseOfFiniteDifferences) {
   QuantizedLayer quantized = MakeLayer(random_);
   const DifferentiableLayerOptions options{.window_tokens_max = kTokens,
-                                           .rounds_activations = false};
+                                           .mode = ActivationMode::kFloat};
   DifferentiableLayer layer =
       DifferentiableLayer::Make(backend_, SmallConfig(), quantized, options).value();
-  const Pass pass = RunForward(layer, ActivationMode::kFloat);
+  const Pass pass = RunForward(layer);
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
-  WeightGradients d_weights = layer.NoWeightGradients();
+  WeightGradients d_weights;
 
   ASSERT_TRUE(layer.Backward(pass.factors, pass.tape, d_hidden, gradient, &d_weights).ok());
 
@@ -150,10 +150,10 @@ TEST_F(DecoderGradient, GradientsOfWeightsAndScalesSeeTheSameInputs) {
   const DifferentiableLayer layer =
       DifferentiableLayer::Make(backend_, SmallConfig(), quantized, {.window_tokens_max = kTokens})
           .value();
-  const Pass pass = RunForward(layer, ActivationMode::kMixed);
+  const Pass pass = RunForward(layer);
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
-  WeightGradients d_weights = layer.NoWeightGradients();
+  WeightGradients d_weights;
 
   ASSERT_TRUE(layer.Backward(pass.factors, pass.tape, d_hidden, gradient, &d_weights).ok());
 

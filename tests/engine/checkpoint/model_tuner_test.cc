@@ -43,10 +43,10 @@ void MakeSelfTask(Backend& backend, Random& random, SelfTask& self) {
     for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer exact =
           DifferentiableLayer::Make(backend, SmallConfig(), layer,
-                                    {.window_tokens_max = kTokens, .rounds_activations = false})
+                                    {.window_tokens_max = kTokens, .mode = ActivationMode::kFloat})
               .value();
       LayerTape tape;
-      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), ActivationMode::kFloat, hidden, tape).ok());
+      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), hidden, tape).ok());
     }
     self.task.float_outputs.emplace_back(hidden.begin(), hidden.end());
   }
@@ -117,10 +117,11 @@ double DivergenceThrough(Backend& backend, const SelfTask& self, ActivationMode 
     HostRows hidden = self.task.inputs[window];
     for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer made =
-          DifferentiableLayer::Make(backend, SmallConfig(), layer, {.window_tokens_max = kTokens})
+          DifferentiableLayer::Make(backend, SmallConfig(), layer,
+                                    {.window_tokens_max = kTokens, .mode = mode})
               .value();
       LayerTape tape;
-      EXPECT_TRUE(made.Forward(made.UnitFactors(), mode, hidden, tape).ok());
+      EXPECT_TRUE(made.Forward(made.UnitFactors(), hidden, tape).ok());
     }
     const auto normed = [&](const HostRows& rows) {
       return NormRows(rows, self.final_norm, ones, SmallConfig().rms_norm_epsilon, 1);
