@@ -41,8 +41,8 @@ class TokenStream {
 
 // Counters since start and gauges of now. A consistent snapshot.
 struct EngineStats {
-  int num_requests_running = 0;  // Sequences that hold KV pages.
-  int num_requests_waiting = 0;  // Sequences that do not, yet or for now.
+  int num_sequences_running = 0;  // Being computed, or their last token is on its way.
+  int num_sequences_waiting = 0;  // For their first step, or to be computed anew.
   int num_pages_total = 0;
   int num_pages_used = 0;
   int64_t preemptions_total = 0;
@@ -67,13 +67,13 @@ struct StepTimes {
 
 // What happened to one request or step, for histograms. Called on the step thread, before the
 // readers see the step's tokens: it must be quick and must not call the engine. A request of
-// several choices is queued, gets its first token and finishes once, with the gravest of their
+// several choices starts, gets its first token and finishes once, with the gravest of their
 // reasons; the time between tokens is each choice's own. A choice that its reader ended at a stop
 // text counts as kStop unless it had ended by itself before the reader saw the text.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
-  virtual void OnQueued(double /*queue_seconds*/) {}  // Left the queue for its first step.
+  virtual void OnStarted(double /*queue_seconds*/) {}  // Left the queue for its first step.
   virtual void OnFirstToken(double /*ttft_seconds*/) {}
   virtual void OnNextToken(double /*inter_token_seconds*/) {}
   virtual void OnFinished(FinishReason /*reason*/, double /*e2e_seconds*/) {}

@@ -29,6 +29,10 @@ struct SamplingParams {
   std::vector<std::pair<int, float>> logit_bias;  // (token id, -100..100)
 };
 
+// Levels of priority above and below the default. SchedulerConfig::Validate() sees to it that
+// waiting makes up for all of them before the deadline.
+inline constexpr int kPriorityMax = 10;
+
 // What a client asked, already in token ids.
 struct Request {
   std::string request_id;
@@ -40,8 +44,9 @@ struct Request {
   std::vector<int> stop_token_ids;   // Output ends at one of these tokens, which gives no text.
   bool ignore_eos = false;           // For benchmarks: end-of-generation tokens are ordinary.
   bool with_special_tokens = false;  // Control tokens give their name as text.
+  bool continues_prompt = false;     // Prompt and output are one text: a space between them stays.
   int num_top_logprobs = -1;         // -1: none; 0: the chosen token's; to kTopLogprobsMax
-  int priority = 0;                  // Higher runs first.
+  int priority = 0;                  // Higher runs first; within +-kPriorityMax.
   int deadline_ms = 0;               // From Submit() to the last token; 0: the configured limit.
 };
 

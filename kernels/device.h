@@ -13,6 +13,8 @@ namespace comet {
 
 class Device;
 
+inline constexpr int64_t kDeviceAlignment = 256;  // Bytes, of what a device allocates.
+
 enum class MemoryKind {
   kDevice,
   kStaging,  // Host memory that the device's copies use while the host goes on.
@@ -74,7 +76,7 @@ class Device {
  public:
   virtual ~Device() = default;
 
-  // "cpu (avx512-vnni, 2 threads)", "cuda:0 (NVIDIA H100 80GB HBM3, sm_90)".
+  // "cpu (avx512vnni, 2 threads)", "cuda:0 (NVIDIA H100 80GB HBM3, sm_90)".
   virtual std::string_view description() const = 0;
   // Whether a host pointer may be dereferenced as device memory.
   virtual bool is_host() const = 0;
@@ -82,7 +84,8 @@ class Device {
   // ahead; only then can work be captured.
   virtual bool is_asynchronous() const = 0;
 
-  // Uninitialised memory, 256-byte aligned. Errors: kResourceExhausted with both sizes.
+  // Uninitialised memory at a multiple of kDeviceAlignment. Errors: kResourceExhausted with both
+  // sizes.
   virtual Result<DeviceBuffer> Allocate(int64_t num_bytes) = 0;
   // The same in host memory, for the copies that are only started.
   virtual Result<DeviceBuffer> AllocateStaging(int64_t num_bytes) = 0;

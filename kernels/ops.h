@@ -44,7 +44,7 @@ class Ops {
   virtual bool HasInt4Products() const { return false; }
   // Whether Sample() needs SampleArgs::scratch.
   virtual bool UsesSampleScratch() const = 0;
-  // "w4ax_gemm: avx512-vnni", one entry an op; printed at start-up.
+  // "linear: avx512vnni, attention: avx512vnni, ...", in the back end's words; printed at start.
   virtual std::string_view KernelDescription() const = 0;
 
   virtual Status Embedding(const EmbeddingArgs& args) = 0;

@@ -1,7 +1,8 @@
+#include "engine/chat_template/comparisons.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "engine/chat_template/operators.h"
 #include "engine/chat_template/subscripts.h"
 #include "engine/chat_template/unicode_text.h"
 #include "kernels/base/str_cat.h"

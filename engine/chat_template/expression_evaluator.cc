@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/chat_template/comparisons.h"
 #include "engine/chat_template/interpreter.h"
 #include "engine/chat_template/methods.h"
 #include "engine/chat_template/operators.h"

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "engine/chat_template/comparisons.h"
 #include "engine/chat_template/filters.h"
 #include "engine/chat_template/methods.h"
 #include "engine/chat_template/operators.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include "engine/chat_template/operators.h"
+#include "engine/chat_template/comparisons.h"
 #include "engine/chat_template/parameters.h"
 #include "engine/chat_template/subscripts.h"
 #include "kernels/base/check.h"

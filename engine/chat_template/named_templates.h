@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@ namespace comet {
 
 inline constexpr std::string_view kDefaultTemplateName = "default";
 inline constexpr size_t kNamedTemplatesMax = 64;
+inline constexpr int64_t kTemplateBytesMax = 4 << 20;  // Of one source.
 
 // One of a model's chat templates: "default", "tool_use", "rag", ...
 struct NamedTemplate {

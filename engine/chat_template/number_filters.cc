@@ -127,7 +127,9 @@ Result<Value> Round(Sandbox&, const Value& input, const Arguments& arguments) {
   if (method != "common") return InvalidArgument("method must be common, ceil or floor");
   if (!input.is_integral()) return Value(RoundDecimal(value, precision));
   if (precision >= 0) return Value(input.as_integer());
-  return Value(static_cast<int64_t>(RoundDecimal(value, precision)));
+  const std::optional<int64_t> rounded = Truncate(RoundDecimal(value, precision));
+  if (!rounded) return InvalidArgument("round(): the result does not fit a 64-bit integer");
+  return Value(*rounded);
 }
 
 Result<Value> Default(Sandbox& sandbox, const Value& input, const Arguments& arguments) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/chat_template/comparisons.h"
 #include "engine/chat_template/filters.h"
 #include "engine/chat_template/operators.h"
 #include "engine/chat_template/parameters.h"
@@ -38,9 +39,9 @@ bool IsNumber(const Value& value) { return value.is_number(); }
 bool IsString(const Value& value) { return value.is(Kind::kString); }
 bool IsMapping(const Value& value) { return value.is(Kind::kDict); }
 bool IsCallable(const Value& value) { return value.is(Kind::kCallable); }
+// Jinja counts what has a length and can be indexed, so dicts and what is undefined too.
 bool IsSequence(const Value& value) {
-  return value.is(Kind::kString) || value.is(Kind::kDict) || value.is(Kind::kUndefined) ||
-         (value.is(Kind::kList) && value.list()->kind != ListKind::kGenerator);
+  return value.is_sequence() || value.is(Kind::kDict) || value.is(Kind::kUndefined);
 }
 // Iterating over what is undefined gives nothing, so Python counts it.
 bool IsIterable(const Value& value) {

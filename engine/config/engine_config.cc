@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/config/config_check.h"
+#include "engine/request.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -16,6 +17,11 @@ Status SchedulerConfig::Validate() const {
   check.AtLeast("choices_max", choices_max, 1);
   check.AtLeast("request_deadline_ms", request_deadline_ms, 1);
   check.AtLeast("aging_ms", aging_ms, 1);
+  const int64_t aging_ms_all = int64_t{2} * kPriorityMax * aging_ms;
+  check.Require(request_deadline_ms > aging_ms_all,
+                StrCat("request_deadline_ms is ", request_deadline_ms, ", expected above ",
+                       aging_ms_all, ", the ", 2 * kPriorityMax, " levels of priority times ",
+                       "aging_ms: the lowest could wait behind the highest until its deadline"));
   check.Require(step_tokens_max == 0 || step_tokens_max >= running_sequences_max,
                 "step_tokens_max is below running_sequences_max: a step decodes one token of each");
   return check.status();

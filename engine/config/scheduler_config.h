@@ -17,6 +17,8 @@ struct SchedulerConfig {
   int request_deadline_ms = 600000;  // From Submit() to the last token.
   int aging_ms = 10000;              // Waiting this long is worth one level of priority.
 
+  // Refuses, among others, an aging so slow that a request of the lowest priority could wait behind
+  // ones of the highest until its deadline.
   Status Validate() const;
 
   // With what is left to the device chosen: 512 tokens and 64 sequences on a host, 2,048 and 512 on

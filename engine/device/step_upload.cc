@@ -9,7 +9,7 @@ namespace comet {
 namespace {
 
 constexpr size_t kWordBytes = 4;
-constexpr size_t kArrayAlignment = 256;  // What Device::Allocate() promises.
+constexpr auto kArrayAlignment = static_cast<size_t>(kDeviceAlignment);
 
 }  // namespace
 

@@ -12,7 +12,7 @@ namespace comet {
 
 struct PagePoolOptions {
   int num_pages = 0;
-  int page_tokens = kPageTokens;
+  int page_tokens = kPageTokens;  // What the ops compute with; less in tests.
 };
 
 // The pages one sequence holds: page i holds positions [i * page_tokens, (i + 1) * page_tokens).
@@ -34,17 +34,15 @@ class PageTable {
   std::vector<int> page_ids_;
 };
 
-// The KV cache's pages as ids 0..num_pages - 1: who holds which, never what is in them. A page is
-// free or has one reference for each holder. Every operation is O(1) a page. Confined to the step
-// thread.
+// The KV cache's pages as ids 0..num_pages - 1: which are free, never what is in them. A page is
+// free or in one table. Every operation is O(1) a page. Confined to the step thread.
 class PagePool {
  public:
   explicit PagePool(const PagePoolOptions& options);
 
-  int num_pages() const { return static_cast<int>(num_references_.size()); }
+  int num_pages() const { return static_cast<int>(is_free_.size()); }
   int num_free() const { return static_cast<int>(free_ids_.size()); }
   int num_used() const { return num_pages() - num_free(); }
-  int page_tokens() const { return page_tokens_; }
   // Pages that hold this many tokens.
   int PagesFor(int num_tokens) const { return CeilDiv(num_tokens, page_tokens_); }
 
@@ -53,23 +51,14 @@ class PagePool {
   // Gives up every page of `table`.
   void ReleaseAll(PageTable& table);
 
-  // One page with one reference; -1 when none is free.
-  [[nodiscard]] int Allocate();
-  // Adds a holder of a page in use.
-  void Retain(int page_id);
-  // Takes one holder away; the page is free when it was the last.
-  void Release(int page_id);
-
-  int num_references(int page_id) const { return num_references_[static_cast<size_t>(page_id)]; }
-
-  // O(num_pages): every page is either in the free list, once, without references, or outside it
-  // with some. kInternal names the first page that is not.
+  // O(num_pages): the free list names every free page once and no other. kInternal names the first
+  // page of which that is untrue.
   Status CheckIntegrity() const;
 
  private:
   int page_tokens_;
-  std::vector<int> num_references_;  // By page id.
-  std::vector<int> free_ids_;        // A stack, so that a page just freed is used next.
+  std::vector<bool> is_free_;  // By page id.
+  std::vector<int> free_ids_;  // A stack, so that a page just freed is used next.
 };
 
 }  // namespace comet

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/loader/mapped_file.h"
 #include "kernels/base/str_cat.h"
@@ -14,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kTemplateBytesMax = 4 << 20;
 constexpr std::string_view kTemplateSuffix = ".jinja";
 
 Status CheckTemplate(const std::string& where, const std::vector<NamedTemplate>& templates,
@@ -50,6 +50,9 @@ Status ReadAdditionalTemplates(const std::string& folder, std::vector<NamedTempl
   for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
        it.increment(error)) {
     if (it->path().extension() == kTemplateSuffix) paths.insert(it->path().string());
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    return Internal(StrCat(folder, ": cannot be listed: ", error.message()));
   }
   for (const std::string& path : paths) {
     std::string name = std::filesystem::path(path).stem().string();

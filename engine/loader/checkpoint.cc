@@ -7,18 +7,17 @@
 #include <span>
 
 #include "engine/loader/checkpoint_format.h"
+#include "engine/loader/checkpoint_tensors.h"
 #include "engine/loader/gguf_file.h"
 #include "engine/loader/gguf_vocabulary.h"
 #include "engine/loader/mapped_file.h"
 #include "engine/loader/safetensors_file.h"
-#include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
 
 constexpr int64_t kConfigBytesMax = 16 << 20;
-constexpr int64_t kChatTemplateBytesMax = 4 << 20;
 
 class MappedCheckpoint final : public Checkpoint {
  public:
@@ -39,23 +38,16 @@ class MappedCheckpoint final : public Checkpoint {
   MappedCheckpoint(CheckpointConfig config, SafetensorsFile weights)
       : config_(std::move(config)), weights_(std::move(weights)) {}
 
-  struct LinearShape {
-    int num_outputs;
-    int num_inputs;
-    bool has_gather;
-    bool has_bias;
-  };
-
   Status ReadVocabularyFile(const std::string& path);
   Status ReadChatTemplates(const std::string& folder);
   Status ReadWeights();
   Status ReadLayer(int layer_idx, CheckpointLayer& layer);
-  Status ReadLinear(const std::string& name, const LinearShape& shape,
-                    const LinearPrecision& precision, CheckpointLinear& linear);
+  Status ReadLinear(const LinearTensors& tensors, const LinearPrecision& precision,
+                    CheckpointLinear& linear);
+  Status ReadGather(const SafetensorsSpec& spec, ConstTensorView& gather);
   // The tensor of that name, dtype and shape; remembers that it has a place.
-  Status Find(const std::string& name, DType dtype, std::initializer_list<int> dims,
-              ConstTensorView& tensor);
-  Status FindFinite(const std::string& name, int num_values, ConstTensorView& tensor);
+  Status Find(const SafetensorsSpec& spec, ConstTensorView& tensor);
+  Status FindFinite(const SafetensorsSpec& spec, ConstTensorView& tensor);
   Status CheckNothingLeft() const;
   // What an op's contract refuses in a file's tensor is a fault of the file.
   Status AsDataLoss(const std::string& name, const Status& status) const {
@@ -114,13 +106,14 @@ Status MappedCheckpoint::ReadChatTemplates(const std::string& folder) {
     const std::string name = TemplateNameOf(it->path().filename().string());
     if (!name.empty()) names.insert(name);
   }
+  if (error) return Internal(StrCat(folder, ": cannot be listed: ", error.message()));
   if (names.size() > kNamedTemplatesMax) {
     return DataLoss(StrCat(folder, ": has ", names.size(), " chat templates, expected at most ",
                            kNamedTemplatesMax));
   }
   for (const std::string& name : names) {
     const std::string path = StrCat(folder, "/", TemplateFileOf(name));
-    COMET_ASSIGN_OR_RETURN(std::string source, ReadTextFile(path, kChatTemplateBytesMax));
+    COMET_ASSIGN_OR_RETURN(std::string source, ReadTextFile(path, kTemplateBytesMax));
     const bool is_default = name == kDefaultTemplateName;
     chat_templates_.insert(is_default ? chat_templates_.begin() : chat_templates_.end(),
                            NamedTemplate{name, std::move(source)});
@@ -129,87 +122,74 @@ Status MappedCheckpoint::ReadChatTemplates(const std::string& folder) {
 }
 
 Status MappedCheckpoint::ReadWeights() {
-  const ModelConfig& model = config_.model;
-  COMET_RETURN_IF_ERROR(FindFinite(std::string(kFinalNormName), model.hidden_size, final_norm_));
-  COMET_RETURN_IF_ERROR(Find(std::string(kLmHeadCodesName), DType::kI8,
-                             {model.vocab_size, model.hidden_size}, lm_head_.codes));
-  COMET_RETURN_IF_ERROR(
-      Find(std::string(kLmHeadScaleName), DType::kF32, {model.vocab_size}, lm_head_.scale));
+  const ModelTensors tensors = TensorsOfModel(config_.model);
+  COMET_RETURN_IF_ERROR(FindFinite(tensors.final_norm, final_norm_));
+  COMET_RETURN_IF_ERROR(Find(tensors.lm_head_codes, lm_head_.codes));
+  COMET_RETURN_IF_ERROR(Find(tensors.lm_head_scale, lm_head_.scale));
   COMET_RETURN_IF_ERROR(AsDataLoss("lm_head", Validate(lm_head_)));
-  if (!model.tied_embeddings) {
-    COMET_RETURN_IF_ERROR(Find(std::string(kEmbeddingName), DType::kF16,
-                               {model.vocab_size, model.hidden_size}, embedding_));
+  if (tensors.embedding.has_value()) {
+    COMET_RETURN_IF_ERROR(Find(*tensors.embedding, embedding_));
   }
-  layers_.resize(static_cast<size_t>(model.num_layers));
-  for (int i = 0; i < model.num_layers; ++i) {
+  layers_.resize(static_cast<size_t>(config_.model.num_layers));
+  for (int i = 0; i < config_.model.num_layers; ++i) {
     COMET_RETURN_IF_ERROR(ReadLayer(i, layers_[static_cast<size_t>(i)]));
   }
   return CheckNothingLeft();
 }
 
 Status MappedCheckpoint::ReadLayer(int layer_idx, CheckpointLayer& layer) {
-  const ModelConfig& model = config_.model;
   const LayerPrecision& precision = config_.layers[static_cast<size_t>(layer_idx)];
-  const std::string name = LayerName(layer_idx);
-  const int hidden = model.hidden_size;
-  COMET_RETURN_IF_ERROR(FindFinite(StrCat(name, kInputNormName), hidden, layer.input_norm));
-  COMET_RETURN_IF_ERROR(
-      FindFinite(StrCat(name, kPostAttentionNormName), hidden, layer.post_attention_norm));
-  COMET_RETURN_IF_ERROR(ReadLinear(StrCat(name, kQkvName),
-                                   {model.qkv_size(), hidden, true, config_.has_qkv_bias},
-                                   precision.qkv, layer.qkv));
-  COMET_RETURN_IF_ERROR(ReadLinear(StrCat(name, kOName), {hidden, model.q_size(), true, false},
-                                   precision.o, layer.o));
-  COMET_RETURN_IF_ERROR(ReadLinear(StrCat(name, kGateUpName),
-                                   {2 * model.ffn_size, hidden, true, false}, precision.gate_up,
-                                   layer.gate_up));
-  COMET_RETURN_IF_ERROR(ReadLinear(StrCat(name, kDownName), {hidden, model.ffn_size, false, false},
-                                   precision.down, layer.down));
+  const LayerTensors tensors = TensorsOfLayer(config_.model, config_.has_qkv_bias, layer_idx);
+  COMET_RETURN_IF_ERROR(FindFinite(tensors.input_norm, layer.input_norm));
+  COMET_RETURN_IF_ERROR(FindFinite(tensors.post_attention_norm, layer.post_attention_norm));
+  COMET_RETURN_IF_ERROR(ReadLinear(tensors.qkv, precision.qkv, layer.qkv));
+  COMET_RETURN_IF_ERROR(ReadLinear(tensors.o, precision.o, layer.o));
+  COMET_RETURN_IF_ERROR(ReadLinear(tensors.gate_up, precision.gate_up, layer.gate_up));
+  COMET_RETURN_IF_ERROR(ReadLinear(tensors.down, precision.down, layer.down));
   layer.kv = precision.kv;
   layer.qk_hadamard = precision.qk_hadamard;
   layer.down_hadamard = precision.down_hadamard;
   return Status::Ok();
 }
 
-Status MappedCheckpoint::ReadLinear(const std::string& name, const LinearShape& shape,
-                                    const LinearPrecision& precision, CheckpointLinear& linear) {
-  const int n = shape.num_outputs;
-  const int k = shape.num_inputs;
+Status MappedCheckpoint::ReadLinear(const LinearTensors& tensors, const LinearPrecision& precision,
+                                    CheckpointLinear& linear) {
   W4axWeights& weights = linear.weights;
-  COMET_RETURN_IF_ERROR(Find(name + ".weight_codes", DType::kU8, {n, k / 2}, weights.codes));
-  COMET_RETURN_IF_ERROR(
-      Find(name + ".weight_steps", DType::kI8, {n, CeilDiv(k, kBlockChannels)}, weights.steps));
-  COMET_RETURN_IF_ERROR(Find(name + ".weight_scale", DType::kF32, {n}, weights.scale));
+  COMET_RETURN_IF_ERROR(Find(tensors.codes, weights.codes));
+  COMET_RETURN_IF_ERROR(Find(tensors.steps, weights.steps));
+  COMET_RETURN_IF_ERROR(Find(tensors.scale, weights.scale));
   weights.num_int4_channels = precision.num_int4_channels;
   linear.clip = precision.clip;
-  COMET_RETURN_IF_ERROR(AsDataLoss(name, Validate(weights)));
-  if (shape.has_bias) COMET_RETURN_IF_ERROR(FindFinite(name + ".bias", n, linear.bias));
-  if (!shape.has_gather) return Status::Ok();
-  COMET_RETURN_IF_ERROR(Find(name + ".gather", DType::kI32, {k}, linear.gather));
-  std::vector<bool> is_taken(static_cast<size_t>(k));
-  for (const int32_t channel : ValuesOf<int32_t>(linear.gather)) {
-    if (channel < 0 || channel >= k || is_taken[static_cast<size_t>(channel)]) {
-      return Fail(name + ".gather",
-                  StrCat("holds ", channel, ", expected each of 0 to ", k - 1, " once"));
+  COMET_RETURN_IF_ERROR(AsDataLoss(tensors.name, Validate(weights)));
+  if (tensors.bias.has_value()) COMET_RETURN_IF_ERROR(FindFinite(*tensors.bias, linear.bias));
+  return tensors.gather.has_value() ? ReadGather(*tensors.gather, linear.gather) : Status::Ok();
+}
+
+Status MappedCheckpoint::ReadGather(const SafetensorsSpec& spec, ConstTensorView& gather) {
+  COMET_RETURN_IF_ERROR(Find(spec, gather));
+  const int num_channels = gather.dim(0);
+  std::vector<bool> is_taken(static_cast<size_t>(num_channels));
+  for (const int32_t channel : ValuesOf<int32_t>(gather)) {
+    if (channel < 0 || channel >= num_channels || is_taken[static_cast<size_t>(channel)]) {
+      return Fail(spec.name,
+                  StrCat("holds ", channel, ", expected each of 0 to ", num_channels - 1, " once"));
     }
     is_taken[static_cast<size_t>(channel)] = true;
   }
   return Status::Ok();
 }
 
-Status MappedCheckpoint::Find(const std::string& name, DType dtype, std::initializer_list<int> dims,
-                              ConstTensorView& tensor) {
-  COMET_ASSIGN_OR_RETURN(tensor, weights_.Find(name, dtype, dims));
-  known_.insert(name);
+Status MappedCheckpoint::Find(const SafetensorsSpec& spec, ConstTensorView& tensor) {
+  COMET_ASSIGN_OR_RETURN(tensor, weights_.Find(spec.name, spec.dtype, spec.shape));
+  known_.insert(spec.name);
   return Status::Ok();
 }
 
-Status MappedCheckpoint::FindFinite(const std::string& name, int num_values,
-                                    ConstTensorView& tensor) {
-  COMET_RETURN_IF_ERROR(Find(name, DType::kF32, {num_values}, tensor));
+Status MappedCheckpoint::FindFinite(const SafetensorsSpec& spec, ConstTensorView& tensor) {
+  COMET_RETURN_IF_ERROR(Find(spec, tensor));
   for (const float value : ValuesOf<float>(tensor)) {
     if (!std::isfinite(value))
-      return Fail(name, StrCat("holds ", value, ", expected finite numbers"));
+      return Fail(spec.name, StrCat("holds ", value, ", expected finite numbers"));
   }
   return Status::Ok();
 }

@@ -4,7 +4,7 @@
 
 #include "engine/chat_template/named_templates.h"
 #include "engine/loader/json_reader.h"
-#include "engine/loader/rope_json.h"
+#include "engine/loader/model_json.h"
 #include "kernels/base/str_cat.h"
 #include "kernels/ops/linear_input.h"
 
@@ -30,31 +30,20 @@ ordered_json LayerJson(const LayerPrecision& layer) {
           {"down_hadamard", layer.down_hadamard}};
 }
 
-Status ParseInt(const JsonReader& reader, std::string_view key, int64_t minimum, int64_t maximum,
-                int& out) {
-  COMET_ASSIGN_OR_RETURN(const int64_t value, reader.Int(key, minimum, maximum));
-  out = static_cast<int>(value);
-  return Status::Ok();
-}
-
 Status ParseShape(const JsonReader& reader, ModelConfig& model) {
   COMET_ASSIGN_OR_RETURN(model.name, reader.String("_name_or_path"));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "hidden_size", 1, kModelDimMax, model.hidden_size));
+  COMET_RETURN_IF_ERROR(reader.Int("hidden_size", 1, kModelDimMax, model.hidden_size));
+  COMET_RETURN_IF_ERROR(reader.Int("num_hidden_layers", 1, kModelLayersMax, model.num_layers));
+  COMET_RETURN_IF_ERROR(reader.Int("num_attention_heads", 1, kModelHeadsMax, model.num_heads));
+  COMET_RETURN_IF_ERROR(reader.Int("num_key_value_heads", 1, model.num_heads, model.num_kv_heads));
+  COMET_RETURN_IF_ERROR(reader.Int("head_dim", 2, kHeadDimMax, model.head_dim));
+  COMET_RETURN_IF_ERROR(reader.Int("rotary_dim", 2, model.head_dim, model.rotary_dim));
+  COMET_RETURN_IF_ERROR(reader.Int("intermediate_size", 1, kModelDimMax, model.ffn_size));
+  COMET_RETURN_IF_ERROR(reader.Int("vocab_size", 1, kVocabSizeMax, model.vocab_size));
   COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "num_hidden_layers", 1, kModelLayersMax, model.num_layers));
-  COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "num_attention_heads", 1, kModelHeadsMax, model.num_heads));
-  COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "num_key_value_heads", 1, model.num_heads, model.num_kv_heads));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "head_dim", 2, kHeadDimMax, model.head_dim));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "rotary_dim", 2, model.head_dim, model.rotary_dim));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "intermediate_size", 1, kModelDimMax, model.ffn_size));
-  COMET_RETURN_IF_ERROR(ParseInt(reader, "vocab_size", 1, kVocabSizeMax, model.vocab_size));
-  COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "max_position_embeddings", 1, kModelContextMax, model.context_length_max));
+      reader.Int("max_position_embeddings", 1, kModelContextMax, model.context_length_max));
   if (reader.Has("sliding_window")) {
-    COMET_RETURN_IF_ERROR(
-        ParseInt(reader, "sliding_window", 1, kModelContextMax, model.sliding_window));
+    COMET_RETURN_IF_ERROR(reader.Int("sliding_window", 1, kModelContextMax, model.sliding_window));
   }
   COMET_ASSIGN_OR_RETURN(const double epsilon, reader.Number("rms_norm_eps", 0.0, 1.0));
   model.rms_norm_epsilon = static_cast<float>(epsilon);
@@ -62,23 +51,10 @@ Status ParseShape(const JsonReader& reader, ModelConfig& model) {
   return Status::Ok();
 }
 
-Status ParseTokenIds(const JsonReader& reader, ModelConfig& model) {
-  model.bos_id = -1;
-  if (reader.Has("bos_token_id")) {
-    COMET_RETURN_IF_ERROR(ParseInt(reader, "bos_token_id", 0, model.vocab_size - 1, model.bos_id));
-  }
-  if (!reader.Has("eos_token_id")) return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
-                         reader.Ints("eos_token_id", 0, model.vocab_size - 1, kEosIdsMax));
-  for (const int64_t id : ids) model.eos_ids.push_back(static_cast<int>(id));
-  return Status::Ok();
-}
-
 Status ParseLinear(const JsonReader& layer, std::string_view key, int num_channels,
                    LinearPrecision& linear) {
   COMET_ASSIGN_OR_RETURN(const JsonReader reader, layer.Object(key));
-  COMET_RETURN_IF_ERROR(
-      ParseInt(reader, "num_int4_channels", 0, num_channels, linear.num_int4_channels));
+  COMET_RETURN_IF_ERROR(reader.Int("num_int4_channels", 0, num_channels, linear.num_int4_channels));
   if (linear.num_int4_channels % kBlockChannels != 0) {
     return DataLoss(StrCat(key, ".num_int4_channels: is ", linear.num_int4_channels,
                            ", expected a multiple of ", kBlockChannels));
@@ -95,7 +71,7 @@ Status ParseLayer(const JsonReader& reader, const ModelConfig& model, LayerPreci
   COMET_RETURN_IF_ERROR(ParseLinear(reader, "down", model.ffn_size, layer.down));
   for (const auto& [key, bits] : {std::pair<std::string_view, int*>("k_bits", &layer.kv.k_bits),
                                   std::pair<std::string_view, int*>("v_bits", &layer.kv.v_bits)}) {
-    COMET_RETURN_IF_ERROR(ParseInt(reader, key, 4, 32, *bits));
+    COMET_RETURN_IF_ERROR(reader.Int(key, 4, 32, *bits));
     if (*bits != 4 && *bits != 8 && *bits != 16 && *bits != 32) {
       return DataLoss(StrCat(key, ": is ", *bits, ", expected 4, 8, 16 or 32"));
     }
@@ -143,7 +119,7 @@ Result<CheckpointConfig> ParseRoot(const JsonReader& root) {
   }
   CheckpointConfig config;
   COMET_RETURN_IF_ERROR(ParseShape(root, config.model));
-  COMET_RETURN_IF_ERROR(ParseTokenIds(root, config.model));
+  COMET_RETURN_IF_ERROR(ReadTokenIds(root, config.model));
   COMET_RETURN_IF_ERROR(ReadRope(root, config.model.context_length_max, config.model.rope));
   const Status valid = config.model.Validate();
   if (!valid.ok()) return DataLoss(valid.message());
@@ -169,8 +145,6 @@ std::string TemplateNameOf(std::string_view file_name) {
       file_name.substr(kPrefix.size(), file_name.size() - kPrefix.size() - kSuffix.size());
   return IsTemplateName(name) ? std::string(name) : "";
 }
-
-std::string LayerName(int layer_idx) { return StrCat("model.layers.", layer_idx, "."); }
 
 std::string CheckpointConfigText(const CheckpointConfig& config) {
   const ModelConfig& model = config.model;

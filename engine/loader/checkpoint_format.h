@@ -8,8 +8,8 @@
 #include "kernels/base/status.h"
 #include "kernels/ops/kv_cache_view.h"
 
-// What reader and writer of a comet checkpoint share: file and tensor names, and config.json.
-// README.md describes the format.
+// What reader and writer of a comet checkpoint share: file names and config.json here, tensors in
+// checkpoint_tensors.h. checkpoint_format.md describes the format.
 namespace comet {
 
 inline constexpr int kCheckpointFormatVersion = 1;
@@ -23,11 +23,6 @@ inline constexpr std::string_view kAccuracyFile = "accuracy.json";
 std::string TemplateFileOf(std::string_view template_name);
 // The other way round; empty for a file that holds no template.
 std::string TemplateNameOf(std::string_view file_name);
-
-inline constexpr std::string_view kFinalNormName = "model.norm.weight";
-inline constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
-inline constexpr std::string_view kLmHeadCodesName = "lm_head.weight_codes";
-inline constexpr std::string_view kLmHeadScaleName = "lm_head.weight_scale";
 
 // One quantised linear layer of the precision map.
 struct LinearPrecision {
@@ -51,15 +46,6 @@ struct CheckpointConfig {
   bool has_qkv_bias = false;
   std::vector<LayerPrecision> layers;
 };
-
-// "model.layers.3." and the four linears' names after it.
-std::string LayerName(int layer_idx);
-inline constexpr std::string_view kQkvName = "self_attn.qkv_proj";
-inline constexpr std::string_view kOName = "self_attn.o_proj";
-inline constexpr std::string_view kGateUpName = "mlp.gate_up_proj";
-inline constexpr std::string_view kDownName = "mlp.down_proj";
-inline constexpr std::string_view kInputNormName = "input_layernorm.weight";
-inline constexpr std::string_view kPostAttentionNormName = "post_attention_layernorm.weight";
 
 std::string CheckpointConfigText(const CheckpointConfig& config);
 

@@ -1,58 +1,12 @@
 #include "engine/loader/checkpoint_writer.h"
 
 #include "engine/loader/gguf_vocabulary.h"
-#include "kernels/base/math.h"
-#include "kernels/base/str_cat.h"
-#include "kernels/ops/linear_input.h"
+#include "kernels/base/check.h"
 
 namespace comet {
-namespace {
-
-// Tensors to declare of one linear layer.
-struct LinearShape {
-  int num_outputs;
-  int num_inputs;
-  bool has_gather;
-  bool has_bias;
-};
-
-void DeclareLinear(const std::string& name, const LinearShape& shape,
-                   std::vector<SafetensorsSpec>& specs) {
-  const int n = shape.num_outputs;
-  const int k = shape.num_inputs;
-  specs.push_back({name + ".weight_codes", DType::kU8, {n, k / 2}});
-  specs.push_back({name + ".weight_steps", DType::kI8, {n, CeilDiv(k, kBlockChannels)}});
-  specs.push_back({name + ".weight_scale", DType::kF32, {n}});
-  if (shape.has_gather) specs.push_back({name + ".gather", DType::kI32, {k}});
-  if (shape.has_bias) specs.push_back({name + ".bias", DType::kF32, {n}});
-}
-
-std::vector<SafetensorsSpec> DeclareTensors(const ModelConfig& model, bool has_qkv_bias) {
-  const int hidden = model.hidden_size;
-  std::vector<SafetensorsSpec> specs;
-  specs.push_back({std::string(kFinalNormName), DType::kF32, {hidden}});
-  specs.push_back({std::string(kLmHeadCodesName), DType::kI8, {model.vocab_size, hidden}});
-  specs.push_back({std::string(kLmHeadScaleName), DType::kF32, {model.vocab_size}});
-  if (!model.tied_embeddings) {
-    specs.push_back({std::string(kEmbeddingName), DType::kF16, {model.vocab_size, hidden}});
-  }
-  for (int i = 0; i < model.num_layers; ++i) {
-    const std::string layer = LayerName(i);
-    specs.push_back({StrCat(layer, kInputNormName), DType::kF32, {hidden}});
-    specs.push_back({StrCat(layer, kPostAttentionNormName), DType::kF32, {hidden}});
-    DeclareLinear(StrCat(layer, kQkvName), {model.qkv_size(), hidden, true, has_qkv_bias}, specs);
-    DeclareLinear(StrCat(layer, kOName), {hidden, model.q_size(), true, false}, specs);
-    DeclareLinear(StrCat(layer, kGateUpName), {2 * model.ffn_size, hidden, true, false}, specs);
-    DeclareLinear(StrCat(layer, kDownName), {hidden, model.ffn_size, false, false}, specs);
-  }
-  return specs;
-}
-
-}  // namespace
-
 int64_t CheckpointWeightsBytes(const ModelConfig& config, bool has_qkv_bias) {
   int64_t num_bytes = 0;
-  for (const SafetensorsSpec& spec : DeclareTensors(config, has_qkv_bias)) {
+  for (const SafetensorsSpec& spec : AllTensors(config, has_qkv_bias)) {
     num_bytes += spec.shape.num_elements() * BytesOf(spec.dtype);
   }
   return num_bytes;
@@ -64,9 +18,9 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::st
                                                                    bool may_replace) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<PartialFolder> partial,
                          PartialFolder::Create(folder, may_replace));
-  COMET_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsWriter> weights,
-                         SafetensorsWriter::Create(partial->PathOf(kWeightsFile),
-                                                   DeclareTensors(config, has_qkv_bias)));
+  COMET_ASSIGN_OR_RETURN(
+      std::unique_ptr<SafetensorsWriter> weights,
+      SafetensorsWriter::Create(partial->PathOf(kWeightsFile), AllTensors(config, has_qkv_bias)));
   CheckpointConfig checkpoint_config{.model = config, .has_qkv_bias = has_qkv_bias, .layers = {}};
   checkpoint_config.layers.resize(static_cast<size_t>(config.num_layers));
   return std::unique_ptr<CheckpointWriter>(
@@ -74,14 +28,14 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::Create(const std::st
 }
 
 Status CheckpointWriter::WriteLayer(int layer_idx, const QuantizedLayer& layer) {
-  const std::string name = LayerName(layer_idx);
-  COMET_RETURN_IF_ERROR(weights_->Write(StrCat(name, kInputNormName), layer.input_norm));
+  const LayerTensors tensors = TensorsOfLayer(config_.model, config_.has_qkv_bias, layer_idx);
+  COMET_RETURN_IF_ERROR(weights_->Write(tensors.input_norm.name, layer.input_norm));
   COMET_RETURN_IF_ERROR(
-      weights_->Write(StrCat(name, kPostAttentionNormName), layer.post_attention_norm));
-  COMET_RETURN_IF_ERROR(WriteLinear(StrCat(name, kQkvName), layer.qkv));
-  COMET_RETURN_IF_ERROR(WriteLinear(StrCat(name, kOName), layer.o));
-  COMET_RETURN_IF_ERROR(WriteLinear(StrCat(name, kGateUpName), layer.gate_up));
-  COMET_RETURN_IF_ERROR(WriteLinear(StrCat(name, kDownName), layer.down));
+      weights_->Write(tensors.post_attention_norm.name, layer.post_attention_norm));
+  COMET_RETURN_IF_ERROR(WriteLinear(tensors.qkv, layer.qkv));
+  COMET_RETURN_IF_ERROR(WriteLinear(tensors.o, layer.o));
+  COMET_RETURN_IF_ERROR(WriteLinear(tensors.gate_up, layer.gate_up));
+  COMET_RETURN_IF_ERROR(WriteLinear(tensors.down, layer.down));
   config_.layers[static_cast<size_t>(layer_idx)] = {
       layer.qkv.precision,  layer.o.precision, layer.gate_up.precision,
       layer.down.precision, layer.kv,          layer.qk_hadamard,
@@ -89,29 +43,33 @@ Status CheckpointWriter::WriteLayer(int layer_idx, const QuantizedLayer& layer) 
   return Status::Ok();
 }
 
-Status CheckpointWriter::WriteLinear(const std::string& name, const QuantizedLinear& linear) {
-  COMET_RETURN_IF_ERROR(weights_->Write(name + ".weight_codes", linear.codes));
-  COMET_RETURN_IF_ERROR(weights_->Write(name + ".weight_steps", linear.steps));
-  COMET_RETURN_IF_ERROR(weights_->Write(name + ".weight_scale", linear.scale));
-  if (!linear.gather.empty()) {
-    COMET_RETURN_IF_ERROR(weights_->Write(name + ".gather", linear.gather));
+Status CheckpointWriter::WriteLinear(const LinearTensors& tensors, const QuantizedLinear& linear) {
+  COMET_CHECK(tensors.gather.has_value() == !linear.gather.empty());
+  COMET_CHECK(tensors.bias.has_value() == !linear.bias.empty());
+  COMET_RETURN_IF_ERROR(weights_->Write(tensors.codes.name, linear.codes));
+  COMET_RETURN_IF_ERROR(weights_->Write(tensors.steps.name, linear.steps));
+  COMET_RETURN_IF_ERROR(weights_->Write(tensors.scale.name, linear.scale));
+  if (tensors.gather.has_value()) {
+    COMET_RETURN_IF_ERROR(weights_->Write(tensors.gather->name, linear.gather));
   }
-  if (!linear.bias.empty()) COMET_RETURN_IF_ERROR(weights_->Write(name + ".bias", linear.bias));
-  return Status::Ok();
+  return tensors.bias.has_value() ? weights_->Write(tensors.bias->name, linear.bias) : Status::Ok();
 }
 
 Status CheckpointWriter::WriteFinalNorm(const std::vector<float>& weight) {
-  return weights_->Write(kFinalNormName, weight);
+  return weights_->Write(TensorsOfModel(config_.model).final_norm.name, weight);
 }
 
 Status CheckpointWriter::WriteLmHead(const std::vector<int8_t>& codes,
                                      const std::vector<float>& scale) {
-  COMET_RETURN_IF_ERROR(weights_->Write(kLmHeadCodesName, codes));
-  return weights_->Write(kLmHeadScaleName, scale);
+  const ModelTensors tensors = TensorsOfModel(config_.model);
+  COMET_RETURN_IF_ERROR(weights_->Write(tensors.lm_head_codes.name, codes));
+  return weights_->Write(tensors.lm_head_scale.name, scale);
 }
 
 Status CheckpointWriter::WriteEmbedding(const std::vector<Half>& table) {
-  return weights_->Write(kEmbeddingName, table);
+  const ModelTensors tensors = TensorsOfModel(config_.model);
+  COMET_CHECK_MSG(tensors.embedding.has_value(), "a tied model has no embedding of its own");
+  return weights_->Write(tensors.embedding->name, table);
 }
 
 Result<std::string> CheckpointWriter::Seal(const Vocabulary& vocabulary,

@@ -8,6 +8,7 @@
 
 #include "engine/chat_template/named_templates.h"
 #include "engine/loader/checkpoint_format.h"
+#include "engine/loader/checkpoint_tensors.h"
 #include "engine/loader/output_file.h"
 #include "engine/loader/safetensors_writer.h"
 #include "engine/tokenizer/vocabulary.h"
@@ -75,7 +76,7 @@ class CheckpointWriter {
                    std::unique_ptr<SafetensorsWriter> weights, CheckpointConfig config)
       : folder_(std::move(folder)), weights_(std::move(weights)), config_(std::move(config)) {}
 
-  Status WriteLinear(const std::string& name, const QuantizedLinear& linear);
+  Status WriteLinear(const LinearTensors& tensors, const QuantizedLinear& linear);
 
   std::unique_ptr<PartialFolder> folder_;
   std::unique_ptr<SafetensorsWriter> weights_;

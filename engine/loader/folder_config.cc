@@ -7,7 +7,7 @@
 
 #include "engine/loader/json_reader.h"
 #include "engine/loader/mapped_file.h"
-#include "engine/loader/rope_json.h"
+#include "engine/loader/model_json.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -52,16 +52,9 @@ Result<Architecture> ReadArchitecture(const JsonReader& root) {
   return *found;
 }
 
-Status ReadInt(const JsonReader& reader, std::string_view key, int64_t minimum, int64_t maximum,
-               int& out) {
-  COMET_ASSIGN_OR_RETURN(const int64_t value, reader.Int(key, minimum, maximum));
-  out = static_cast<int>(value);
-  return Status::Ok();
-}
-
 // `out` keeps its default where the key is absent.
 Status ReadOptionalInt(const JsonReader& reader, std::string_view key, int64_t maximum, int& out) {
-  return reader.Has(key) ? ReadInt(reader, key, 1, maximum, out) : Status::Ok();
+  return reader.Has(key) ? reader.Int(key, 1, maximum, out) : Status::Ok();
 }
 
 Result<bool> ReadOptionalBool(const JsonReader& reader, std::string_view key) {
@@ -74,9 +67,9 @@ Status ReadShape(const JsonReader& root, const Architecture& architecture, Model
     COMET_ASSIGN_OR_RETURN(const std::string name, root.String("_name_or_path"));
     if (!name.empty()) model.name = name;
   }
-  COMET_RETURN_IF_ERROR(ReadInt(root, "hidden_size", 1, kModelDimMax, model.hidden_size));
-  COMET_RETURN_IF_ERROR(ReadInt(root, "num_hidden_layers", 1, kModelLayersMax, model.num_layers));
-  COMET_RETURN_IF_ERROR(ReadInt(root, "num_attention_heads", 1, kModelHeadsMax, model.num_heads));
+  COMET_RETURN_IF_ERROR(root.Int("hidden_size", 1, kModelDimMax, model.hidden_size));
+  COMET_RETURN_IF_ERROR(root.Int("num_hidden_layers", 1, kModelLayersMax, model.num_layers));
+  COMET_RETURN_IF_ERROR(root.Int("num_attention_heads", 1, kModelHeadsMax, model.num_heads));
   // A null is as many as heads; only an absent key is the class's default.
   model.num_kv_heads = architecture.num_kv_heads == 0 || root.IsNull("num_key_value_heads")
                            ? model.num_heads
@@ -86,7 +79,7 @@ Status ReadShape(const JsonReader& root, const Architecture& architecture, Model
   model.head_dim = model.hidden_size / model.num_heads;
   COMET_RETURN_IF_ERROR(ReadOptionalInt(root, "head_dim", kHeadDimMax, model.head_dim));
   model.rotary_dim = model.head_dim;
-  COMET_RETURN_IF_ERROR(ReadInt(root, "intermediate_size", 1, kModelDimMax, model.ffn_size));
+  COMET_RETURN_IF_ERROR(root.Int("intermediate_size", 1, kModelDimMax, model.ffn_size));
   model.vocab_size = architecture.vocab_size;
   COMET_RETURN_IF_ERROR(ReadOptionalInt(root, "vocab_size", kVocabSizeMax, model.vocab_size));
   model.context_length_max = architecture.context_length_max;
@@ -108,7 +101,7 @@ Status ReadQwen2Window(const JsonReader& root, ModelConfig& model) {
   if (model.sliding_window == 0) return Status::Ok();
   int num_full = 28;
   if (root.Has("max_window_layers")) {
-    COMET_RETURN_IF_ERROR(ReadInt(root, "max_window_layers", 0, kModelLayersMax * 64, num_full));
+    COMET_RETURN_IF_ERROR(root.Int("max_window_layers", 0, kModelLayersMax * 64, num_full));
   }
   if (num_full >= model.num_layers) {
     model.sliding_window = 0;
@@ -154,17 +147,6 @@ Status CheckUnsupported(const JsonReader& root) {
     COMET_ASSIGN_OR_RETURN(const bool is_set, ReadOptionalBool(root, key));
     if (is_set) return Unimplemented(StrCat(root.where(), ".", key, ": is true, expected false"));
   }
-  return Status::Ok();
-}
-
-Status ReadTokenIds(const JsonReader& root, ModelConfig& model) {
-  if (root.Has("bos_token_id")) {
-    COMET_RETURN_IF_ERROR(ReadInt(root, "bos_token_id", 0, model.vocab_size - 1, model.bos_id));
-  }
-  if (!root.Has("eos_token_id")) return Status::Ok();
-  COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
-                         root.Ints("eos_token_id", 0, model.vocab_size - 1, kEosIdsMax));
-  for (const int64_t id : ids) model.eos_ids.push_back(static_cast<int>(id));
   return Status::Ok();
 }
 

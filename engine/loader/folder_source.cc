@@ -11,6 +11,7 @@
 #include "engine/loader/packed_matrix.h"
 #include "engine/loader/text_files.h"
 #include "kernels/base/check.h"
+#include "kernels/base/float_element.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {

@@ -4,17 +4,11 @@
 #include <limits>
 
 #include "engine/loader/gguf_parser.h"
+#include "engine/loader/unaligned.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
 namespace {
-
-template <typename T>
-T Load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
-}
 
 // Bytes of one element of an integer type, 0 for the other types.
 int IntBytes(GgufValueType type) {
@@ -39,15 +33,15 @@ int IntBytes(GgufValueType type) {
 // Nothing when the type is no integer or the value does not fit.
 std::optional<int64_t> LoadInt(GgufValueType type, const std::byte* from) {
   switch (type) {
-    case GgufValueType::kU8: return Load<uint8_t>(from);
-    case GgufValueType::kI8: return Load<int8_t>(from);
-    case GgufValueType::kU16: return Load<uint16_t>(from);
-    case GgufValueType::kI16: return Load<int16_t>(from);
-    case GgufValueType::kU32: return Load<uint32_t>(from);
-    case GgufValueType::kI32: return Load<int32_t>(from);
-    case GgufValueType::kI64: return Load<int64_t>(from);
+    case GgufValueType::kU8: return LoadUnaligned<uint8_t>(from);
+    case GgufValueType::kI8: return LoadUnaligned<int8_t>(from);
+    case GgufValueType::kU16: return LoadUnaligned<uint16_t>(from);
+    case GgufValueType::kI16: return LoadUnaligned<int16_t>(from);
+    case GgufValueType::kU32: return LoadUnaligned<uint32_t>(from);
+    case GgufValueType::kI32: return LoadUnaligned<int32_t>(from);
+    case GgufValueType::kI64: return LoadUnaligned<int64_t>(from);
     case GgufValueType::kU64: {
-      const uint64_t value = Load<uint64_t>(from);
+      const uint64_t value = LoadUnaligned<uint64_t>(from);
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
       return static_cast<int64_t>(value);
     }
@@ -95,10 +89,10 @@ Result<std::optional<double>> GgufFile::FindFloat(std::string_view key) const {
   if (found == metadata_.end()) return std::optional<double>();
   const GgufValue& value = found->second;
   if (!value.is_array && value.type == GgufValueType::kF32) {
-    return std::optional<double>(Load<float>(value.data.data()));
+    return std::optional<double>(LoadUnaligned<float>(value.data.data()));
   }
   if (!value.is_array && value.type == GgufValueType::kF64) {
-    return std::optional<double>(Load<double>(value.data.data()));
+    return std::optional<double>(LoadUnaligned<double>(value.data.data()));
   }
   return WrongType(key, "a float");
 }
@@ -108,7 +102,7 @@ Result<std::optional<bool>> GgufFile::FindBool(std::string_view key) const {
   if (found == metadata_.end()) return std::optional<bool>();
   const GgufValue& value = found->second;
   if (value.is_array || value.type != GgufValueType::kBool) return WrongType(key, "a boolean");
-  const uint8_t byte = Load<uint8_t>(value.data.data());
+  const uint8_t byte = LoadUnaligned<uint8_t>(value.data.data());
   if (byte > 1) return WrongType(key, "a boolean of 0 or 1");
   return std::optional<bool>(byte == 1);
 }
@@ -134,7 +128,7 @@ Result<std::vector<std::string_view>> GgufFile::FindStrings(std::string_view key
   strings.reserve(value.count);
   const std::byte* position = value.data.data();  // The parser has walked these lengths.
   for (uint64_t i = 0; i < value.count; ++i) {
-    const uint64_t length = Load<uint64_t>(position);
+    const uint64_t length = LoadUnaligned<uint64_t>(position);
     position += sizeof(uint64_t);
     strings.emplace_back(reinterpret_cast<const char*>(position), length);
     position += length;

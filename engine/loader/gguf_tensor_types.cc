@@ -1,7 +1,6 @@
 #include "engine/loader/gguf_tensor_types.h"
 
-#include <cstring>
-
+#include "engine/loader/unaligned.h"
 #include "kernels/base/check.h"
 #include "kernels/base/dtype.h"
 #include "kernels/base/str_cat.h"
@@ -13,14 +12,7 @@ constexpr int kGroupValues = 32;
 constexpr int kHalfGroup = kGroupValues / 2;
 constexpr int kSuperGroupValues = 256;
 
-template <typename T>
-T Load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
-}
-
-float LoadHalf(const std::byte* from) { return ToFloat(Half{Load<uint16_t>(from)}); }
+float LoadHalf(const std::byte* from) { return ToFloat(Half{LoadUnaligned<uint16_t>(from)}); }
 
 void DequantizeQ4_0(const std::byte* group, float* out) {
   const float d = LoadHalf(group);
@@ -44,7 +36,7 @@ void DequantizeQ4_1(const std::byte* group, float* out) {
 void DequantizeQ8_0(const std::byte* group, float* out) {
   const float d = LoadHalf(group);
   for (int i = 0; i < kGroupValues; ++i) {
-    out[i] = d * static_cast<float>(Load<int8_t>(group + 2 + i));
+    out[i] = d * static_cast<float>(LoadUnaligned<int8_t>(group + 2 + i));
   }
 }
 
@@ -98,7 +90,7 @@ void DequantizeQ6_K(const std::byte* group, float* out) {
     const int byte = half * 64 + i % 64;
     const int nibble = static_cast<int>(group[byte]) >> (quarter / 2 * 4) & 15;
     const int pair = static_cast<int>(pairs[half * 32 + i % 32]) >> (quarter * 2) & 3;
-    const float scale = d * static_cast<float>(Load<int8_t>(scales + i / 16));
+    const float scale = d * static_cast<float>(LoadUnaligned<int8_t>(scales + i / 16));
     out[i] = scale * static_cast<float>((nibble | pair << 4) - 32);
   }
 }
@@ -203,9 +195,11 @@ void Dequantize(GgufTensorType type, std::span<const std::byte> data, std::span<
     const std::byte* group = data.data() + g * group_bytes;
     float* values = out.data() + g * group_values;
     switch (type) {
-      case GgufTensorType::kF32: *values = Load<float>(group); break;
+      case GgufTensorType::kF32: *values = LoadUnaligned<float>(group); break;
       case GgufTensorType::kF16: *values = LoadHalf(group); break;
-      case GgufTensorType::kBf16: *values = ToFloat(Bfloat16{Load<uint16_t>(group)}); break;
+      case GgufTensorType::kBf16:
+        *values = ToFloat(Bfloat16{LoadUnaligned<uint16_t>(group)});
+        break;
       case GgufTensorType::kQ4_0: DequantizeQ4_0(group, values); break;
       case GgufTensorType::kQ4_1: DequantizeQ4_1(group, values); break;
       case GgufTensorType::kQ8_0: DequantizeQ8_0(group, values); break;

@@ -77,6 +77,12 @@ Result<int64_t> JsonReader::Int(std::string_view key, int64_t minimum, int64_t m
   return ToInt(key, *value, minimum, maximum);
 }
 
+Status JsonReader::Int(std::string_view key, int64_t minimum, int64_t maximum, int& value) const {
+  COMET_ASSIGN_OR_RETURN(const int64_t wide, Int(key, minimum, maximum));
+  value = static_cast<int>(wide);
+  return Status::Ok();
+}
+
 Result<double> JsonReader::Number(std::string_view key, double minimum, double maximum) const {
   COMET_ASSIGN_OR_RETURN(const json* value, Find(key));
   if (value->is_number()) {

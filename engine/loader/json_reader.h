@@ -30,6 +30,8 @@ class JsonReader {
   bool IsNull(std::string_view key) const;  // Present and null.
 
   Result<int64_t> Int(std::string_view key, int64_t minimum, int64_t maximum) const;
+  // The same into an int, which `maximum` fits.
+  Status Int(std::string_view key, int64_t minimum, int64_t maximum, int& value) const;
   // Finite, within [minimum, maximum].
   Result<double> Number(std::string_view key, double minimum, double maximum) const;
   Result<bool> Bool(std::string_view key) const;

@@ -1,9 +1,10 @@
 #include "engine/loader/packed_matrix.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "engine/loader/unaligned.h"
 #include "kernels/base/check.h"
+#include "kernels/base/float_element.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -16,10 +17,8 @@ constexpr int kAwqPlace[kWordCodes] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 template <typename T>
 T ValueAt(const ConstTensorView& tensor, int64_t value_idx) {
-  T value;
-  std::memcpy(&value, static_cast<const std::byte*>(tensor.data()) + value_idx * int64_t{sizeof(T)},
-              sizeof(T));
-  return value;
+  return LoadUnaligned<T>(static_cast<const std::byte*>(tensor.data()) +
+                          value_idx * int64_t{sizeof(T)});
 }
 
 int NibbleAt(const ConstTensorView& words, int row, int column, int place) {
@@ -54,19 +53,6 @@ Result<ConstTensorView> FindFolderTensor(const FolderWeights& weights, const std
   }
   known.insert(name);
   return view;
-}
-
-float FloatAt(const ConstTensorView& tensor, int64_t value_idx) {
-  switch (tensor.dtype()) {
-    case DType::kF32: return ValueAt<float>(tensor, value_idx);
-    case DType::kF16: return ToFloat(Half{ValueAt<uint16_t>(tensor, value_idx)});
-    case DType::kBf16: return ToFloat(Bfloat16{ValueAt<uint16_t>(tensor, value_idx)});
-    case DType::kI32:
-    case DType::kI8:
-    case DType::kU8: break;
-  }
-  COMET_CHECK(false);
-  return 0.0f;
 }
 
 Result<PackedMatrix> PackedMatrix::Find(const FolderWeights& weights, const std::string& name,

@@ -21,8 +21,6 @@ Result<ConstTensorView> FindFolderTensor(const FolderWeights& weights, const std
 
 inline constexpr std::initializer_list<DType> kFloatDTypes = {DType::kF32, DType::kF16,
                                                               DType::kBf16};
-// A value of a F32, F16 or BF16 tensor, which may be unaligned.
-float FloatAt(const ConstTensorView& tensor, int64_t value_idx);
 
 // One 4-bit linear layer of a folder, [num_outputs, num_inputs], mapped.
 //

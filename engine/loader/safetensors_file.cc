@@ -182,18 +182,17 @@ Status SafetensorsFile::ReadHeader() {
 }
 
 Result<ConstTensorView> SafetensorsFile::Find(std::string_view name, DType dtype,
-                                              std::initializer_list<int> dims) const {
+                                              const TensorShape& shape) const {
   const auto found = tensors_.find(name);
-  const TensorShape expected(dims);
   if (found == tensors_.end()) {
     return DataLoss(StrCat(path(), ": ", name, ": is absent, expected ", ToString(dtype), " ",
-                           expected.ToString()));
+                           shape.ToString()));
   }
   const ConstTensorView& tensor = found->second;
-  if (tensor.dtype() != dtype || tensor.shape().ToString() != expected.ToString()) {
+  if (tensor.dtype() != dtype || tensor.shape().ToString() != shape.ToString()) {
     return DataLoss(StrCat(path(), ": ", name, ": is ", ToString(tensor.dtype()), " ",
                            tensor.shape().ToString(), ", expected ", ToString(dtype), " ",
-                           expected.ToString()));
+                           shape.ToString()));
   }
   const std::byte* data = static_cast<const std::byte*>(tensor.data());
   if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(BytesOf(dtype)) != 0) {

@@ -34,8 +34,7 @@ class SafetensorsFile {
   const std::map<std::string, std::string, std::less<>>& others() const { return others_; }
 
   // The tensor of that name, dtype and shape, aligned for its dtype. Errors: kDataLoss.
-  Result<ConstTensorView> Find(std::string_view name, DType dtype,
-                               std::initializer_list<int> dims) const;
+  Result<ConstTensorView> Find(std::string_view name, DType dtype, const TensorShape& shape) const;
 
  private:
   explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}

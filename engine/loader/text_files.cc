@@ -15,6 +15,7 @@
 #include "engine/loader/tiktoken_file.h"
 #include "engine/loader/tokenizer_json.h"
 #include "engine/loader/vocabulary_padding.h"
+#include "engine/model/model_config.h"
 #include "kernels/base/str_cat.h"
 
 namespace comet {
@@ -26,7 +27,6 @@ constexpr int64_t kVocabularyBytesMax = 64 << 20;  // Published files have up to
 constexpr int64_t kConfigBytesMax = 16 << 20;
 constexpr int kDepthMax = 64;
 constexpr int64_t kTokenIdMax = 1 << 22;
-constexpr size_t kEosIdsMax = 64;
 
 // An object, empty when the file does not exist.
 Result<json> ReadOptionalJson(const std::string& path) {

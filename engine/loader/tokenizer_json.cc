@@ -143,6 +143,9 @@ Status TokenizerJsonParser::ParseModel() {
 
 Status TokenizerJsonParser::ParseVocab(const JsonReader& vocab, const json& entries) {
   if (entries.empty()) return DataLoss(StrCat(vocab.where(), ": is empty"));
+  const auto added = root_.find("added_tokens");
+  const size_t num_added = added != root_.end() && added->is_array() ? added->size() : 0;
+  num_ids_max_ = entries.size() + num_added + kUnusedRowsMax;
   for (const auto& [piece, value] : entries.items()) {
     COMET_ASSIGN_OR_RETURN(const int64_t id, vocab.Int(piece, 0, kTokenIdMax));
     COMET_RETURN_IF_ERROR(SetPiece(id, piece, StrCat(vocab.where(), ".", piece)));
@@ -154,6 +157,10 @@ Status TokenizerJsonParser::ParseVocab(const JsonReader& vocab, const json& entr
 Status TokenizerJsonParser::SetPiece(int64_t id, const std::string& piece,
                                      const std::string& path) {
   const size_t idx = static_cast<size_t>(id);
+  if (idx >= num_ids_max_) {
+    return DataLoss(StrCat(path, ": is ", id, ", expected below ", num_ids_max_, ": at most ",
+                           kUnusedRowsMax, " ids have no token"));
+  }
   if (idx < is_set_.size() && is_set_[idx]) {
     return DataLoss(StrCat(path, ": is ", id, ", the id of \"", vocabulary_.pieces[idx], "\" too"));
   }

@@ -72,6 +72,7 @@ class TokenizerJsonParser {
   const nlohmann::json& root_;
   JsonReader reader_;
   Vocabulary vocabulary_;
+  size_t num_ids_max_ = 0;  // What the file's tokens and the holes among them come to.
   std::vector<bool> is_set_;
   std::map<std::string, int, std::less<>> ids_;
   bool byte_fallback_ = false;

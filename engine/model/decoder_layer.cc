@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "engine/model/pack_floats.h"
 #include "engine/model/synthetic_model.h"
 #include "kernels/base/math.h"
 #include "kernels/base/packed_codes.h"
@@ -14,13 +15,6 @@ namespace {
 ConstTensorView HostVector(const std::vector<float>& values) {
   if (values.empty()) return {};
   return ConstTensorView(values.data(), DType::kF32, {static_cast<int>(values.size())});
-}
-
-Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<float>& values,
-                                                int num_outputs, int num_inputs) {
-  COMET_CHECK(values.size() == static_cast<size_t>(num_outputs) * static_cast<size_t>(num_inputs));
-  return ops.PackLinear(
-      FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_outputs, num_inputs})});
 }
 
 ActivationFormat FormatOf(const Ops& ops, ActivationMode mode, int num_int4, int num_inputs,
@@ -38,8 +32,8 @@ Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
   const int num_inputs = source.weights.codes.dim(1) * 2;
   LinearLayer layer;
   if (mode == ActivationMode::kFloat) {
-    COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, Dequantize(source.weights),
-                                                    num_outputs, num_inputs));
+    COMET_ASSIGN_OR_RETURN(layer.weights, PackFloats(*backend.ops, Dequantize(source.weights),
+                                                     num_outputs, num_inputs));
   } else {
     layer.format =
         FormatOf(*backend.ops, mode, source.weights.num_int4_channels, num_inputs, source.clip);
@@ -53,7 +47,7 @@ Result<LinearLayer> MakeLinear(Backend& backend, const CheckpointLinear& source,
 Result<LinearLayer> MakeLinear(Backend& backend, const std::vector<float>& weights,
                                const std::vector<float>& bias, int num_outputs, int num_inputs) {
   LinearLayer layer;
-  COMET_ASSIGN_OR_RETURN(layer.weights, PackFloat(*backend.ops, weights, num_outputs, num_inputs));
+  COMET_ASSIGN_OR_RETURN(layer.weights, PackFloats(*backend.ops, weights, num_outputs, num_inputs));
   COMET_ASSIGN_OR_RETURN(layer.bias, DeviceTensor::Upload(*backend.device, HostVector(bias)));
   return layer;
 }

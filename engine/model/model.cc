@@ -7,6 +7,7 @@
 #include "engine/model/decode_paddings.h"
 #include "engine/model/decoder_layer.h"
 #include "engine/model/device_tensor.h"
+#include "engine/model/pack_floats.h"
 #include "engine/model/rope.h"
 #include "engine/model/step_workspace.h"
 #include "engine/model/synthetic_model.h"
@@ -194,12 +195,6 @@ Status LlamaModel::IssueLogits() {
       {.y = logits_.view().Rows(0, num_rows), .x = input, .weights = weights_.lm_head.get()});
 }
 
-Result<std::unique_ptr<PackedLinear>> PackFloat(Ops& ops, const std::vector<float>& values,
-                                                const ModelConfig& config) {
-  return ops.PackLinear(FloatWeights{
-      ConstTensorView(values.data(), DType::kF32, {config.vocab_size, config.hidden_size})});
-}
-
 Result<ModelWeights> LoadWeights(Backend& backend, const Checkpoint& checkpoint,
                                  const Precision& precision) {
   const ModelConfig& config = checkpoint.config();
@@ -213,7 +208,8 @@ Result<ModelWeights> LoadWeights(Backend& backend, const Checkpoint& checkpoint,
                          DeviceTensor::Upload(*backend.device, checkpoint.final_norm()));
   if (precision.activations == ActivationMode::kFloat) {
     COMET_ASSIGN_OR_RETURN(weights.lm_head,
-                           PackFloat(*backend.ops, Dequantize(checkpoint.lm_head()), config));
+                           PackFloats(*backend.ops, Dequantize(checkpoint.lm_head()),
+                                      config.vocab_size, config.hidden_size));
   } else {
     weights.lm_head_format.mode = ActivationMode::kInt8;
     COMET_ASSIGN_OR_RETURN(weights.lm_head, backend.ops->PackLinear(checkpoint.lm_head()));
@@ -241,15 +237,17 @@ Result<ModelWeights> LoadWeights(Backend& backend, FloatSource& source,
       DeviceTensor::Upload(*backend.device,
                            {final_norm.data(), DType::kF32, {config.hidden_size}}));
   COMET_ASSIGN_OR_RETURN(const std::vector<float> embedding, source.ReadEmbedding());
-  COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> table,
-                         PackFloat(*backend.ops, embedding, config));
+  COMET_ASSIGN_OR_RETURN(
+      std::unique_ptr<PackedLinear> table,
+      PackFloats(*backend.ops, embedding, config.vocab_size, config.hidden_size));
   if (config.tied_embeddings) {
     weights.lm_head = std::move(table);
     return weights;
   }
   weights.embedding = std::move(table);
   COMET_ASSIGN_OR_RETURN(const std::vector<float> lm_head, source.ReadLmHead());
-  COMET_ASSIGN_OR_RETURN(weights.lm_head, PackFloat(*backend.ops, lm_head, config));
+  COMET_ASSIGN_OR_RETURN(weights.lm_head,
+                         PackFloats(*backend.ops, lm_head, config.vocab_size, config.hidden_size));
   return weights;
 }
 

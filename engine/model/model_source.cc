@@ -10,13 +10,15 @@
 namespace comet {
 namespace {
 
-// Parameters of the decoder's linear layers and vocabulary tables.
-int64_t NumParameters(const ModelConfig& config) {
+// Of f32 weights: the decoder's linear layers and the vocabulary tables. A checkpoint's own
+// embedding stays f16.
+int64_t FloatWeightsBytes(const ModelConfig& config, bool has_half_embedding) {
   const int64_t hidden = config.hidden_size;
   const int64_t layer = hidden * config.qkv_size() + hidden * config.q_size() +
                         3 * hidden * static_cast<int64_t>(config.ffn_size);
   const int64_t table = hidden * config.vocab_size;
-  return layer * config.num_layers + table * (config.tied_embeddings ? 1 : 2);
+  const int64_t embedding = config.tied_embeddings ? 0 : table * (has_half_embedding ? 2 : 4);
+  return (layer * config.num_layers + table) * 4 + embedding;
 }
 
 }  // namespace
@@ -24,15 +26,17 @@ int64_t NumParameters(const ModelConfig& config) {
 Result<ModelSource> ModelSource::Open(const std::string& path) {
   ModelSource source;
   std::error_code error;
-  const bool is_folder = std::filesystem::is_directory(path, error);
-  if (is_folder && IsCometCheckpoint(path)) {
-    COMET_ASSIGN_OR_RETURN(source.checkpoint_, Checkpoint::Open(path));
-  } else if (is_folder || std::filesystem::exists(path, error)) {
-    COMET_ASSIGN_OR_RETURN(source.float_source_, FloatSource::Open(path));
-  } else {
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found) {
     return NotFound(
         StrCat("model: ", path,
                " does not exist, expected a checkpoint, a Hugging Face folder or a GGUF file"));
+  }
+  if (error) return FailedPrecondition(StrCat("model: ", path, ": ", error.message()));
+  if (std::filesystem::is_directory(status) && IsCometCheckpoint(path)) {
+    COMET_ASSIGN_OR_RETURN(source.checkpoint_, Checkpoint::Open(path));
+  } else {
+    COMET_ASSIGN_OR_RETURN(source.float_source_, FloatSource::Open(path));
   }
   return source;
 }
@@ -83,7 +87,9 @@ Result<Precision> ModelSource::ChoosePrecision(const std::string& activation_bit
 }
 
 int64_t ModelSource::WeightsBytes(const Precision& precision) const {
-  if (precision.activations == ActivationMode::kFloat) return NumParameters(config()) * 4;
+  if (precision.activations == ActivationMode::kFloat) {
+    return FloatWeightsBytes(config(), has_codes());
+  }
   if (synthetic_ != nullptr) return CheckpointWeightsBytes(config(), synthetic_->has_qkv_bias);
   return checkpoint_->num_bytes();
 }

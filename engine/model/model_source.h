@@ -17,6 +17,7 @@ namespace comet {
 // weights). Confined to one thread.
 class ModelSource {
  public:
+  // Errors: kNotFound; kFailedPrecondition, the path cannot be reached; those of the source's kind.
   static Result<ModelSource> Open(const std::string& path);
   static ModelSource Make(const SyntheticModel& synthetic);
 

@@ -14,8 +14,8 @@ enum class WeightMode { kComet, kFloat };
 struct Precision {
   WeightMode weights = WeightMode::kComet;
   ActivationMode activations = ActivationMode::kInt8;
-  KvFormat
-      kv;  // Used for every layer unless the checkpoint's own map is kept (see from_checkpoint).
+  // Of every layer, unless kv_from_checkpoint keeps the checkpoint's own map.
+  KvFormat kv;
   bool kv_from_checkpoint = true;
 
   Status Validate() const;

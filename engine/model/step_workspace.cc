@@ -56,32 +56,46 @@ Result<StepWorkspace> StepWorkspace::Create(Device& device, const ModelConfig& c
   return workspace;
 }
 
-Status StepWorkspace::Begin(const StepInput& step, const StepPadding& padding) {
+// The step with its padding.
+struct StepWorkspace::StepSize {
+  size_t num_given;  // Sequences that are no padding.
+  size_t num_sequences;
+  size_t num_tokens;
+  size_t num_logits_rows;
+};
+
+StepWorkspace::StepSize StepWorkspace::CheckSize(const StepInput& step,
+                                                 const StepPadding& padding) const {
   const size_t num_given = step.context_length.size();
   const size_t num_sequences = std::max(num_given, static_cast<size_t>(padding.num_sequences));
   const size_t num_added = num_sequences - num_given;
-  const size_t num_tokens = step.token_ids.size() + num_added;
-  const size_t num_logits_rows = step.logits_rows.size() + num_added;
-  const size_t page_row_stride = static_cast<size_t>(limits_.pages_per_sequence_max);
-  COMET_CHECK(num_sequences <= static_cast<size_t>(limits_.sequences_max));
-  COMET_CHECK(num_tokens <= static_cast<size_t>(limits_.step_tokens_max));
-  COMET_CHECK(num_logits_rows <= static_cast<size_t>(limits_.logits_rows_max));
+  const StepSize size{.num_given = num_given,
+                      .num_sequences = num_sequences,
+                      .num_tokens = step.token_ids.size() + num_added,
+                      .num_logits_rows = step.logits_rows.size() + num_added};
+  COMET_CHECK(size.num_sequences <= static_cast<size_t>(limits_.sequences_max));
+  COMET_CHECK(size.num_tokens <= static_cast<size_t>(limits_.step_tokens_max));
+  COMET_CHECK(size.num_logits_rows <= static_cast<size_t>(limits_.logits_rows_max));
   COMET_CHECK(step.query_start.size() == num_given + 1);
   COMET_CHECK(step.query_start.back() == static_cast<int>(step.token_ids.size()));
-  COMET_CHECK(step.page_table.size() == num_given * page_row_stride);
+  COMET_CHECK(step.page_table.size() ==
+              num_given * static_cast<size_t>(limits_.pages_per_sequence_max));
   COMET_CHECK(num_added == 0 ||
               (step.token_ids.size() == num_given && step.logits_rows.size() == num_given));
+  return size;
+}
 
-  batch_.num_tokens = static_cast<int>(num_tokens);
-  batch_.context_length_max = std::max(padding.context_length_max, num_added > 0 ? 1 : 0);
-  batch_.query_length_max = num_added > 0 ? 1 : 0;
-  for (size_t s = 0; s < num_given; ++s) {
+Status StepWorkspace::Begin(const StepInput& step, const StepPadding& padding) {
+  const StepSize size = CheckSize(step, padding);
+  const bool has_padding = size.num_sequences > size.num_given;
+  batch_.num_tokens = static_cast<int>(size.num_tokens);
+  batch_.context_length_max = std::max(padding.context_length_max, has_padding ? 1 : 0);
+  batch_.query_length_max = has_padding ? 1 : 0;
+  for (size_t s = 0; s < size.num_given; ++s) {
     batch_.context_length_max = std::max(batch_.context_length_max, step.context_length[s]);
     batch_.query_length_max =
         std::max(batch_.query_length_max, step.query_start[s + 1] - step.query_start[s]);
   }
-  // Columns past the longest context are never read.
-  const size_t num_columns = static_cast<size_t>(CeilDiv(batch_.context_length_max, kPageTokens));
 
   COMET_RETURN_IF_ERROR(upload_.Begin());
   const auto put = [&](std::span<const int> values, size_t count, auto added) {
@@ -90,23 +104,29 @@ Status StepWorkspace::Begin(const StepInput& step, const StepPadding& padding) {
     for (int i = 0; next != array.host.end(); ++next, ++i) *next = added(i);
     return array.device;
   };
-  token_ids_ = put(step.token_ids, num_tokens, [](int) { return 0; });
-  batch_.query_start = put(step.query_start, num_sequences + 1,
+  token_ids_ = put(step.token_ids, size.num_tokens, [](int) { return 0; });
+  batch_.query_start = put(step.query_start, size.num_sequences + 1,
                            [&](int i) { return step.query_start.back() + i + 1; });
-  batch_.context_length = put(step.context_length, num_sequences, [](int) { return 1; });
-  logits_rows_ = put(step.logits_rows, num_logits_rows,
-                     [&](int i) { return static_cast<int>(num_given) + i; });
-  const StepUpload::Array<int32_t> table = upload_.TakeInts(num_sequences * num_columns);
-  auto table_row = table.host.begin();
-  for (size_t s = 0; s < num_given; ++s) {
-    const auto first = step.page_table.begin() + static_cast<ptrdiff_t>(s * page_row_stride);
-    table_row = std::copy_n(first, num_columns, table_row);
-  }
-  std::fill(table_row, table.host.end(), padding.page_id);
-  batch_.page_table =
-      ConstTensorView(table.device.data(), DType::kI32,
-                      {static_cast<int>(num_sequences), static_cast<int>(num_columns)});
+  batch_.context_length = put(step.context_length, size.num_sequences, [](int) { return 1; });
+  logits_rows_ = put(step.logits_rows, size.num_logits_rows,
+                     [&](int i) { return static_cast<int>(size.num_given) + i; });
+  PutPages(step, size, padding.page_id);
   return upload_.Send();
+}
+
+void StepWorkspace::PutPages(const StepInput& step, const StepSize& size, int padding_page_id) {
+  // Columns past the longest context are never read.
+  const int num_columns = CeilDiv(batch_.context_length_max, kPageTokens);
+  const StepUpload::Array<int32_t> table =
+      upload_.TakeInts(size.num_sequences * static_cast<size_t>(num_columns));
+  auto table_row = table.host.begin();
+  auto given_row = step.page_table.begin();
+  for (size_t s = 0; s < size.num_given; ++s, given_row += limits_.pages_per_sequence_max) {
+    table_row = std::copy_n(given_row, num_columns, table_row);
+  }
+  std::fill(table_row, table.host.end(), padding_page_id);
+  batch_.page_table = ConstTensorView(table.device.data(), DType::kI32,
+                                      {static_cast<int>(size.num_sequences), num_columns});
 }
 
 TensorView StepWorkspace::queries() const {

@@ -53,6 +53,10 @@ class StepWorkspace {
     return tensor.view().Rows(0, batch_.num_tokens);
   }
 
+  struct StepSize;
+  StepSize CheckSize(const StepInput& step, const StepPadding& padding) const;
+  void PutPages(const StepInput& step, const StepSize& size, int padding_page_id);
+
   WorkspaceLimits limits_;
   int q_size_ = 0;
   DeviceTensor hidden_;

@@ -60,7 +60,7 @@ void EngineExchange::EndSequence(const SequenceEnd& end) {
 EngineStats EngineExchange::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
-  stats.num_requests_waiting += num_pending_sequences_;
+  stats.num_sequences_waiting += num_pending_sequences_;
   stats.last_step_age = is_busy() ? SinceProgress() : steady_clock::duration::zero();
   return stats;
 }
@@ -124,7 +124,7 @@ void EngineExchange::Receive(Received& received, bool is_idle) {
   received.ends_all = std::exchange(pending_.ends_all, false);
   received.stops = pending_.stops;
   // What was pending counts as waiting in stats_ until the step thread publishes.
-  stats_.num_requests_waiting += std::exchange(num_pending_sequences_, 0);
+  stats_.num_sequences_waiting += std::exchange(num_pending_sequences_, 0);
 }
 
 void EngineExchange::Publish(const EngineStats& stats, const Departures& departures) {

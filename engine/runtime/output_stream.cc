@@ -17,7 +17,8 @@ OutputStream::OutputStream(EngineExchange& exchange, const Tokenizer& tokenizer,
   choices_.reserve(static_cast<size_t>(options.num_choices));
   for (int i = 0; i < options.num_choices; ++i) {
     choices_.push_back(
-        {StreamingDetokenizer(tokenizer, options.with_special_tokens), StopMatcher(options.stop)});
+        {StreamingDetokenizer(tokenizer, options.with_special_tokens, options.continues_text),
+         StopMatcher(options.stop)});
   }
   usage_.prompt_tokens = options.num_prompt_tokens;
   exchange_.AddStream();

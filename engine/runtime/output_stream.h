@@ -25,6 +25,7 @@ struct OutputStreamOptions {
   int num_prompt_tokens = 0;
   std::vector<std::string> stop;
   bool with_special_tokens = false;
+  bool continues_text = false;  // Of the prompt: see StreamingDetokenizer.
   bool with_logprobs = false;
 };
 

@@ -8,8 +8,6 @@ namespace comet {
 inline constexpr int kStopTextsMax = 16;
 inline constexpr int kStopTextBytesMax = 1024;
 inline constexpr int kStopTokensMax = 128;
-inline constexpr int kPriorityMax =
-    100;  // A priority is within +-this: aging overcomes it in time.
 
 // What a request is held to.
 struct RequestLimits {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <thread>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "engine/sampling/sampler.h"
 #include "engine/sampling/sequence_sampling.h"
 #include "kernels/base/check.h"
+#include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "kernels/base/str_cat.h"
 
@@ -64,20 +66,28 @@ std::vector<int> EndOfGenerationIds(const Tokenizer& tokenizer, const ModelConfi
   return token_ids;
 }
 
+// Whether there is a text before the output: a prompt of nothing but BOS has none.
+bool GivesText(const Tokenizer& tokenizer, const std::vector<int>& token_ids) {
+  return std::any_of(token_ids.begin(), token_ids.end(), [&](int token_id) {
+    return !tokenizer.TokenBytes(token_id, /*with_special=*/false).empty();
+  });
+}
+
 uint64_t RandomBits() {
   std::random_device device;
   return uint64_t{device()} << 32 | device();
 }
 
-// Runs one step of one token and samples from it, so that a kernel that is missing is found at the
-// start and not by the first request. The token goes into page 0, which no sequence holds yet; what
-// is in a free page is never read.
-Status WarmUp(Model& model, Sampler& sampler, const ModelLimits& limits) {
-  const std::vector<int> token_ids = {0};
-  const std::vector<int> query_start = {0, 1};
-  const std::vector<int> context_length = {1};
-  const std::vector<int> page_table(static_cast<size_t>(limits.pages_per_sequence_max), 0);
-  const std::vector<int> logits_rows = {0};
+// Runs a step of one prompt's tokens and samples from it. They go into the first pages, which no
+// sequence holds yet; what is in a free page is never read.
+Status RunFirstStep(Model& model, Sampler& sampler, const ModelLimits& limits, int num_tokens) {
+  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);
+  const std::vector<int> query_start = {0, num_tokens};
+  const std::vector<int> context_length = {num_tokens};
+  std::vector<int> page_table(static_cast<size_t>(limits.pages_per_sequence_max), 0);
+  const auto num_pages = CeilDiv(num_tokens, kPageTokens);
+  std::iota(page_table.begin(), page_table.begin() + num_pages, 0);
+  const std::vector<int> logits_rows = {num_tokens - 1};
   const StepInput step{.token_ids = token_ids,
                        .query_start = query_start,
                        .context_length = context_length,
@@ -92,6 +102,18 @@ Status WarmUp(Model& model, Sampler& sampler, const ModelLimits& limits) {
   COMET_RETURN_IF_ERROR(sampler.Start(rows, logits));
   // What it samples is not looked at: logits that are not finite are an answer's fault.
   return sampler.Finish().status();
+}
+
+// So that a kernel that is missing is found at the start and not by the first request: a decode,
+// and a chunk of a prompt, whose attention and products are other kernels. On a host they are the
+// same code for any length, so two tokens will do there.
+Status WarmUp(Model& model, Sampler& sampler, const ModelLimits& limits, bool is_host) {
+  constexpr int kHostChunk = 2;
+  constexpr int kGpuChunk = 512;  // Long enough for the widest tiles of products and attention.
+  const int num_tokens = std::min({is_host ? kHostChunk : kGpuChunk, limits.step_tokens_max,
+                                   ContextCapacity(model.config(), limits)});
+  COMET_RETURN_IF_ERROR(RunFirstStep(model, sampler, limits, 1));
+  return num_tokens > 1 ? RunFirstStep(model, sampler, limits, num_tokens) : Status::Ok();
 }
 
 // The engine of one model on one device of this process.
@@ -178,12 +200,14 @@ Result<std::unique_ptr<TokenStream>> LocalEngine::Submit(Request request) {
   submission.deadline = submission.arrival + milliseconds(deadline_ms);
   submission.channel = std::make_shared<StreamChannel>();
 
-  const OutputStreamOptions options{.first_sequence_id = submission.first_sequence_id,
-                                    .num_choices = request.num_choices,
-                                    .num_prompt_tokens = num_prompt_tokens,
-                                    .stop = request.stop,
-                                    .with_special_tokens = request.with_special_tokens,
-                                    .with_logprobs = request.num_top_logprobs >= 0};
+  const OutputStreamOptions options{
+      .first_sequence_id = submission.first_sequence_id,
+      .num_choices = request.num_choices,
+      .num_prompt_tokens = num_prompt_tokens,
+      .stop = request.stop,
+      .with_special_tokens = request.with_special_tokens,
+      .continues_text = request.continues_prompt && GivesText(tokenizer(), request.prompt_ids),
+      .with_logprobs = request.num_top_logprobs >= 0};
   submission.request = std::move(request);
   const std::shared_ptr<StreamChannel> channel = submission.channel;
   COMET_RETURN_IF_ERROR(exchange_.Submit(std::move(submission)));
@@ -218,7 +242,7 @@ Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits
                        .vocab_size = parts.model->config().vocab_size,
                        .history_tokens_max = HistoryTokensMax(resolved, model, limits)}));
   parts.model->ReadSampledTokens(sampler->tokens());
-  const Status warm_up = WarmUp(*parts.model, *sampler, limits);
+  const Status warm_up = WarmUp(*parts.model, *sampler, limits, parts.backend.device->is_host());
   if (!warm_up.ok()) {
     return Status(warm_up.code(), StrCat("engine: its first step failed: ", warm_up.message()));
   }

@@ -25,10 +25,11 @@ struct EngineParts {
 // joins the thread. `limits` are those the model was loaded with. `observer` may be null; it
 // outlives the engine. config().context_length_max of the engine is the context it serves: the
 // configured one, or with 0 the most that the model, its page tables and the page pool allow.
-// Before the thread starts, one step of one token is computed and sampled from on the caller's: a
-// device that lacks a kernel the model needs is told here. It counts nowhere and leaves no page
-// used. Errors: kInvalidArgument (config breaks a rule or asks for more than `limits` or the model
-// have), those of Device::Allocate() and of the ops: kUnimplemented, a kernel is missing.
+// Before the thread starts, a step of one token and one of a chunk of a prompt (512 tokens on a
+// GPU, 2 on a host) are computed and sampled from on the caller's: a device that lacks a kernel the
+// model needs is told here. They count nowhere and leave no page used. Errors: kInvalidArgument
+// (config breaks a rule or asks for more than `limits` or the model have), those of
+// Device::Allocate() and of the ops: kUnimplemented, a kernel is missing.
 Result<std::unique_ptr<Engine>> StartEngine(EngineParts parts, const ModelLimits& limits,
                                             const EngineConfig& config, EngineObserver* observer);
 

@@ -207,7 +207,7 @@ void StepLoop::NoteStarted(const StepPlan& plan, TimePoint now) {
     if (request.has_started) continue;
     request.has_started = true;
     stats_.prompt_tokens_total += request.num_prompt_tokens;
-    observer_.OnQueued(SecondsBetween(request.submission.arrival, now));
+    observer_.OnStarted(SecondsBetween(request.submission.arrival, now));
   }
 }
 
@@ -296,8 +296,8 @@ void StepLoop::Finish(LiveSequence& live, StreamEvent event, TimePoint now) {
 }
 
 void StepLoop::Publish() {
-  stats_.num_requests_running = scheduler_.num_running() + num_ending_;
-  stats_.num_requests_waiting = scheduler_.num_waiting();
+  stats_.num_sequences_running = scheduler_.num_running() + num_ending_;
+  stats_.num_sequences_waiting = scheduler_.num_waiting();
   stats_.num_pages_used = pages_.num_used();
   stats_.preemptions_total = scheduler_.preemptions_total();
   exchange_.Publish(stats_, departures_);

@@ -13,8 +13,6 @@ namespace {
 
 // Every array of SampleArgs has 4-byte elements.
 constexpr int64_t kWordBytes = 4;
-// Arrays start at the alignment Device::Allocate() promises.
-constexpr int64_t kArrayAlignment = 256;
 constexpr int kInputArrays = 14;
 
 int64_t InputWords(const SamplerLimits& limits) {
@@ -29,7 +27,7 @@ struct OutputLayout {
   OutputLayout(int num_rows, int num_top) {
     const auto take = [this](int64_t num_words) {
       const int64_t offset = num_bytes;
-      num_bytes = AlignUp(offset + num_words * kWordBytes, kArrayAlignment);
+      num_bytes = AlignUp(offset + num_words * kWordBytes, kDeviceAlignment);
       return offset;
     };
     token = take(num_rows);

@@ -17,7 +17,8 @@ namespace comet {
 //
 // Order. A sequence's rank is its arrival less aging_ms a level of priority. Ranks never change,
 // yet waiting ages: after aging_ms of waiting a sequence goes before newcomers one level above it,
-// so nobody starves. Both queues are in order of rank.
+// so nobody starves while all levels times aging_ms are less than its deadline, as
+// SchedulerConfig::Validate() asks. Both queues are in order of rank.
 //
 // Pages. A sequence takes the pages of all its tokens when it is admitted and one more whenever a
 // decoded token opens one. When none is free, the running sequence of the last rank gives its pages

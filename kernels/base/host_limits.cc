@@ -1,8 +1,10 @@
 #include "kernels/base/host_limits.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -92,14 +94,24 @@ int QuotaCpus(const std::string& root) {
   return static_cast<int>(num_cpus);
 }
 
-int AffinityCpus() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return 1;
-  return std::max(1, CPU_COUNT(&mask));
-}
-
 }  // namespace
+
+// A mask smaller than the kernel's is EINVAL, whatever the CPUs in it.
+int NumAffinityCpus(int num_possible) {
+  constexpr int kPossibleMax = 1 << 20;
+  for (int size = num_possible; size <= kPossibleMax; size = std::max(2 * size, 64)) {
+    cpu_set_t* const mask = CPU_ALLOC(static_cast<size_t>(size));
+    if (mask == nullptr) break;
+    const size_t mask_bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+    const bool is_told = sched_getaffinity(0, mask_bytes, mask) == 0;
+    const bool is_too_small = !is_told && errno == EINVAL;
+    const int num_cpus = is_told ? CPU_COUNT_S(mask_bytes, mask) : 0;
+    CPU_FREE(mask);
+    if (is_told) return std::max(1, num_cpus);
+    if (!is_too_small) break;
+  }
+  return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+}
 
 HostLimits ReadHostLimits(const std::string& root) {
   constexpr int64_t kKib = 1024;
@@ -110,7 +122,7 @@ HostLimits ReadHostLimits(const std::string& root) {
   limits.memory_total_bytes = total ? *total * kKib : kMemoryUnlimited;
   limits.memory_free_bytes = available ? *available * kKib : kMemoryUnlimited;
   for (const MemoryFiles& files : kMemoryFiles) LimitMemory(root, files, limits);
-  limits.num_cpus = std::max(1, std::min(AffinityCpus(), QuotaCpus(root)));
+  limits.num_cpus = std::max(1, std::min(NumAffinityCpus(), QuotaCpus(root)));
   return limits;
 }
 

@@ -17,6 +17,11 @@ struct HostLimits {
   int64_t memory_free_bytes = 0;  // Page cache that can be dropped counts as free.
 };
 
+// CPUs of the calling thread's affinity mask, or those that are online where it cannot be told.
+// `num_possible` is how many the mask has room for at first, for tests: it grows to what the kernel
+// asks for.
+int NumAffinityCpus(int num_possible = 1024);
+
 // Reads <root>/proc and <root>/sys/fs/cgroup (version 2, or the memory controller of version 1) as
 // they are at the moment. Files that are missing or unreadable limit nothing. `root` is for tests.
 HostLimits ReadHostLimits(const std::string& root = "");

@@ -46,7 +46,12 @@ Status CpuOps::Embedding(const EmbeddingArgs& args) {
   const cpu::CpuLinear& table = cpu::CpuLinear::Unpack(*args.table);
   ForTokens(args.ids.dim(0), [&](int t, ThreadScratch& scratch) {
     float* row = scratch.row.Get(table.num_inputs());
-    table.CopyRow(HostTokenId(args, t), row);
+    const int token_id = HostTokenId(args, t);
+    if (table.is_half()) {
+      kernels_.half_to_float(table.half_row(token_id), table.num_inputs(), row);
+    } else {
+      table.CopyRow(token_id, row);
+    }
     StoreRow(args.out, t, 0, table.num_inputs(), row);
   });
   return Status::Ok();

@@ -19,8 +19,8 @@ struct CpuOptions {
   int num_threads = 1;
 };
 
-// The ops on the host's cores. Results do not depend on the number of threads or, but for nothing,
-// on the instruction set. Scratch is kept between calls. Confined to the step thread.
+// The ops on the host's cores. Results depend neither on the number of threads nor on the
+// instruction set. Scratch is kept between calls. Confined to the step thread.
 class CpuOps final : public Ops {
  public:
   // `device` gives the memory of packed weights and outlives this.
@@ -48,6 +48,7 @@ class CpuOps final : public Ops {
   // What one thread works in. Rows are padded to a multiple of sixteen floats.
   struct ThreadScratch {
     cpu::Scratch<float> row;
+    cpu::Scratch<float> weights;
     cpu::Scratch<float> second_row;
     cpu::Scratch<float> queries;
     cpu::Scratch<float> outputs;
@@ -96,7 +97,9 @@ class CpuOps final : public Ops {
     int last = 0;
   };
   void LinearTile(const LinearArgs& args, const cpu::CpuLinear& weights, const StagedInput& input,
-                  int tile_idx, TokenRange tokens) const;
+                  int tile_idx, TokenRange tokens, ThreadScratch& scratch) const;
+  // A tile of float weights as f32, widened into `scratch` where it is f16.
+  const float* FloatTile(const cpu::CpuLinear& weights, int tile_idx, ThreadScratch& scratch) const;
 
   void AppendHead(const RopeAppendArgs& args, const cpu::KvHeadLayout& layout, int sequence_idx,
                   int head_idx, ThreadScratch& scratch) const;

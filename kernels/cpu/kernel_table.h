@@ -6,9 +6,9 @@
 
 // The inner loops that exist once per instruction set, as plain functions on plain pointers.
 //
-// Files compiled for an instruction set include only this header, the templates they instantiate
-// with a type of their own, and <immintrin.h>: an inline function of a shared header would be
-// emitted with that file's instructions, and the linker may keep that copy for everybody.
+// Files compiled for an instruction set instantiate templates with a type of their own, and call of
+// shared headers only what is inlined: a function emitted with that file's instructions might be
+// the copy that the linker keeps for everybody. A test reads their symbols (check_isa_symbols.py).
 namespace comet::cpu {
 
 inline constexpr int kLanes = 16;        // Floats of one vector, whatever the instruction set.

@@ -46,13 +46,14 @@ Status CpuOps::Linear(const LinearArgs& args) {
   const int tiles_per_item = TilesPerItem(num_tokens, num_tiles, num_threads_);
   const int tokens_per_item = TokensPerItem(num_tokens, num_tiles, num_threads_);
   const int num_parts = CeilDiv(num_tokens, tokens_per_item);
-  pool().ParallelFor(CeilDiv(num_tiles, tiles_per_item) * num_parts, [&](int item_idx, int) {
+  const int num_items = CeilDiv(num_tiles, tiles_per_item) * num_parts;
+  pool().ParallelFor(num_items, [&](int item_idx, int thread_idx) {
     const int first = item_idx / num_parts * tiles_per_item;
     const int last = std::min(first + tiles_per_item, num_tiles);
     const int first_token = item_idx % num_parts * tokens_per_item;
     const TokenRange tokens{first_token, std::min(first_token + tokens_per_item, num_tokens)};
     for (int tile_idx = first; tile_idx < last; ++tile_idx) {
-      LinearTile(args, weights, input, tile_idx, tokens);
+      LinearTile(args, weights, input, tile_idx, tokens, scratch_[static_cast<size_t>(thread_idx)]);
     }
   });
   return Status::Ok();
@@ -85,16 +86,28 @@ CpuOps::StagedInput CpuOps::StageInput(const LinearInput& x, const cpu::CpuLinea
   return {.codes = codes, .block_sums = block_sums};
 }
 
+const float* CpuOps::FloatTile(const cpu::CpuLinear& weights, int tile_idx,
+                               ThreadScratch& scratch) const {
+  if (!weights.is_half()) return weights.float_tile(tile_idx);
+  const int count = cpu::kTileOutputs * weights.padded_inputs();
+  float* const values = scratch.weights.Get(count);
+  kernels_.half_to_float(weights.half_tile(tile_idx), count, values);
+  return values;
+}
+
 void CpuOps::LinearTile(const LinearArgs& args, const cpu::CpuLinear& weights,
-                        const StagedInput& input, int tile_idx, TokenRange tokens) const {
+                        const StagedInput& input, int tile_idx, TokenRange tokens,
+                        ThreadScratch& scratch) const {
   alignas(64) float out[cpu::kTileTokens * cpu::kTileOutputs];
+  const bool is_float = weights.kind() == WeightKind::kFloat;
+  const float* const values = is_float ? FloatTile(weights, tile_idx, scratch) : nullptr;
   const int64_t padded = weights.padded_inputs();
   const int num_blocks = weights.num_blocks();
   const int first_output = tile_idx * cpu::kTileOutputs;
   for (int t = tokens.first; t < tokens.last; t += cpu::kTileTokens) {
     const int num_tokens = std::min(cpu::kTileTokens, tokens.last - t);
-    if (weights.kind() == WeightKind::kFloat) {
-      kernels_.float_tile({.weights = weights.float_tile(tile_idx),
+    if (is_float) {
+      kernels_.float_tile({.weights = values,
                            .x = input.values + t * padded,
                            .num_tokens = num_tokens,
                            .num_channels = weights.padded_inputs(),

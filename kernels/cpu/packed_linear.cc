@@ -24,6 +24,13 @@ uint8_t BiasedNibble(const uint8_t* row_codes, int k, int num_inputs) {
   return static_cast<uint8_t>(nibble ^ kBias);
 }
 
+// `row` has room for `num_padded` elements.
+template <typename T>
+void CopyPadded(const T* values, int num_values, int num_padded, T* row) {
+  std::copy_n(values, num_values, row);
+  std::fill(row + num_values, row + num_padded, T{});
+}
+
 float FloatAt(const ConstTensorView& values, int64_t offset) {
   switch (values.dtype()) {
     case DType::kF32: return values.as<float>()[offset];
@@ -138,21 +145,28 @@ Result<std::unique_ptr<PackedLinear>> CpuLinear::Pack(Device& device, ThreadPool
   packed->num_inputs_ = weights.values.dim(1);
   packed->num_tiles_ = CeilDiv(packed->num_outputs_, kTileOutputs);
   packed->padded_inputs_ = AlignUp(packed->num_inputs_, kLanes);
-  packed->tile_bytes_ = int64_t{kTileOutputs} * packed->padded_inputs_ * BytesOf(DType::kF32);
+  packed->is_half_ = weights.values.dtype() == DType::kF16;
+  packed->tile_bytes_ = int64_t{kTileOutputs} * packed->padded_inputs_ *
+                        BytesOf(packed->is_half_ ? DType::kF16 : DType::kF32);
   COMET_RETURN_IF_ERROR(packed->Allocate(device));
 
-  float* rows = static_cast<float*>(packed->tiles_.data());
-  const int num_inputs = packed->num_inputs_;
+  const int num_padded = packed->padded_inputs_;
   ForOutputs(pool, packed->num_tiles_ * kTileOutputs, [&](int output) {
-    float* row = rows + int64_t{output} * packed->padded_inputs_;
-    const int num_values = output < packed->num_outputs_ ? num_inputs : 0;
-    std::fill(row + num_values, row + packed->padded_inputs_, 0.0f);
-    const int64_t offset = output * weights.values.stride(0);
-    if (weights.values.dtype() == DType::kF32) {
-      std::copy_n(weights.values.as<float>() + offset, num_values, row);
-    } else {
-      for (int k = 0; k < num_values; ++k) row[k] = FloatAt(weights.values, offset + k);
+    const int num_values = output < packed->num_outputs_ ? packed->num_inputs_ : 0;
+    const int64_t source = num_values > 0 ? output * weights.values.stride(0) : 0;
+    const int64_t target = int64_t{output} * num_padded;
+    if (packed->is_half_) {
+      CopyPadded(weights.values.as<Half>() + source, num_values, num_padded,
+                 static_cast<Half*>(packed->tiles_.data()) + target);
+      return;
     }
+    float* row = static_cast<float*>(packed->tiles_.data()) + target;
+    if (weights.values.dtype() == DType::kF32) {
+      CopyPadded(weights.values.as<float>() + source, num_values, num_padded, row);
+      return;
+    }
+    for (int k = 0; k < num_values; ++k) row[k] = FloatAt(weights.values, source + k);
+    std::fill(row + num_values, row + num_padded, 0.0f);
   });
   return std::unique_ptr<PackedLinear>(std::move(packed));
 }
@@ -171,8 +185,13 @@ const float* CpuLinear::scale(int tile_idx) const {
   return static_cast<const float*>(scale_.data()) + int64_t{tile_idx} * kTileOutputs;
 }
 
+const uint16_t* CpuLinear::half_row(int output_idx) const {
+  COMET_CHECK(is_half_ && output_idx >= 0 && output_idx < num_outputs_);
+  return half_tile(output_idx / kTileOutputs) + int64_t{output_idx % kTileOutputs} * padded_inputs_;
+}
+
 void CpuLinear::CopyRow(int output_idx, float* out) const {
-  COMET_CHECK(output_idx >= 0 && output_idx < num_outputs_);
+  COMET_CHECK(output_idx >= 0 && output_idx < num_outputs_ && !is_half_);
   const int tile_idx = output_idx / kTileOutputs;
   const int n = output_idx % kTileOutputs;
   if (kind_ == WeightKind::kFloat) {

@@ -10,7 +10,8 @@
 namespace comet::cpu {
 
 // Weights in tiles of kTileOutputs output channels, in the orders of kernel_table.h. The last tile
-// is filled up with zeros (codes) and whatever is never stored.
+// is filled up with zeros (codes) and whatever is never stored. Float weights are f32, or f16 where
+// that is what they were: such is an embedding, of which a step reads single rows.
 class CpuLinear final : public PackedLinear {
  public:
   static Result<std::unique_ptr<PackedLinear>> Pack(Device& device, ThreadPool& pool,
@@ -37,13 +38,19 @@ class CpuLinear final : public PackedLinear {
   const uint8_t* code_tile(int tile_idx) const {
     return static_cast<const uint8_t*>(tiles_.data()) + tile_idx * tile_bytes_;
   }
+  bool is_half() const { return is_half_; }  // Float weights in f16.
   const float* float_tile(int tile_idx) const {
     return reinterpret_cast<const float*>(code_tile(tile_idx));
   }
+  const uint16_t* half_tile(int tile_idx) const {
+    return reinterpret_cast<const uint16_t*>(code_tile(tile_idx));
+  }
+  // Row `output_idx` of f16 weights.
+  const uint16_t* half_row(int output_idx) const;
   const int8_t* steps(int tile_idx) const;
   const float* scale(int tile_idx) const;
 
-  // Row `output_idx` of INT8 or float weights, as floats: scale * code or the value.
+  // Row `output_idx` of INT8 or f32 weights, as floats: scale * code or the value.
   void CopyRow(int output_idx, float* out) const;
 
  private:
@@ -57,6 +64,7 @@ class CpuLinear final : public PackedLinear {
   int num_tiles_ = 0;
   int num_blocks_ = 1;
   int padded_inputs_ = 0;
+  bool is_half_ = false;
   int64_t tile_bytes_ = 0;
   DeviceBuffer tiles_;
   DeviceBuffer steps_;  // [num_tiles][num_blocks][kTileOutputs] i8

@@ -22,6 +22,7 @@
 #include "kernels/cuda/sample_candidates.cuh"
 
 namespace comet::cuda {
+namespace sample {
 namespace {
 
 // The lowest key that top_k keeps.
@@ -159,15 +160,16 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
+}  // namespace sample
 
 Status Sample(const SampleArgs& args, Launcher& launcher) {
   COMET_RETURN_IF_ERROR(Validate(args));
   const int num_rows = args.logits.dim(0);
   const int vocab_size = args.logits.dim(1);
   if (num_rows == 0) return Status::Ok();
-  if (vocab_size > kIdsMax) {
+  if (vocab_size > sample::kIdsMax) {
     return Unimplemented(StrCat("sample: vocab_size is ", vocab_size, ", expected at most ",
-                                kIdsMax, " on a cuda device"));
+                                sample::kIdsMax, " on a cuda device"));
   }
   if (!args.scratch.is_present()) {
     return InvalidArgument("sample: scratch is absent, expected [num_rows, vocab_size] f32");
@@ -199,9 +201,9 @@ Status Sample(const SampleArgs& args, Launcher& launcher) {
                             .bias_start = args.bias_start.as<int32_t>(),
                             .bias_ids = args.bias_ids.as<int32_t>(),
                             .bias_values = args.bias_values.as<float>()};
-  return launcher.Launch("sample",
-                         {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = kThreads},
-                         SampleKernel, params);
+  return launcher.Launch(
+      "sample", {.grid = dim3(static_cast<unsigned>(num_rows)), .num_threads = sample::kThreads},
+      sample::SampleKernel, params);
 }
 
 }  // namespace comet::cuda

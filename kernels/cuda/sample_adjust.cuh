@@ -4,19 +4,19 @@
 #include "kernels/cuda/sample_row.cuh"
 
 // Step 2 of kernels/ops/sample.h and the temperature: a row's logits with biases and penalties.
-namespace comet::cuda {
+namespace comet::cuda::sample {
 
 constexpr float kGreedyBelow = 0x1p-20f;
 
 // Whether step 2 and the temperature leave the row's logits as they are: most rows.
-inline __device__ bool IsUnadjusted(const SampleParams& params, int row) {
+__device__ __forceinline__ bool IsUnadjusted(const SampleParams& params, int row) {
   const float temperature = params.temperature[row];
   return params.bias_start[row] == params.bias_start[row + 1] &&
          params.history_start[row] == params.history_start[row + 1] &&
          (temperature < kGreedyBelow || temperature == 1.0f);
 }
 
-inline __device__ void AdjustLogits(const SampleParams& params, int row, float* z) {
+__device__ __forceinline__ void AdjustLogits(const SampleParams& params, int row, float* z) {
   const float* raw = params.logits + row * params.logits_stride;
   for (int id = threadIdx.x; id < params.vocab_size; id += kThreads) z[id] = raw[id];
   __syncthreads();
@@ -56,4 +56,4 @@ inline __device__ void AdjustLogits(const SampleParams& params, int row, float* 
   __syncthreads();
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

@@ -4,15 +4,15 @@
 
 // A row's candidates in their order, in chunks: a histogram over the keys' highest bits finds how
 // far down kChunk of them reach, which are then gathered and sorted in shared memory.
-namespace comet::cuda {
+namespace comet::cuda::sample {
 
 constexpr int kDigits = 4;
 constexpr int kBinsPerThread = kBins / kThreads;
 
 // Counts, into smem.bins, the digits at `shift` of the keys below `bound` whose digits above that
 // one are `prefix`.
-inline __device__ void CountDigits(SampleSmem& smem, const float* values, int vocab_size,
-                                   uint64_t bound, uint64_t prefix, int shift) {
+__device__ __forceinline__ void CountDigits(SampleSmem& smem, const float* values, int vocab_size,
+                                            uint64_t bound, uint64_t prefix, int shift) {
   const uint64_t prefix_mask = ~((uint64_t{1} << (shift + kDigitBits)) - 1);
   for (int i = threadIdx.x; i < kBins; i += kThreads) smem.bins[i] = 0;
   __syncthreads();
@@ -27,7 +27,7 @@ inline __device__ void CountDigits(SampleSmem& smem, const float* values, int vo
 
 // What the bins above this thread's hold; thread 0 has the kBinsPerThread highest bins, from
 // `first_bin` down.
-inline __device__ int CountAbove(SampleSmem& smem, int first_bin) {
+__device__ __forceinline__ int CountAbove(SampleSmem& smem, int first_bin) {
   int of_thread = 0;
 #pragma unroll
   for (int i = 0; i < kBinsPerThread; ++i) of_thread += smem.bins[first_bin - i];
@@ -54,7 +54,7 @@ struct Crossing {
 };
 
 // The bin at which the count from the top passes kChunk.
-inline __device__ Crossing FindCrossing(SampleSmem& smem) {
+__device__ __forceinline__ Crossing FindCrossing(SampleSmem& smem) {
   const int first_bin = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsPerThread;
   int running = CountAbove(smem, first_bin);
   // If there is one, one thread finds it among its bins.
@@ -82,8 +82,8 @@ inline __device__ Crossing FindCrossing(SampleSmem& smem) {
 // The lowest key from which at most kChunk and at least one candidate lie below `bound`: at each
 // digit the bins from the top that fit; where not even one does, its next digit decides. Keys of
 // four digits are distinct, so the last digit's bins fit. 0: all that are left.
-inline __device__ uint64_t ChunkThreshold(SampleSmem& smem, const float* values, int vocab_size,
-                                          uint64_t bound) {
+__device__ __forceinline__ uint64_t ChunkThreshold(SampleSmem& smem, const float* values,
+                                                   int vocab_size, uint64_t bound) {
   uint64_t prefix = 0;  // The digits fixed so far, in place.
   for (int digit = 0; digit < kDigits; ++digit) {
     const int shift = kDigitBits * (kDigits - 1 - digit);
@@ -97,7 +97,7 @@ inline __device__ uint64_t ChunkThreshold(SampleSmem& smem, const float* values,
 }
 
 // Sorts smem.chunk, descending.
-inline __device__ void SortChunk(SampleSmem& smem) {
+__device__ __forceinline__ void SortChunk(SampleSmem& smem) {
   for (int size = 2; size <= kChunk; size *= 2) {
     for (int stride = size / 2; stride > 0; stride /= 2) {
       for (int i = threadIdx.x; i < kChunk / 2; i += kThreads) {
@@ -117,8 +117,8 @@ inline __device__ void SortChunk(SampleSmem& smem) {
 }
 
 // Fills smem.chunk with the highest keys below `bound`, sorted, and returns how many; 0: none left.
-inline __device__ int NextChunk(SampleSmem& smem, const float* values, int vocab_size,
-                                uint64_t bound) {
+__device__ __forceinline__ int NextChunk(SampleSmem& smem, const float* values, int vocab_size,
+                                         uint64_t bound) {
   const uint64_t threshold = ChunkThreshold(smem, values, vocab_size, bound);
   if (threadIdx.x == 0) smem.num_in_chunk = 0;
   for (int i = threadIdx.x; i < kChunk; i += kThreads) smem.chunk[i] = 0;
@@ -137,8 +137,8 @@ inline __device__ int NextChunk(SampleSmem& smem, const float* values, int vocab
 // Walks the sorted candidates until step(index, key, weight) is true. Thread 0 alone calls it, and
 // it may keep what it adds up in shared memory.
 template <typename Step>
-inline __device__ void Walk(SampleSmem& smem, const float* values, int vocab_size, float max,
-                            const Step& step) {
+__device__ __forceinline__ void Walk(SampleSmem& smem, const float* values, int vocab_size,
+                                     float max, const Step& step) {
   uint64_t bound = kAboveAll;
   int num_walked = 0;
   while (true) {
@@ -162,4 +162,4 @@ inline __device__ void Walk(SampleSmem& smem, const float* values, int vocab_siz
   }
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

@@ -6,7 +6,7 @@
 
 // The order of a row's candidates, as integers: larger keys come first, by value, then by the lower
 // id. Keys of a row differ.
-namespace comet::cuda {
+namespace comet::cuda::sample {
 
 constexpr int kIdBits = 20;
 constexpr int kIdsMax = 1 << kIdBits;
@@ -25,4 +25,4 @@ __device__ __forceinline__ float ValueOf(uint64_t key) {
 }
 constexpr uint64_t kAboveAll = uint64_t{1} << (32 + kIdBits);
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

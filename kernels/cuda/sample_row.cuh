@@ -9,8 +9,9 @@
 #include "kernels/cuda/device/exact_math.cuh"
 #include "kernels/cuda/sample_keys.cuh"
 
-// What the CTA of a row finds out by one pass over all of its values.
-namespace comet::cuda {
+// The CTA of a row: its shape, its shared memory, and what it finds out by one pass over all of the
+// row's values.
+namespace comet::cuda::sample {
 
 constexpr int kThreads = kSumLanes;
 constexpr int kWarpLanes = 32;
@@ -35,7 +36,7 @@ struct SampleSmem {
   int stop_at;
 };
 
-inline __device__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
+__device__ __forceinline__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
   const auto max_of_warp = [](uint64_t x) {
 #pragma unroll
     for (int mask = kWarpLanes / 2; mask > 0; mask /= 2) {
@@ -52,7 +53,7 @@ inline __device__ uint64_t BlockMaxKey(SampleSmem& smem, uint64_t key) {
   return key;
 }
 
-inline __device__ int BlockCount(SampleSmem& smem, int x) {
+__device__ __forceinline__ int BlockCount(SampleSmem& smem, int x) {
   const int of_warp = __reduce_add_sync(kAllLanes, x);
   if (threadIdx.x % kWarpLanes == 0) smem.warp_counts[threadIdx.x / kWarpLanes] = of_warp;
   __syncthreads();
@@ -62,7 +63,7 @@ inline __device__ int BlockCount(SampleSmem& smem, int x) {
 }
 
 // The contract's Sum(): thread j holds lane j; adjacent lanes are added pairwise, ten times.
-inline __device__ float BlockSum(SampleSmem& smem, float lane) {
+__device__ __forceinline__ float BlockSum(SampleSmem& smem, float lane) {
   smem.lanes[threadIdx.x] = lane;
   __syncthreads();
   for (int count = kSumLanes / 2; count >= 1; count /= 2) {
@@ -79,8 +80,8 @@ inline __device__ float BlockSum(SampleSmem& smem, float lane) {
 }
 
 // Sum of Exp(values[id] - max) over the ids whose key is at least `last_kept`.
-inline __device__ float SumOfWeights(SampleSmem& smem, const float* values, int vocab_size,
-                                     float max, uint64_t last_kept) {
+__device__ __forceinline__ float SumOfWeights(SampleSmem& smem, const float* values, int vocab_size,
+                                              float max, uint64_t last_kept) {
   float lane = 0.0f;
 #pragma unroll 4
   for (int id = threadIdx.x; id < vocab_size; id += kThreads) {
@@ -97,7 +98,7 @@ struct RowScan {
 };
 
 // Every thread sees its ids ascending, so the first of equals stays.
-inline __device__ RowScan ScanRow(SampleSmem& smem, const float* values, int vocab_size) {
+__device__ __forceinline__ RowScan ScanRow(SampleSmem& smem, const float* values, int vocab_size) {
   float largest = -INFINITY;
   int largest_id = 0;
   int num_nonfinite = 0;
@@ -114,4 +115,4 @@ inline __device__ RowScan ScanRow(SampleSmem& smem, const float* values, int voc
   return {BlockMaxKey(smem, key), BlockCount(smem, num_nonfinite)};
 }
 
-}  // namespace comet::cuda
+}  // namespace comet::cuda::sample

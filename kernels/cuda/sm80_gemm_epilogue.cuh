@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/device/ptx_forget.cuh"
 #include "kernels/cuda/device/ptx_global_atomic.cuh"
+#include "kernels/cuda/device/ptx_pointer.cuh"
 #include "kernels/cuda/sm80_gemm_multiply.cuh"
 
 // From a piece's sums to y: sums of other k groups and CTAs added, then scale, bias, residual.
@@ -233,7 +235,7 @@ struct OutputVector {
   }
   __device__ __forceinline__ void Store(T* y) const {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) reinterpret_cast<uint4*>(y)[i] = words[i];
+    for (int i = 0; i < kVectors; ++i) __stwb(reinterpret_cast<uint4*>(y) + i, words[i]);
   }
   __device__ __forceinline__ uint32_t& word(int i) {
     uint4& vector = words[i / 4];
@@ -273,15 +275,15 @@ struct Place {
   int token;
 };
 
-// y of a thread's eight outputs of each token, as vectors.
-template <typename Traits, typename T>
+// y of a thread's eight outputs of each token, as vectors; kHasAddends: with bias or residual.
+template <typename Traits, typename T, bool kHasAddends>
 __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Place<Traits>& place,
                                              const Sums<Traits>& acc,
                                              const TokenFactors<Traits::kTileTokens>& factors) {
   constexpr int kTokens = 2 * Traits::kTokenFrags;
   constexpr int kAhead = 2;  // Each two registers an output of f32.
-  const bool has_bias = params.bias != nullptr;
-  const bool has_residual = params.residual != nullptr;
+  const bool has_bias = kHasAddends && params.bias != nullptr;
+  const bool has_residual = kHasAddends && params.residual != nullptr;
   float scale[kThreadOutputs];
   float bias[kThreadOutputs];
 #pragma unroll
@@ -291,9 +293,9 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
   }
   const int tokens_left = params.num_tokens - place.token;
   // From a thread's token n to its next: see TokenOf().
-  const auto next = [](auto*& row, int64_t row_stride, int n) {
-    row += (n % 2 == 0 ? 1 : 7) * row_stride;
-  };
+  const auto rows_to_next = [](int n) { return n % 2 == 0 ? 1 : 7; };
+  uint32_t y_bytes = static_cast<uint32_t>(params.y_row_stride * sizeof(T));
+  ptx::Forget(y_bytes);  // Else it is loaded for each token.
   T* y_row = static_cast<T*>(params.y) + place.token * params.y_row_stride + place.output;
   const T* residual_row = static_cast<const T*>(params.residual) +
                           place.token * params.residual_row_stride + place.output;
@@ -305,7 +307,7 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
     if (TokenOf(n) < tokens_left) {
       residual[n % kAhead].Load(residual_row);
     }
-    next(residual_row, params.residual_row_stride, n);
+    residual_row += rows_to_next(n) * params.residual_row_stride;
   };
 #pragma unroll
   for (int n = 0; n < kAhead; ++n) load_residual(n);
@@ -330,7 +332,7 @@ __device__ __forceinline__ void StoreVectors(const GemmParams& params, const Pla
     }
     if (n + kAhead < kTokens) load_residual(n + kAhead);
     if (TokenOf(n) < tokens_left) vector.Store(y_row);
-    next(y_row, params.y_row_stride, n);
+    ptx::Advance(y_row, rows_to_next(n) * y_bytes);
   }
 }
 
@@ -374,7 +376,12 @@ __device__ __forceinline__ void StoreTile(const GemmParams& params, const Piece&
                                           const Worker<Traits>& me) {
   const Place<Traits> place(params, piece, me);
   if (params.stores_vectors && place.output + kThreadOutputs <= params.num_outputs) {
-    StoreVectors<Traits, T>(params, place, acc, factors);
+    // Of wide tiles' time the difference is a part.
+    if (Traits::kIsWide && params.bias == nullptr && params.residual == nullptr) {
+      StoreVectors<Traits, T, /*kHasAddends=*/false>(params, place, acc, factors);
+    } else {
+      StoreVectors<Traits, T, /*kHasAddends=*/true>(params, place, acc, factors);
+    }
   } else {
     StoreElements<Traits, T>(params, place, acc, factors, me);
   }

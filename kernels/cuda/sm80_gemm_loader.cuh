@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/device/ptx_async_copy.cuh"
 #include "kernels/cuda/device/ptx_bits.cuh"
-#include "kernels/cuda/device/ptx_forget.cuh"
+#include "kernels/cuda/device/ptx_pointer.cuh"
 #include "kernels/cuda/sm80_gemm_pipeline.cuh"
 
 // The loads of a ring of stages, which run ahead of the products.
@@ -65,7 +65,8 @@ class Loader {
       const int n = i - 2 * kHalfCopies - 1;
       ptx::StartAsyncCopy16If(
           wanted_, kTokensBit + n, place + kTokens + n * kCopyBytes,
-          n == 0 ? codes_ : ptx::PointerAt(codes_, params_.codes_copy_stride, n));
+          n == 0 ? codes_
+                 : ptx::PointerAt(codes_, params_.codes_copy_stride, static_cast<uint32_t>(n)));
     }
   }
 

@@ -11,7 +11,6 @@
 namespace comet {
 namespace {
 
-constexpr int64_t kAlignment = 256;  // What kernels/device.h promises.
 // Below this an allocation is made without asking what is free: reading the limits takes 0.2 ms,
 // and a shortage shows at the large ones.
 constexpr int64_t kUnaskedBytes = int64_t{16} << 20;
@@ -37,7 +36,8 @@ Result<DeviceBuffer> HostDevice::Allocate(int64_t num_bytes) {
       num_bytes < kUnaskedBytes ? kUnaskedBytes : ReadHostLimits().memory_free_bytes;
   void* data = nullptr;
   if (num_bytes <= free_bytes) {
-    data = std::aligned_alloc(kAlignment, static_cast<size_t>(AlignUp(num_bytes, kAlignment)));
+    data = std::aligned_alloc(kDeviceAlignment,
+                              static_cast<size_t>(AlignUp(num_bytes, kDeviceAlignment)));
   }
   if (data == nullptr) {
     return ResourceExhausted(StrCat("host_device: an allocation is ", num_bytes,

@@ -70,7 +70,7 @@ class PrometheusMetrics final : public Metrics {
   void Attach(const Engine* engine, const Admission* admission) override;
   std::string Scrape() const override;
 
-  void OnQueued(double seconds) override { queue_time_.Observe(seconds); }
+  void OnStarted(double seconds) override { queue_time_.Observe(seconds); }
   void OnFirstToken(double seconds) override { first_token_.Observe(seconds); }
   void OnNextToken(double seconds) override { next_token_.Observe(seconds); }
   void OnFinished(FinishReason reason, double seconds) override;
@@ -168,11 +168,12 @@ void AddEngineFamilies(const EngineStats& stats, std::vector<MetricFamily>& fami
   const auto counter = [&](const char* name, const char* help, int64_t value) {
     families.push_back(Single(name, help, MetricType::Counter, static_cast<double>(value)));
   };
-  gauge("comet_num_requests_running", "Sequences that hold KV pages. Routers balance by it.",
-        stats.num_requests_running);
+  gauge("comet_num_requests_running",
+        "Sequences (choices of requests) being computed. Routers balance by it.",
+        stats.num_sequences_running);
   gauge("comet_num_requests_waiting",
-        "Sequences that wait for pages. Autoscalers add replicas by it.",
-        stats.num_requests_waiting);
+        "Sequences (choices of requests) that wait. Autoscalers add replicas by it.",
+        stats.num_sequences_waiting);
   gauge("comet_kv_cache_usage_ratio",
         "Used share of the KV pages. Near 1 with preemptions: give the cache more memory.", usage);
   gauge("comet_engine_last_step_age_seconds",

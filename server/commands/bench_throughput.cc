@@ -65,7 +65,7 @@ class RunObserver final : public EngineObserver {
     is_all_submitted_.notify_all();
   }
 
-  void OnQueued(double) override { ++now_.num_started; }
+  void OnStarted(double) override { ++now_.num_started; }
   void OnFirstToken(double) override {
     ++now_.num_with_token;
     ++now_.num_tokens;

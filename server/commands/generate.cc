@@ -92,6 +92,7 @@ Status RunGenerate(const GenerateOptions& options) {
   Request request{.request_id = "generate", .sampling = options.sampling};
   COMET_ASSIGN_OR_RETURN(request.prompt_ids, EncodePrompt(options, *engine));
   request.output_tokens_max = options.output_tokens_max;
+  request.continues_prompt = !options.chat;
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<TokenStream> stream,
                          engine->Submit(std::move(request)));
   if (!options.json && !options.chat) std::printf("%s", options.prompt.c_str());

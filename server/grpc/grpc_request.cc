@@ -111,6 +111,7 @@ Result<Request> ReadGenerateRequest(const v1::GenerateRequest& message,
     }
     request.num_top_logprobs = message.num_top_logprobs();
   }
+  request.continues_prompt = !message.has_chat();
   request.priority = message.priority();
   request.deadline_ms = message.deadline_ms();
   COMET_ASSIGN_OR_RETURN(request.prompt_ids, ReadPrompt(message, prompts));

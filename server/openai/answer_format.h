@@ -22,6 +22,7 @@ struct AnswerHead {
   std::string model;
   int64_t created = 0;
   bool has_logprobs = false;
+  bool with_special_tokens = false;
   bool has_usage_in_stream = false;
   int num_choices = 1;
 };

@@ -75,7 +75,7 @@ class CompletionFormat final : public AnswerFormat {
     return chunk;
   }
 
-  // `text_offset`: characters of the tokens before; advanced by these.
+  // `text_offset`: characters that the tokens before gave to the text; advanced by these.
   AnswerJson LogprobsJson(const std::vector<TokenLogprob>& logprobs, int& text_offset) const {
     if (!head_.has_logprobs) return nullptr;
     AnswerJson tokens = AnswerJson::array();
@@ -94,7 +94,8 @@ class CompletionFormat final : public AnswerFormat {
       values.push_back(entry.logprob);
       tops.push_back(std::move(top));
       offsets.push_back(text_offset);
-      text_offset += NumCharacters(text);
+      text_offset +=
+          NumCharacters(tokenizer_.TokenBytes(entry.token_id, head_.with_special_tokens));
     }
     return {{"tokens", std::move(tokens)},
             {"token_logprobs", std::move(values)},

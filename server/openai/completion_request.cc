@@ -74,6 +74,7 @@ constexpr std::array kCompletionRules = {
 ApiStatus ParseCompletionRequest(const nlohmann::json& body, const ApiLimits& limits,
                                  CompletionRequest& out) {
   out.request.output_tokens_max = kOutputTokensDefault;
+  out.request.continues_prompt = true;
   if (ApiStatus outcome = ReadRequest<CompletionRequest>(body, limits, kCompletionRules, out);
       !outcome.ok()) {
     return outcome;

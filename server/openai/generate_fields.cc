@@ -10,7 +10,6 @@
 namespace comet {
 namespace {
 
-constexpr int kPriorityMax = 100;
 constexpr int kIntMax = std::numeric_limits<int>::max();
 
 ApiStatus ReadStopText(const FieldValue& field, std::vector<std::string>& out) {

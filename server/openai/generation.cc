@@ -152,6 +152,7 @@ AnswerHead MakeAnswerHead(const OpenAiContext& context, const HttpExchange& exch
           .model = context.model_name,
           .created = std::time(nullptr),
           .has_logprobs = fields.request.num_top_logprobs >= 0,
+          .with_special_tokens = fields.request.with_special_tokens,
           .has_usage_in_stream = fields.has_usage_in_stream,
           .num_choices = fields.request.num_choices * num_prompts};
 }

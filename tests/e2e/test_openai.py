@@ -3,10 +3,13 @@
 import json
 import re
 
+import grpc
 import openai
 import pytest
 
 import openapi
+from conftest import make_client
+from daemon import Daemon
 
 PARIS = [{"role": "user", "content": "What is the capital of France?"}]
 LONG = [{"role": "user", "content": "Tell me a long story about a dog."}]
@@ -72,6 +75,37 @@ def test_completion_continues_text(client):
     assert whole.choices[0].text
     assert text == whole.choices[0].text
     assert whole.object == "text_completion"
+
+
+@pytest.fixture(scope="module")
+def sentencepiece_daemon(require_data):
+    """SentencePiece writes the space between two words into the second one's token."""
+    with Daemon("--model", str(require_data("models/stories260K.gguf")), "--context-length", "256",
+                "--kv-cache-bytes", str(16 << 20)) as running:
+        yield running
+
+
+def test_a_completion_keeps_the_space_after_its_prompt(sentencepiece_daemon, stubs):
+    prompt = "Once upon a time, there was a little girl"
+    with make_client(sentencepiece_daemon) as client:
+        fields = {"model": client.models.list().data[0].id}
+        whole = complete(client, prompt=prompt, logprobs=0, **fields).choices[0]
+        chunks = complete(client, prompt=prompt, stream=True, **fields)
+        streamed = "".join(chunk.choices[0].text for chunk in chunks)
+        stopped = complete(client, prompt=prompt, stop=whole.logprobs.tokens[0], **fields).choices[0]
+        begun = complete(client, prompt=[1], **fields).choices[0]  # BOS alone: no text before it.
+    with grpc.insecure_channel(sentencepiece_daemon.grpc_address) as channel:
+        request = stubs.messages.GenerateRequest(
+            text=prompt, output_tokens_max=8, sampling=stubs.messages.SamplingParams(temperature=0))
+        by_grpc = "".join(response.text for response in
+                          stubs.services.CometStub(channel).Generate(request))
+
+    assert whole.text.startswith(" ")
+    assert whole.text == streamed == by_grpc == "".join(whole.logprobs.tokens)
+    for token, offset in zip(whole.logprobs.tokens, whole.logprobs.text_offset, strict=True):
+        assert whole.text[offset:].startswith(token)
+    assert (stopped.text, stopped.finish_reason) == ("", "stop")
+    assert begun.text and not begun.text.startswith(" ")
 
 
 def test_max_completion_tokens_is_max_tokens(client):

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "engine/loader/float_source.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 #include "tests/engine/test_data.h"
 
 namespace comet {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 namespace comet {
 namespace {
@@ -33,6 +34,12 @@ TEST_F(HostLimitsTest, TheMachineLimitsWhereNoGroupDoes) {
   EXPECT_EQ(Read().memory_total_bytes, 1000 * 1024);
   EXPECT_EQ(Read().memory_free_bytes, 800 * 1024);
   EXPECT_GE(Read().num_cpus, 1);
+}
+
+// As a kernel of more CPUs than the usual mask holds answers.
+TEST(NumAffinityCpus, AMaskThatIsTooSmallGrows) {
+  EXPECT_EQ(NumAffinityCpus(0), NumAffinityCpus());
+  EXPECT_EQ(NumAffinityCpus(0), static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 TEST_F(HostLimitsTest, TheTightestGroupAboveTheProcessCounts) {

@@ -12,7 +12,7 @@ using sm90::GemmConfig;
 
 constexpr int kNumSms = 132;  // H100 SXM.
 
-TEST(GemmChoice, ChoosesAConfigThatHasAKernel) {
+TEST(Sm90GemmChoice, ChoosesAConfigThatHasAKernel) {
   const auto& configs = sm90::kGemmConfigs;
   for (const int num_sms : {78, 114, kNumSms}) {
     for (int num_tokens = 1; num_tokens <= 16384; num_tokens += 1 + num_tokens / 3) {
@@ -28,7 +28,7 @@ TEST(GemmChoice, ChoosesAConfigThatHasAKernel) {
 }
 
 // A tile much wider than the tokens multiplies zeros; many narrow ones unpack every weight again.
-TEST(GemmChoice, DecodingTakesAtMostTwoNarrowTiles) {
+TEST(Sm90GemmChoice, DecodingTakesAtMostTwoNarrowTiles) {
   for (const int num_tokens : {1, 8, 16, 32, 64}) {
     for (const int num_outputs : {4096, 6144, 28672, 57344}) {
       const GemmConfig config = ChooseGemmConfig({num_tokens, num_outputs, 4096}, kNumSms);
@@ -38,13 +38,13 @@ TEST(GemmChoice, DecodingTakesAtMostTwoNarrowTiles) {
   }
 }
 
-TEST(GemmChoice, FewTilesShareTheirBlocks) {
+TEST(Sm90GemmChoice, FewTilesShareTheirBlocks) {
   const GemmConfig config = ChooseGemmConfig({16, 4096, 14336}, kNumSms);
 
   EXPECT_GT(config.k_groups * config.cluster_k, 4) << "64 tiles leave half of the card idle";
 }
 
-TEST(GemmChoice, PrefillTakesLargeTiles) {
+TEST(Sm90GemmChoice, PrefillTakesLargeTiles) {
   for (const int num_outputs : {4096, 28672, 57344}) {
     const GemmConfig config = ChooseGemmConfig({8192, num_outputs, 4096}, kNumSms);
     EXPECT_GE(config.tile_outputs() * config.tile_tokens, 192 * 128) << num_outputs;

@@ -44,7 +44,7 @@ int CodeOf(const uint8_t* unit, int output, int channel) {
   return CodeIn(unit, RowOf(output), channel);
 }
 
-TEST(Sm90Linear, UnitsHoldTheOperandsOfWgmma) {
+TEST(Sm90HostUnits, UnitsHoldTheOperandsOfWgmma) {
   cuda::ExpectUnitsOfManyShapes({.pack = sm90::PackUnitsOnHost, .code_in = CodeOf});
 }
 

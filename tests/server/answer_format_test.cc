@@ -172,9 +172,11 @@ TEST(CompletionFormat, CountsTextOffsetsInCharactersAcrossChunks) {
 
   const Json first = Events(format->Events(with_tokens({0, 2})))[0]["choices"][0]["logprobs"];
   const Json second = Events(format->Events(with_tokens({3, 1})))[0]["choices"][0]["logprobs"];
+  const Json third = Events(format->Events(with_tokens({4, 0})))[0]["choices"][0]["logprobs"];
 
   EXPECT_EQ(first["text_offset"], (Json{0, 1}));
   EXPECT_EQ(second["text_offset"], (Json{2, 2}));
+  EXPECT_EQ(third["text_offset"], (Json{3, 3})) << "a control token gives no text";
   EXPECT_EQ(second["tokens"][1], "b");
   EXPECT_EQ(second["token_logprobs"], (Json{-1.0, -1.0}));
   EXPECT_EQ(second["top_logprobs"][1], (Json{{"b", -1.0}}));

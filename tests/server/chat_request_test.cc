@@ -196,7 +196,8 @@ TEST(ChatRequest, RefusesValuesOutOfRange) {
       {"frequency_penalty", -2.5},
       {"deadline_ms", 0},
       {"deadline_ms", 600001},
-      {"priority", 101},
+      {"priority", 11},
+      {"priority", -11},
   };
   for (const auto& [name, value] : cases) {
     EXPECT_EQ(BlamedParam(With(name, value)), name) << value;

@@ -44,6 +44,7 @@ TEST(CompletionRequest, HasOpenAisDefaults) {
   EXPECT_EQ(completion.request.output_tokens_max, 16);
   EXPECT_EQ(completion.output_tokens_param, "");
   EXPECT_EQ(completion.request.num_top_logprobs, -1);
+  EXPECT_TRUE(completion.request.continues_prompt);
 }
 
 TEST(CompletionRequest, TellsAnAskedLengthFromTheDefault) {

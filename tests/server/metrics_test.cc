@@ -28,7 +28,7 @@ TEST(Metrics, CountsFinishedRequestsByReason) {
 TEST(Metrics, ObservesEveryHistogram) {
   const auto metrics = Metrics::Create();
 
-  metrics->OnQueued(0.5);
+  metrics->OnStarted(0.5);
   metrics->OnFirstToken(0.5);
   metrics->OnNextToken(0.004);
   metrics->OnStep({.step_seconds = 0.5, .host_seconds = 0.0001});

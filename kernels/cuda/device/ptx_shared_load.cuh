@@ -30,7 +30,7 @@ __device__ __forceinline__ uint32_t LoadShared4(uint32_t smem_address) {
   return value;
 }
 
-// The same of 2 bytes.
+// The same of 2 bytes, in the low half of a register.
 __device__ __forceinline__ uint32_t LoadShared2(uint32_t smem_address) {
   uint16_t value;
   asm volatile("ld.shared.u16 %0, [%1];\n" : "=h"(value) : "r"(smem_address));

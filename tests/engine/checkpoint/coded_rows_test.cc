@@ -10,7 +10,7 @@
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/random_linear.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 
 namespace comet {
 namespace {

@@ -13,7 +13,8 @@
 #include "engine/quantizer/served_product.h"
 #include "kernels/base/packed_codes.h"
 #include "tests/engine/checkpoint/small_layer.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
+#include "tests/engine/normal_values.h"
 
 namespace comet {
 namespace {
@@ -34,8 +35,8 @@ class DecoderGradient : public CpuBackendTest<1> {
     for (std::vector<float>& scale : pass.factors.scale) {
       for (float& factor : scale) factor = random_.NextFloat(0.8f, 1.2f);
     }
-    pass.hidden = NormalValues(random_, kTokens * 16, 1.0f);
-    pass.direction = NormalValues(random_, kTokens * 16, 1.0f);
+    pass.hidden = NormalValues(random_, kSmallWindowTokens * 16, 1.0f);
+    pass.direction = NormalValues(random_, kSmallWindowTokens * 16, 1.0f);
     std::vector<float> output = pass.hidden;
     EXPECT_TRUE(layer.Forward(pass.factors, output, pass.tape).ok());
     return pass;
@@ -66,10 +67,12 @@ class DecoderGradient : public CpuBackendTest<1> {
 
 TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
   const DifferentiableLayer layer =
-      DifferentiableLayer::Make(backend_, SmallConfig(), MakeLayer(random_),
-                                {.window_tokens_max = kTokens, .mode = ActivationMode::kFloat})
+      DifferentiableLayer::Make(
+          backend_, SmallLayerConfig(), MakeSmallLayer(random_),
+          {.window_tokens_max = kSmallWindowTokens, .mode = ActivationMode::kFloat})
           .value();
   Pass pass = RunForward(layer);
+  ASSERT_FALSE(HasFailure());
   LayerFactors& factors = pass.factors;
   std::vector<float>& hidden = pass.hidden;
   std::vector<float> d_hidden = pass.direction;
@@ -102,12 +105,13 @@ TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
 
 // A code is moved by one: little enough, of a sum of many, for the slope of what is smooth.
 TEST_F(DecoderGradient, WeightGradientsAreThoseOfFiniteDifferences) {
-  QuantizedLayer quantized = MakeLayer(random_);
-  const DifferentiableLayerOptions options{.window_tokens_max = kTokens,
+  QuantizedLayer quantized = MakeSmallLayer(random_);
+  const DifferentiableLayerOptions options{.window_tokens_max = kSmallWindowTokens,
                                            .mode = ActivationMode::kFloat};
   DifferentiableLayer layer =
-      DifferentiableLayer::Make(backend_, SmallConfig(), quantized, options).value();
+      DifferentiableLayer::Make(backend_, SmallLayerConfig(), quantized, options).value();
   const Pass pass = RunForward(layer);
+  ASSERT_FALSE(HasFailure());
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
   WeightGradients d_weights;
@@ -146,11 +150,13 @@ TEST_F(DecoderGradient, WeightGradientsAreThoseOfFiniteDifferences) {
 // factor, as both are the gradient on the same product. What is left are the gradient's 8 bits. Of
 // down: the other linears' inputs, of 8 bits, are too near their unrounded ones to tell.
 TEST_F(DecoderGradient, GradientsOfWeightsAndScalesSeeTheSameInputs) {
-  const QuantizedLayer quantized = MakeLayer(random_);
+  const QuantizedLayer quantized = MakeSmallLayer(random_);
   const DifferentiableLayer layer =
-      DifferentiableLayer::Make(backend_, SmallConfig(), quantized, {.window_tokens_max = kTokens})
+      DifferentiableLayer::Make(backend_, SmallLayerConfig(), quantized,
+                                {.window_tokens_max = kSmallWindowTokens})
           .value();
   const Pass pass = RunForward(layer);
+  ASSERT_FALSE(HasFailure());
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
   WeightGradients d_weights;

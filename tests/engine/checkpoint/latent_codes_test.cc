@@ -11,7 +11,7 @@
 #include "kernels/base/packed_codes.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/random_linear.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 
 namespace comet {
 namespace {

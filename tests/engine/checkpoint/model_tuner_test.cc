@@ -11,7 +11,8 @@
 #include "engine/quantizer/host_layer.h"
 #include "engine/quantizer/served_product.h"
 #include "tests/engine/checkpoint/small_layer.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
+#include "tests/engine/normal_values.h"
 
 namespace comet {
 namespace {
@@ -31,19 +32,20 @@ struct SelfTask {
 };
 
 void MakeSelfTask(Backend& backend, Random& random, SelfTask& self) {
-  self.layers = {MakeLayer(random), MakeLayer(random)};
+  self.layers = {MakeSmallLayer(random), MakeSmallLayer(random)};
   self.head = NormalValues(random, 11 * 16, 0.5f);
   self.quantized_head = QuantizeInt8Rows(self.head, 16, 1);
   self.task = {.float_norm = self.final_norm,
                .float_head = self.head,
                .quantized_head = &self.quantized_head};
   for (int window = 0; window < 3; ++window) {
-    std::vector<float> hidden = NormalValues(random, kTokens * 16, 1.0f);
+    std::vector<float> hidden = NormalValues(random, kSmallWindowTokens * 16, 1.0f);
     self.task.inputs.emplace_back(hidden.begin(), hidden.end());
     for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer exact =
-          DifferentiableLayer::Make(backend, SmallConfig(), layer,
-                                    {.window_tokens_max = kTokens, .mode = ActivationMode::kFloat})
+          DifferentiableLayer::Make(
+              backend, SmallLayerConfig(), layer,
+              {.window_tokens_max = kSmallWindowTokens, .mode = ActivationMode::kFloat})
               .value();
       LayerTape tape;
       ASSERT_TRUE(exact.Forward(exact.UnitFactors(), hidden, tape).ok());
@@ -64,7 +66,7 @@ TEST_F(ModelTuner, BringsPredictionsNearerTheFloatModels) {
   int num_reports = 0;
 
   const Result<TuningResult> result =
-      TuneModel(backend_, SmallConfig(), self.task,
+      TuneModel(backend_, SmallLayerConfig(), self.task,
                 {.num_steps = 60, .step_tokens = 15, .rate = 0.02f, .code_rate = 0.0f}, self.layers,
                 tuned_norm, [&] { ++num_reports; });
 
@@ -90,7 +92,7 @@ TEST_F(ModelTuner, BringsSpoiltCodesNearerTheFloatModels) {
     std::vector<QuantizedLayer> layers = self.layers;
     std::vector<float> norm = self.final_norm;
     const TuningResult result =
-        TuneModel(backend_, SmallConfig(), self.task,
+        TuneModel(backend_, SmallLayerConfig(), self.task,
                   {.num_steps = 60, .step_tokens = 15, .rate = 1e-6f, .code_rate = code_rate},
                   layers, norm, {})
             .value();
@@ -117,14 +119,14 @@ double DivergenceThrough(Backend& backend, const SelfTask& self, ActivationMode 
     HostRows hidden = self.task.inputs[window];
     for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer made =
-          DifferentiableLayer::Make(backend, SmallConfig(), layer,
-                                    {.window_tokens_max = kTokens, .mode = mode})
+          DifferentiableLayer::Make(backend, SmallLayerConfig(), layer,
+                                    {.window_tokens_max = kSmallWindowTokens, .mode = mode})
               .value();
       LayerTape tape;
       EXPECT_TRUE(made.Forward(made.UnitFactors(), hidden, tape).ok());
     }
     const auto normed = [&](const HostRows& rows) {
-      return NormRows(rows, self.final_norm, ones, SmallConfig().rms_norm_epsilon, 1);
+      return NormRows(rows, self.final_norm, ones, SmallLayerConfig().rms_norm_epsilon, 1);
     };
     HostRows logits;
     EXPECT_TRUE(
@@ -145,7 +147,7 @@ double DivergenceThrough(Backend& backend, const SelfTask& self, ActivationMode 
       }
     }
   }
-  return sum / (3.0 * kTokens);
+  return sum / (3.0 * kSmallWindowTokens);
 }
 
 TEST_F(ModelTuner, TunesThroughMixedActivations) {
@@ -155,7 +157,7 @@ TEST_F(ModelTuner, TunesThroughMixedActivations) {
   const double int8 = DivergenceThrough(backend_, self, ActivationMode::kInt8);
 
   const Result<TuningResult> result =
-      TuneModel(backend_, SmallConfig(), self.task, {.num_steps = 1, .step_tokens = 15},
+      TuneModel(backend_, SmallLayerConfig(), self.task, {.num_steps = 1, .step_tokens = 15},
                 self.layers, self.final_norm, {});
 
   ASSERT_TRUE(result.ok()) << result.status();
@@ -170,7 +172,7 @@ TEST_F(ModelTuner, RefusesADivergenceThatIsNoNumber) {
   const std::vector<uint8_t> codes = self.layers[0].down.codes;
   const WindowRows outputs = self.task.float_outputs;
   const auto tune = [&] {
-    return TuneModel(backend_, SmallConfig(), self.task, {.num_steps = 1, .step_tokens = 15},
+    return TuneModel(backend_, SmallLayerConfig(), self.task, {.num_steps = 1, .step_tokens = 15},
                      self.layers, self.final_norm, {})
         .status();
   };
@@ -190,7 +192,7 @@ TEST_F(ModelTuner, RefusesADivergenceThatIsNoNumber) {
 
 // As many as the memory has room for: codes and factors, factors, nothing.
 TEST(TuningSize, LeavesOutWhatDoesNotFit) {
-  const ModelConfig config = SmallConfig();
+  const ModelConfig config = SmallLayerConfig();
   const TuningOptions options;
   const int64_t all = SizeOfTuning(config, 512, options, int64_t{1} << 40).num_bytes;
   const TuningSize factors = SizeOfTuning(config, 512, options, all - 1);

@@ -19,7 +19,7 @@
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/planted_source.h"
 #include "tests/engine/checkpoint/test_files.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 #include "tests/engine/one_sequence.h"
 
 namespace comet {

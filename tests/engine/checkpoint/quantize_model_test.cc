@@ -32,16 +32,13 @@ class QuantizeModelTest : public StoriesTest {
 
   // Logits of every position of one sentence.
   template <typename Source>
-  std::vector<float> LogitsOf(Source& source, const Precision& precision) {
+  Result<std::vector<float>> LogitsOf(Source& source, const Precision& precision) {
     const std::vector<int> ids = {1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315};
     const int num_tokens = static_cast<int>(ids.size());
     const ModelLimits limits = LimitsOfOneSequence(num_tokens);
-    const auto model = Model::Load(backend_, source, precision, limits);
-    EXPECT_TRUE(model.ok()) << model.status();
-    const auto logits =
-        ComputeLogits(backend_, **model, limits, {.ids = ids}, FirstIntegers(num_tokens));
-    EXPECT_TRUE(logits.ok()) << logits.status();
-    return *logits;
+    COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model,
+                           Model::Load(backend_, source, precision, limits));
+    return ComputeLogits(backend_, *model, limits, {.ids = ids}, FirstIntegers(num_tokens));
   }
 
   TempFolder temp_;
@@ -58,9 +55,11 @@ TEST_F(QuantizeModelTest, CheckpointComputesNearlyWhatTheSourceDoes) {
   Precision comet_precision = kFloatPrecision;
   comet_precision.weights = WeightMode::kComet;
 
-  const double error =
-      RelativeError(LogitsOf(**checkpoint, comet_precision), LogitsOf(*stories_, kFloatPrecision));
+  const auto quantized = LogitsOf(**checkpoint, comet_precision);
+  const auto original = LogitsOf(*stories_, kFloatPrecision);
 
+  ASSERT_TRUE(quantized.ok() && original.ok()) << quantized.status() << original.status();
+  const double error = RelativeError(*quantized, *original);
   EXPECT_LT(error, 0.15);
   EXPECT_GT(error, 0.0);
 }

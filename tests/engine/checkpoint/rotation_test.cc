@@ -14,7 +14,7 @@
 #include "engine/quantizer/weight_target.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/planted_source.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 #include "tests/engine/one_sequence.h"
 
 namespace comet {

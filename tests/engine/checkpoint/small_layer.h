@@ -4,13 +4,13 @@
 #include "engine/model/model_config.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/random_linear.h"
+#include "tests/engine/normal_values.h"
 
 namespace comet {
 
-// A quantised layer so small that every slope can be taken by differences.
-constexpr int kTokens = 5;  // Of a window.
+constexpr int kSmallWindowTokens = 5;
 
-inline ModelConfig SmallConfig() {
+inline ModelConfig SmallLayerConfig() {
   ModelConfig config;
   config.hidden_size = 16;
   config.num_layers = 2;
@@ -23,8 +23,9 @@ inline ModelConfig SmallConfig() {
   return config;
 }
 
-inline QuantizedLayer MakeLayer(Random& random) {
-  const ModelConfig config = SmallConfig();
+// A quantised layer so small that every slope can be taken by differences.
+inline QuantizedLayer MakeSmallLayer(Random& random) {
+  const ModelConfig config = SmallLayerConfig();
   QuantizedLayer layer;
   layer.qkv = MakeRandomLinear(random, config.qkv_size(), config.hidden_size);
   layer.qkv.bias = NormalValues(random, static_cast<size_t>(config.qkv_size()), 0.3f);

@@ -9,7 +9,7 @@
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/two_level_values.h"
-#include "tests/engine/cpu_backend_test.h"
+#include "tests/engine/cpu_backend_fixture.h"
 
 namespace comet {
 namespace {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "engine/model/model_source.h"
 #include "engine/tokenizer/tokenizer.h"

@@ -27,6 +27,16 @@ TEST(EngineConfig, ReportsEveryFaultAtOnce) {
             "engine.stall_ms_max is 0, expected at least 1");
 }
 
+TEST(SchedulerConfig, RefusesAnAgingThatLetsARequestStarve) {
+  const SchedulerConfig starves = {.request_deadline_ms = 200000, .aging_ms = 10000};
+  const SchedulerConfig ages = {.request_deadline_ms = 200001, .aging_ms = 10000};
+
+  EXPECT_EQ(starves.Validate().message(),
+            "scheduler.request_deadline_ms is 200000, expected above 200000, the 20 levels of "
+            "priority times aging_ms: the lowest could wait behind the highest until its deadline");
+  EXPECT_TRUE(ages.Validate().ok()) << ages.Validate();
+}
+
 TEST(SchedulerConfig, ChoosesForTheDeviceWhatIsLeftToIt) {
   const SchedulerConfig host = SchedulerConfig{}.ForDevice(/*is_host=*/true);
   const SchedulerConfig gpu = SchedulerConfig{}.ForDevice(/*is_host=*/false);

@@ -96,7 +96,29 @@ TEST_P(DeviceFaultTest, AnOpThatFailsIsToldAtTheStart) {
   }
 }
 
-TEST_P(DeviceFaultTest, TheStepOfTheStartCountsNowhere) {
+// As a device does whose attention of chunks has no kernel of the model's shape.
+class DecodeOnlyOps final : public ForwardingOps {
+ public:
+  using ForwardingOps::ForwardingOps;
+
+  Status Attention(const AttentionArgs& args) override {
+    if (args.batch.query_length_max > 1) return Unimplemented("attention: no chunks");
+    return ForwardingOps::Attention(args);
+  }
+};
+
+TEST(StartEngine, TellsThatAKernelOfPromptsIsMissing) {
+  const std::unique_ptr<FloatSource> source = MakeRandomSource();
+  Result<Backend> backend = MakeBackend({.device = "reference"});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  backend->ops = std::make_unique<DecodeOnlyOps>(std::move(backend->ops));
+
+  const Status status = StartServing(*source, std::move(backend).value(), {}).status();
+
+  EXPECT_EQ(status, Unimplemented("engine: its first step failed: attention: no chunks"));
+}
+
+TEST_P(DeviceFaultTest, TheStepsOfTheStartCountNowhere) {
   gate_.Shut();  // A step that is reported would wait here.
 
   const Result<std::unique_ptr<Engine>> engine = Start();

@@ -74,7 +74,7 @@ TEST_F(EngineControlTest, DeadlineEndsRunningAndWaitingRequests) {
 }
 
 TEST_F(EngineControlTest, ConfiguredDeadlineBoundsARequestsOwn) {
-  Start(OneAtATime({.request_deadline_ms = 20}));
+  Start(OneAtATime({.request_deadline_ms = 21, .aging_ms = 1}));
   Request request = GreedyRequest(kPrompt, 200);
   request.deadline_ms = 1'000'000;
   const std::unique_ptr<TokenStream> stream = SubmitHeld(request);
@@ -122,7 +122,7 @@ TEST_F(EngineControlTest, FullQueueRefusesAndRecovers) {
   const Status status = StatusOfSubmit(GreedyRequest(kPrompt, 3));
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(status.message(), "engine: 2 sequences wait and 1 would join them, expected at most 2");
-  EXPECT_EQ(engine().stats().num_requests_waiting, 2);
+  EXPECT_EQ(engine().stats().num_sequences_waiting, 2);
 
   gate().Open();
   EXPECT_EQ(ReadAll(*third)[0].finish_reason, FinishReason::kLength);

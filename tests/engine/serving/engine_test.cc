@@ -41,7 +41,7 @@ TEST_F(EngineTest, CountsAddUpWithWhatTheReaderSaw) {
 
   EXPECT_EQ(stats.prompt_tokens_total, 10);
   EXPECT_EQ(stats.generation_tokens_total, 10);
-  EXPECT_EQ(stats.num_requests_running, 0);
+  EXPECT_EQ(stats.num_sequences_running, 0);
   EXPECT_EQ(stats.num_pages_used, 0);
   EXPECT_EQ(stats.num_pages_total, 64);
   EXPECT_GE(stats.steps_total, 7);
@@ -216,8 +216,8 @@ TEST_F(EngineTest, RefusesWhatIsWrongNamingIt) {
             "request: output_tokens_max is -1, expected 0 to 2147483647");
   EXPECT_EQ(message([](Request& r) { r.num_top_logprobs = 21; }),
             "request: num_top_logprobs is 21, expected -1 to 20");
-  EXPECT_EQ(message([](Request& r) { r.priority = 101; }),
-            "request: priority is 101, expected -100 to 100");
+  EXPECT_EQ(message([](Request& r) { r.priority = 11; }),
+            "request: priority is 11, expected -10 to 10");
   EXPECT_EQ(message([](Request& r) { r.deadline_ms = -5; }),
             "request: deadline_ms is -5, expected 0 to 2147483647");
   EXPECT_EQ(message([](Request& r) {

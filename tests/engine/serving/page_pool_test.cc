@@ -58,34 +58,6 @@ TEST(PagePool, TakesNothingWhenItCannotGiveAll) {
   EXPECT_EQ(pages.num_free(), 2);
 }
 
-TEST(PagePool, AllocateSaysWhenNoneIsFree) {
-  PagePool pages({.num_pages = 1, .page_tokens = 16});
-  EXPECT_EQ(pages.Allocate(), 0);
-
-  EXPECT_EQ(pages.Allocate(), -1);
-}
-
-TEST(PagePool, FreesAPageWithItsLastReference) {
-  PagePool pages({.num_pages = 2, .page_tokens = 16});
-  const int page_id = pages.Allocate();
-  pages.Retain(page_id);
-
-  pages.Release(page_id);
-  EXPECT_EQ(pages.num_used(), 1);
-
-  pages.Release(page_id);
-  EXPECT_EQ(pages.num_used(), 0);
-  EXPECT_TRUE(pages.CheckIntegrity().ok());
-}
-
-TEST(PagePoolDeathTest, ReleasingAFreePageIsABug) {
-  PagePool pages({.num_pages = 2, .page_tokens = 16});
-  const int page_id = pages.Allocate();
-  pages.Release(page_id);
-
-  EXPECT_DEATH(pages.Release(page_id), "num_references");
-}
-
 TEST(PagePool, StaysWholeUnderRandomUse) {
   PagePool pages({.num_pages = 37, .page_tokens = 16});
   Random random(3);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/request.h"
 #include "engine/scheduler/scheduler.h"
 #include "kernels/base/random.h"
 
@@ -182,7 +183,13 @@ TEST(SchedulerProperty, HundredThousandRandomStepsKeepEveryRule) {
 // A stream of urgent sequences that alone would keep the only place busy for ever.
 TEST(SchedulerProperty, NobodyStarvesBehindHigherPriorities) {
   PagePool pages({.num_pages = 16, .page_tokens = kPageSize});
-  Scheduler scheduler({.step_tokens_max = 4, .running_sequences_max = 1, .aging_ms = 50}, pages);
+  constexpr int kDeadlineMs = 102;  // Twenty levels are worth 100 ms of waiting.
+  const SchedulerConfig config = {.step_tokens_max = 4,
+                                  .running_sequences_max = 1,
+                                  .request_deadline_ms = kDeadlineMs,
+                                  .aging_ms = 5};
+  ASSERT_TRUE(config.Validate().ok()) << config.Validate();
+  Scheduler scheduler(config, pages);
   std::vector<std::unique_ptr<Sequence>> sequences;
   TimePoint now;
   const auto enqueue = [&](int priority) -> Sequence& {
@@ -196,8 +203,8 @@ TEST(SchedulerProperty, NobodyStarvesBehindHigherPriorities) {
     scheduler.Enqueue(sequence);
     return sequence;
   };
-  const Sequence& patient = enqueue(0);
-  enqueue(2);
+  const Sequence& patient = enqueue(-kPriorityMax);
+  enqueue(kPriorityMax);
 
   int num_steps = 0;
   for (; !patient.is_running && num_steps < 1000; ++num_steps) {
@@ -206,11 +213,11 @@ TEST(SchedulerProperty, NobodyStarvesBehindHigherPriorities) {
     scheduler.CommitStep();
     if (&planned != &patient) scheduler.Remove(planned);
     now += milliseconds(1);
-    enqueue(2);
+    enqueue(kPriorityMax);
   }
 
   EXPECT_GE(num_steps, 50);
-  EXPECT_LE(num_steps, 2 * 50 + 2) << "two levels of priority are worth 100 ms of waiting";
+  EXPECT_LE(num_steps, kDeadlineMs);
 }
 
 TEST(SchedulerProperty, PlansA256SequenceStepWithin50Microseconds) {

@@ -252,7 +252,7 @@ bool WaitIdle(const Engine& engine) {
   const auto end = std::chrono::steady_clock::now() + kPatience;
   while (std::chrono::steady_clock::now() < end) {
     const EngineStats stats = engine.stats();
-    if (stats.num_requests_running == 0 && stats.num_requests_waiting == 0) return true;
+    if (stats.num_sequences_running == 0 && stats.num_sequences_waiting == 0) return true;
     std::this_thread::yield();
   }
   return false;

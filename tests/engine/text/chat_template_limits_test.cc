@@ -84,6 +84,16 @@ INSTANTIATE_TEST_SUITE_P(
         "{{ ('1_' * 4000000 ~ '1') | int }}{% endfor %}",
         "{{ strftime_now('%c' * 1000) }}"));
 
+TEST(ChatTemplateLimits, IntegersBeyond64BitsAreRefused) {
+  for (const char* source :
+       {"{{ 9223372036854775807 | round(-1) }}", "{{ (-9223372036854775807) | round(-4) }}",
+        "{{ 9223372036854775807 + 1 }}", "{{ 2 ** 63 }}"}) {
+    const Status status = RenderStatus(source);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << source << ": " << status;
+    EXPECT_NE(status.message().find("64-bit integer"), std::string::npos) << status;
+  }
+}
+
 // Sources whose nesting would overflow the parser's stack.
 TEST(ChatTemplateLimits, DeepSourcesAreRefused) {
   constexpr int kDeep = 100'000;

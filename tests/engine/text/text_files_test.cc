@@ -96,6 +96,16 @@ TEST_F(TextFilesTest, ReadsNamedTemplatesDefaultFirst) {
   EXPECT_EQ(files->chat_templates, (Templates{{"default", "d"}, {"tool_use", "t"}, {"rag", "r"}}));
 }
 
+TEST_F(TextFilesTest, SaysThatTemplatesCannotBeListed) {
+  Write("additional_chat_templates", "no folder");
+
+  const Status status = ReadTextFiles(folder_, kNumTokens).status();
+
+  EXPECT_EQ(status.code(), StatusCode::kInternal) << status;
+  EXPECT_NE(status.message().find("additional_chat_templates: cannot be listed"), std::string::npos)
+      << status;
+}
+
 TEST_F(TextFilesTest, PrefersTheTemplateFile) {
   Write("tokenizer_config.json", R"({"chat_template": "config"})");
   Write("chat_template.jinja", "file");

@@ -115,7 +115,7 @@ TEST(TokenizerJson, FillsAFewHolesAndNoMore) {
   EXPECT_EQ(holed->pieces.size(), 9u);
   EXPECT_EQ(holed->types[6], TokenType::kUnused);
   ExpectRefused(With(ByteLevelFile(), "/model/vocab/c", 4000000), StatusCode::kDataLoss,
-                "f.json.model.vocab: 3999994 of 4000001 ids have no token");
+                "f.json.model.vocab.c: is 4000000, expected below 1031");
 }
 
 struct Refusal {
@@ -150,6 +150,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"/model/unk_token", "\"q\"", kWrong, "not in the vocabulary"},
         Refusal{"/model/vocab", "{}", kWrong, "f.json.model.vocab: is empty"},
         Refusal{"/model/vocab/b", "0", kWrong, "is 0, the id of"},
+        Refusal{"/model/vocab/b", "4194304", kWrong, "f.json.model.vocab.b: is 4194304, expected "},
+        Refusal{"/added_tokens/0/id", "4194304", kWrong, "expected below "},
         Refusal{"/model/vocab/b", "-1", kWrong, "f.json.model.vocab.b: is -1"},
         Refusal{"/model/vocab/b", "1e99", kWrong, "f.json.model.vocab.b"},
         Refusal{"/model/merges", "7", kWrong, "f.json.model.merges: is not an array"},

@@ -1,4 +1,4 @@
-#include "engine/loader/rope_json.h"
+#include "engine/loader/model_json.h"
 
 #include <cmath>
 #include <limits>
@@ -132,6 +132,17 @@ Status ReadRope(const JsonReader& root, int context_length_max, RopeConfig& rope
   } else if (rope.type == "divisors") {
     return ReadDivisors(scaling, rope);
   }
+  return Status::Ok();
+}
+
+Status ReadTokenIds(const JsonReader& root, ModelConfig& model) {
+  if (root.Has("bos_token_id")) {
+    COMET_RETURN_IF_ERROR(root.Int("bos_token_id", 0, model.vocab_size - 1, model.bos_id));
+  }
+  if (!root.Has("eos_token_id")) return Status::Ok();
+  COMET_ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
+                         root.Ints("eos_token_id", 0, model.vocab_size - 1, kEosIdsMax));
+  for (const int64_t id : ids) model.eos_ids.push_back(static_cast<int>(id));
   return Status::Ok();
 }
 
