@@ -10,6 +10,10 @@
   scripts/predict_a100.py --check FILE ...
       the same model on the rates of the H100, beside what comet_sm80_bench wrote to the files:
       where it timed the plan that is chosen (the variant "configs" times all tiles)
+  scripts/predict_a100.py --even [FILE ...]
+      how far the schedules are from even: makespan over bound, and the rows that are beyond 1.03 with
+      what the evenest plan would take; of FILEs, what comet_sm80_bench measured of both on an H100
+      (--variants stand_in,balanced)
   scripts/predict_a100.py --ablation FILE ...
       what the kernel would take without one of its parts: a block's clocks are scaled until the
       model on the H100's rates gives the time that comet_sm80_bench measured of the variant (FILE)
@@ -41,6 +45,7 @@ FP16_OPS_PER_US = 312e6 * 0.8
 # What cuBLASLt keeps of its best rate where M is 256, on an H100: 6144x4096, 4096x14336, 8192x8192,
 # 28672x4096, 57344x8192 and 8192x28672 take 0.71 to 0.88 of 765 TFLOPS behind a launch.
 FP16_SHARE_AT_256 = 0.82
+H100_GHZ = 1.85  # While it ran the products of few tokens that the model was fitted to.
 H100_MMA_CLOCKS = 6.2  # Of a quarter of a multiprocessor.
 # Clocks an instruction keeps its unit busy, of a quarter of a multiprocessor (shared memory: all).
 CLOCKS = {"tensor": 8, "integer": 2, "convert": 8, "shared": 4, "issue": 1}
@@ -125,9 +130,11 @@ def shapes():
     return [(s["num_outputs"], s["num_inputs"]) for s in json.loads(text)["shapes"]]
 
 
-def plans(binary, sizes, share, m, sms, bytes_per_clock, added_mma_clocks=0.0, factors=(1, 1)):
+def plans(binary, sizes, share, m, sms, bytes_per_clock, added_mma_clocks=0.0, factors=(1, 1),
+          latency_factor=1.0):
     arguments = [binary, "--m", m, "--share", str(share), "--sms", str(sms), "--bytes-per-clock",
                  f"{bytes_per_clock:.3f}", "--added-mma-clocks", str(added_mma_clocks),
+                 "--latency-factor", str(latency_factor),
                  "--int4-factor", str(factors[0]), "--int8-factor", str(factors[1])]
     arguments += [f"{n}x{k}" for n, k in sizes]
     out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
@@ -190,6 +197,8 @@ def predict(options):
     summarise("Blocks as on the H100, fp16 at 80 % of peak:", ratios_of(rows))
     summarise("Blocks as on the H100, fp16 slower at M 256 as on the H100:",
               ratios_of(rows, fp16_share_at_256=FP16_SHARE_AT_256))
+    summarise("Blocks as on the H100, waits for memory of as many ns as there, fp16 at 80 %:",
+              ratios_of(rows_of(latency_factor=A100["ghz"] / H100_GHZ)))
     summarise("Blocks longer by what an mma takes longer, fp16 at 80 % of peak:",
               ratios_of(rows_of(added_mma_clocks=CLOCKS["tensor"] - H100_MMA_CLOCKS)))
     # By config: the tool scales the blocks of all alike.
@@ -208,8 +217,8 @@ def h100_lines(paths):
     return [json.loads(line) for path in paths for line in open(path) if line.startswith("{")]
 
 
-def h100_bytes_per_clock(device, options):
-    return device["copy_bytes_per_s"] * 1e-9 / (options.ghz * device["num_sms"])
+def h100_bytes_per_clock(device, ghz):
+    return device["copy_bytes_per_s"] * 1e-9 / (ghz * device["num_sms"])
 
 
 def block_factor(options, device, size, m, ratio):
@@ -219,7 +228,7 @@ def block_factor(options, device, size, m, ratio):
     for _ in range(12):
         middle = (low + high) / 2
         plan = plans(options.plan, [size], options.share, str(m), device["num_sms"],
-                     h100_bytes_per_clock(device, options), factors=(middle, middle))[0]
+                     h100_bytes_per_clock(device, options.ghz), factors=(middle, middle))[0]
         if (launch + plan["slower"]) / (launch + plan["chosen"]) > ratio:
             high = middle
         else:
@@ -256,35 +265,89 @@ def ablation(options):
         print(f"| {variant} | " + " | ".join(cells) + " |")
 
 
+def even(options):
+    bytes_per_clock = A100["bytes_per_us"] / (A100["ghz"] * 1e3 * A100["num_sms"])
+    rows = plans(options.plan, shapes(), options.share, options.m, A100["num_sms"],
+                 bytes_per_clock)
+    print(f"PREDICTED, not measured: A100, {A100['num_sms']} SMs, INT4 share {options.share}\n")
+    print("| M | naive | remapped | chosen | worst | within 1.03 | of plans that cut tiles |"
+          " evenest plan: within 1.03 | over chosen |\n|" + "---|" * 9)
+    for m in sorted({row["m"] for row in rows}):
+        of_m = [row for row in rows if row["m"] == m]
+        cut = [row for row in of_m if row["whole_tiles"] < row["tiles"]]
+        ratio = {name: geomean([row[name] / row["bound"] for row in of_m])
+                 for name in ("naive", "remapped", "chosen")}
+        print(f"| {m} | {ratio['naive']:.2f} | {ratio['remapped']:.2f} | {ratio['chosen']:.3f} |"
+              f" {max(row['chosen'] / row['bound'] for row in of_m):.2f} |"
+              f" {sum(map(is_even, of_m))} of {len(of_m)} |"
+              f" {sum(map(is_even, cut))} of {len(cut)} |"
+              f" {sum(row['balanced'] <= 1.03 * row['balanced_bound'] for row in of_m)} |"
+              f" {geomean([row['balanced'] / row['chosen'] for row in of_m]):.3f} |")
+    print("\n| beyond 1.03: N x K | M | tile | over its bound | evenest plan, over chosen |\n"
+          "|---|---|---|---|---|")
+    for row in rows:
+        if not is_even(row):
+            print(f"| {row['n']}x{row['k']} | {row['m']} | {row['tile_outputs']}x"
+                  f"{row['tile_tokens']} | {row['chosen'] / row['bound']:.2f} |"
+                  f" {row['balanced'] / row['chosen']:.2f} |")
+    if not options.even:
+        return
+    times = {}
+    for row in h100_lines(options.even):
+        if row.get("variant") in ("stand_in", "balanced"):
+            times.setdefault((row["m"], row["n"], row["k"]), {})[row["variant"]] = row
+    print("\nMEASURED, stand-in on an H100, 132 SMs\n\n| beyond 1.03: N x K | M | over its bound |"
+          " us | evenest plan, us | over chosen |\n|---|---|---|---|---|---|")
+    ratios = {}
+    for (m, n, k), row in sorted(times.items()):
+        chosen, balanced = row["stand_in"], row["balanced"]
+        if chosen["model"] <= 1.03 * chosen["bound"]:
+            continue
+        ratios.setdefault(m, []).append(balanced["us"] / chosen["us"])
+        print(f"| {n}x{k} | {m} | {chosen['model'] / chosen['bound']:.2f} | {chosen['us']:.1f} |"
+              f" {balanced['us']:.1f} | {balanced['us'] / chosen['us']:.2f} |")
+    for m, values in ratios.items():
+        print(f"M {m}: of {sum(key[0] == m for key in times)} products {len(values)} are beyond"
+              f" 1.03; the evenest plan of these takes {geomean(values):.3f} times as long,"
+              f" {min(values):.2f} to {max(values):.2f}")
+
+
+def is_even(row):
+    return row["chosen"] <= 1.03 * row["bound"]
+
+
 def check(options):
     lines = h100_lines(options.check)
     device = lines[0]
-    bytes_per_clock = h100_bytes_per_clock(device, options)
     products, num_plans, num_plans_within = {}, 0, 0
     for row in lines:
         if row.get("variant") not in ("stand_in", "configs"):
             continue
         share = row["int4_blocks"] / (row["int4_blocks"] + row["int8_blocks"])
         times = products.setdefault((row["n"], row["k"], row["m"], share), {})
-        times.setdefault((row["config"], row["whole_tiles"], row["ctas"], row["cuts"]), row["us"])
+        ghz = row.get("ghz", options.ghz)
+        times.setdefault((row["config"], row["whole_tiles"], row["ctas"], row["cuts"]),
+                         (row["us"], ghz))
         num_plans += 1
-        us = LAUNCH_US + row["model"] / (options.ghz * 1e3)
+        us = LAUNCH_US + row["model"] / (ghz * 1e3)
         num_plans_within += abs(us / row["us"] - 1) <= 0.15
     within, missed, others, slower = 0, [], 0, []
     for (n, k, m, share), times in products.items():
+        ghz = geomean([ghz for _, ghz in times.values()])
         plan = plans(options.plan, [(n, k)], share + 1e-9, str(m), device["num_sms"],
-                     bytes_per_clock)[0]
+                     h100_bytes_per_clock(device, ghz))[0]
         identity = plan["config"], plan["whole_tiles"], plan["ctas"], plan["cuts"]
         if identity not in times:
             others += 1
             continue
-        us = LAUNCH_US + plan["chosen"] / (options.ghz * 1e3)
-        slower.append(times[identity] / min(times.values()))
-        error = us / times[identity] - 1
+        measured, ghz = times[identity]
+        us = LAUNCH_US + plan["chosen"] / (ghz * 1e3)
+        slower.append(measured / min(us for us, _ in times.values()))
+        error = us / measured - 1
         if abs(error) <= 0.15:
             within += 1
         else:
-            missed.append(f"{n}x{k} M {m}: model {us:.1f}, measured {times[identity]:.1f}"
+            missed.append(f"{n}x{k} M {m}: model {us:.1f}, measured {measured:.1f}"
                           f" ({error:+.0%})")
     print(f"{within} of {within + len(missed)} products within 15 % by the plan that is chosen; of"
           f" {others} more it was not timed.")
@@ -307,7 +370,8 @@ def main():
     parser.add_argument("--check", metavar="FILE", nargs="+")
     parser.add_argument("--ablation", metavar="FILE", nargs="+")
     parser.add_argument("--ghz", type=float, default=1.8,
-                        help="the H100's clock, for --check and --ablation")
+                        help="the H100's clock where a FILE does not say")
+    parser.add_argument("--even", metavar="FILE", nargs="*")
     options = parser.parse_args()
     if options.count:
         counts = count(options.count, options.arch)
@@ -324,6 +388,8 @@ def main():
         check(options)
     elif options.ablation:
         ablation(options)
+    elif options.even is not None:
+        even(options)
     else:
         predict(options)
     return 0

@@ -18,33 +18,39 @@ struct BlockClocks {
   double alone;
   double full;
 };
-constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{{130, 130},
-                                                                        {177, 177},
-                                                                        {120, 120},
-                                                                        {401, 256},
-                                                                        {314, 314},
-                                                                        {714, 476},
-                                                                        {689, 689},
-                                                                        {950, 784},
-                                                                        {1475, 1475}}};
-constexpr double kInt8BlockRatio = 1.66;  // An INT8 block's over an INT4 block's.
+constexpr std::array<BlockClocks, kGemmConfigs.size()> kBlockClocks = {{{149, 149},
+                                                                        {166, 166},
+                                                                        {141, 141},
+                                                                        {341, 235},
+                                                                        {248, 248},
+                                                                        {619, 406},
+                                                                        {630, 630},
+                                                                        {776, 648},
+                                                                        {1278, 1278}}};
+constexpr double kInt8BlockRatio = 1.96;  // An INT8 block's over an INT4 block's.
 
 // Launch to first products: a miss to HBM and a barrier.
-constexpr double kFillClocks = 2030;
-// Of a tile that is stored; and where a finisher does, which all but a CTA's last tile hide.
-constexpr double kStoreClocks = 400;
-constexpr double kFinisherStoreClocks = 70;
+constexpr double kFillClocks = 1260;
+// Of a tile that is stored: scales, and y to L2. Where a finisher stores, all but a CTA's last
+// piece are hidden, and a piece costs what its sums take to the finisher.
+constexpr double kStoreClocks = 4550;
+constexpr double kStoreBytesPerClock = 32;
+constexpr double kFinisherStoreClocks = 16;
+constexpr double kPassClocks = 3;
+constexpr double kPassBytesPerClock = 3.14;
 // Of sums that pass from CTA to CTA, added in L2 or, of wider tiles, each piece's apart: misses, a
 // fence and a counter; and what all of a multiprocessor's take to pass.
-constexpr double kFinisherAddClocks = 2120;
-constexpr double kFinisherReadClocks = 320;
-constexpr double kAddClocks = 6530;
-constexpr double kAddBytesPerClock = 14.9;
-constexpr double kSlotClocks = 11400;
-constexpr double kSlotBytesPerClock = 9.4;
-constexpr double kReadClocks = 1950;
-constexpr double kReadBytesPerClock = 56;
-constexpr double kL2BytesPerClockAndSm = 28.6;
+constexpr double kFinisherAddClocks = 1610;
+constexpr double kFinisherAddBytesPerClock = 8.1;
+constexpr double kFinisherReadClocks = 1300;
+constexpr double kFinisherReadBytesPerClock = 4.0;
+constexpr double kAddClocks = 7630;
+constexpr double kAddBytesPerClock = 13.4;
+constexpr double kSlotClocks = 7420;
+constexpr double kSlotBytesPerClock = 11.2;
+constexpr double kReadClocks = 147;
+constexpr double kReadBytesPerClock = 46;
+constexpr double kL2BytesPerClockAndSm = 35.4;
 
 }  // namespace
 
@@ -67,68 +73,98 @@ bool Fits(const GemmConfig& config, const DeviceRates& rates) {
 WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas,
                   const Assumptions& assumptions) {
   const GemmConfig& config = kGemmConfigs[static_cast<size_t>(config_idx)];
-  const BlockClocks& clocks = kBlockClocks[static_cast<size_t>(config_idx)];
+  const BlockClocks& clocks_of = kBlockClocks[static_cast<size_t>(config_idx)];
   const int num_token_tiles = CeilDiv(shape.num_tokens, config.tile_tokens());
   const double unit_bytes = config.row_warps * kUnitBytes;
   const int ctas_of_sm = CeilDiv(num_ctas, rates.num_sms);
   const double mmas = config.tile_outputs() / 16.0 * config.tile_tokens() / 8.0 * 2;
   const double added_clocks = mmas / 4 * assumptions.added_mma_clocks;
-  // An INT8 block has twice the mmas.
-  const auto block = [&](double factor, double ratio, double mma_ratio, double token_bytes) {
-    const double added = mma_ratio * added_clocks;
+  // Of one of `num_running` CTAs on a multiprocessor. An INT8 block has twice the mmas.
+  const auto block = [&](int num_running, bool is_int8) {
+    const double ratio = is_int8 ? kInt8BlockRatio : 1.0;
+    const double added = (is_int8 ? 2 : 1) * added_clocks;
+    const double token_bytes = is_int8 ? kUnitChannels : kUnitChannels / 2;
     const double l2_clocks =
-        ctas_of_sm * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
-    const double alone = ratio * clocks.alone + added;
-    const double full = ctas_of_sm * (ratio * clocks.full + added);
-    return std::max(factor * std::max(alone, full), l2_clocks);
+        num_running * (unit_bytes + config.tile_tokens() * token_bytes) / kL2BytesPerClockAndSm;
+    const double clocks =
+        std::max(ratio * clocks_of.alone + added, num_running * (ratio * clocks_of.full + added));
+    const double factor = is_int8 ? assumptions.int8_block_factor : assumptions.int4_block_factor;
+    return std::max(factor * clocks, l2_clocks);
   };
+  std::array<double, kCtasPerSmMax + 1> block_part = {};
+  for (int n = 1; n <= kCtasPerSmMax; ++n) {
+    block_part[static_cast<size_t>(n)] =
+        block(std::min(n, ctas_of_sm), false) / block(ctas_of_sm, false);
+  }
   const double sums_bytes = 4.0 * config.tile_outputs() * config.tile_tokens();
   const double y_bytes = 2.0 * config.tile_outputs() * config.tile_tokens();
   const double bytes_of_sm = ctas_of_sm * sums_bytes;
-  double write_clocks = kSlotClocks + bytes_of_sm / kSlotBytesPerClock;
-  double read_clocks = kReadClocks + bytes_of_sm / kReadBytesPerClock;
-  double store_clocks = kStoreClocks + y_bytes / kL2BytesPerClockAndSm;
+  const double latency = assumptions.latency_factor;
+  double write_clocks = latency * kSlotClocks + bytes_of_sm / kSlotBytesPerClock;
+  double read_clocks = latency * kReadClocks;
+  double read_piece_clocks = bytes_of_sm / kReadBytesPerClock;
+  double store_clocks = latency * kStoreClocks + ctas_of_sm * y_bytes / kStoreBytesPerClock;
+  double pass_clocks = 0;
   if (config.has_finisher()) {
-    write_clocks = kFinisherAddClocks;
-    read_clocks = kFinisherReadClocks;
-    store_clocks = kFinisherStoreClocks;
+    write_clocks = latency * kFinisherAddClocks + bytes_of_sm / kFinisherAddBytesPerClock;
+    read_clocks = latency * kFinisherReadClocks + bytes_of_sm / kFinisherReadBytesPerClock;
+    read_piece_clocks = 0;
+    store_clocks = latency * kFinisherStoreClocks + y_bytes / kL2BytesPerClockAndSm;
+    pass_clocks = kPassClocks + sums_bytes / kPassBytesPerClock;
   } else if (config.adds_in_memory()) {
-    write_clocks = kAddClocks + bytes_of_sm / kAddBytesPerClock;
+    write_clocks = latency * kAddClocks + bytes_of_sm / kAddBytesPerClock;
+    read_clocks += read_piece_clocks;
+    read_piece_clocks = 0;
   }
-  return {.int4_block = block(assumptions.int4_block_factor, 1, 1, kUnitChannels / 2),
-          .int8_block = block(assumptions.int8_block_factor, kInt8BlockRatio, 2, kUnitChannels),
+  return {.int4_block = block(ctas_of_sm, /*is_int8=*/false),
+          .int8_block = block(ctas_of_sm, /*is_int8=*/true),
           // Weights come from HBM for one token tile and from L2 for the others.
           .block_memory =
               unit_bytes / num_token_tiles / (rates.memory_bytes_per_clock_and_sm * rates.num_sms),
-          .fill = kFillClocks,
+          .ctas_per_sm = ctas_of_sm,
+          .block_part = block_part,
+          .fill = latency * kFillClocks,
           .store = store_clocks,
           .fixup_write = write_clocks,
           .fixup_read = read_clocks,
+          .fixup_read_piece = read_piece_clocks,
+          .hides_sums = config.has_finisher(),
+          .pass = pass_clocks,
+          .shares_weights = num_token_tiles > 1,
           .granularity = config.k_groups};
+}
+
+std::vector<GemmPlan> PlansOf(const GemmShape& shape, const DeviceRates& rates,
+                              const Assumptions& assumptions) {
+  std::vector<GemmPlan> plans;
+  int tokens_before = 0;  // Of the widest tile so far.
+  for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
+    const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
+    if (!Fits(config, rates)) continue;
+    if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
+    if (tokens_before >= shape.num_tokens && config.tile_tokens() > tokens_before) break;
+    tokens_before = config.tile_tokens();
+    const TileWork work = WorkOf(shape, config);
+    const int num_ctas = NumCtas(i, rates);
+    if (work.num_tiles < num_ctas) plans.push_back({i, SplitNaively(work, work.num_tiles)});
+    const WorkCosts costs = CostsOf(i, shape, rates, num_ctas, assumptions);
+    for (const WorkSplit& split : SplitsOf(work, costs, num_ctas)) plans.push_back({i, split});
+  }
+  return plans;
 }
 
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates,
                     const Assumptions& assumptions) {
   GemmPlan best;
   double best_clocks = std::numeric_limits<double>::infinity();
-  const auto consider = [&](const GemmPlan& plan) {
+  for (const GemmPlan& plan : PlansOf(shape, rates, assumptions)) {
     const double clocks = MakespanOf(plan, shape, rates, assumptions);
-    if (clocks > best_clocks) return;  // Of equals, the one with more stages or outputs a tile.
+    // Of equals, the config with more stages or outputs a tile, and whole tiles.
+    if (clocks > best_clocks || (clocks == best_clocks && plan.config_idx == best.config_idx)) {
+      continue;
+    }
     best_clocks = clocks;
     best = plan;
-  };
-  int tokens_before = 0;  // Of the widest tile so far.
-  for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
-    const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
-    if (!Fits(config, rates)) continue;
-    // No narrower than a quarter of M (up to 128), no wider than the next tile above M.
-    if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
-    if (tokens_before >= shape.num_tokens && config.tile_tokens() > tokens_before) break;
-    tokens_before = config.tile_tokens();
-    const TileWork work = WorkOf(shape, config);
-    const int num_ctas = NumCtas(i, rates);
-    if (work.num_tiles < num_ctas) consider({i, SplitNaively(work, work.num_tiles)});
-    consider({i, Decompose(work, CostsOf(i, shape, rates, num_ctas, assumptions), num_ctas)});
   }
   return best;
 }

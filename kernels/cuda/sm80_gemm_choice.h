@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "kernels/cuda/sm80_gemm_config.h"
 #include "kernels/cuda/work_splitter.h"
 
@@ -27,6 +29,9 @@ struct Assumptions {
   // What an mma takes longer, where that adds to a block's clocks: else it hides behind the
   // instructions beside it, which an H100 issues one after the other (sm80_gemm.md).
   double added_mma_clocks = 0;
+  // Of the clocks that are waits for memory, whatever the bytes: a card with a slower clock waits
+  // fewer of them.
+  double latency_factor = 1;
   // Of a block's clocks, as of a kernel that lacks a part.
   double int4_block_factor = 1;
   double int8_block_factor = 1;
@@ -52,7 +57,11 @@ bool Fits(const GemmConfig& config, const DeviceRates& rates);
 WorkCosts CostsOf(int config_idx, const GemmShape& shape, const DeviceRates& rates, int num_ctas,
                   const Assumptions& assumptions = {});
 
-// The config and split expected to be fastest. Pure.
+// Plans of all configs that fit, of tiles no narrower than a quarter of M (up to 128) and no wider
+// than the next one above M.
+std::vector<GemmPlan> PlansOf(const GemmShape& shape, const DeviceRates& rates,
+                              const Assumptions& assumptions = {});
+// The one of these that is expected to be fastest.
 GemmPlan ChoosePlan(const GemmShape& shape, const DeviceRates& rates,
                     const Assumptions& assumptions = {});
 

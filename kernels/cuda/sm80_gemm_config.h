@@ -18,10 +18,12 @@ struct GemmConfig {
   constexpr int tile_outputs() const { return 64 * row_warps; }
   constexpr int tile_tokens() const { return token_warps * warp_tokens; }
   constexpr int group_threads() const { return 32 * row_warps * token_warps; }
-  // One more warp adds up the sums of narrow tiles, exchanges and stores them, while the others go
-  // on to the next piece.
-  constexpr bool has_finisher() const { return tile_tokens() <= 16; }
+  // Where four sets take turns, one more adds up their sums, exchanges and stores them, while they
+  // go on to the next piece.
+  constexpr bool has_finisher() const { return k_groups == 4; }
   constexpr int num_threads() const { return group_threads() * (k_groups + has_finisher()); }
+  // Whether the loop is that of sm80_gemm_wide.cuh.
+  constexpr bool is_wide() const { return warp_tokens == 64 && k_groups == 1; }
   // How the sums of a tile that CTAs share meet in L2: added to zeros as they come, so that the
   // last to come reads them once, however many the pieces; or, as a tile with more sums has few
   // pieces and the additions take longer, each piece's in a place of its own.

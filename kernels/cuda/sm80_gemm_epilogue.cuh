@@ -53,40 +53,42 @@ __device__ __forceinline__ void AddKGroups(Sums<Traits>& acc, SmemLayout<Traits>
 }
 
 template <typename Traits>
-__device__ __forceinline__ int4* PassedSums(SmemLayout<Traits>& smem, int group,
+__device__ __forceinline__ int4* PassedSums(SmemLayout<Traits>& smem, int group, int frag,
                                             const Worker<Traits>& me) {
-  return smem.sums + group * Traits::kFrags * Traits::kGroupThreads + me.group_thread;
+  return smem.sums +
+         (group * Traits::kRoundFrags + frag % Traits::kRoundFrags) * Traits::kGroupThreads +
+         me.group_thread;
 }
 
-// Passes a k group's sums of a piece to the finisher, once it has taken those before.
+// Passes the k groups' sums of a piece to the finisher. All meet twice a round: where it has taken
+// the sums before, to which it comes late if it has not stored those of the piece before, and where
+// the others' are there.
 template <typename Traits>
-__device__ __forceinline__ void PassSums(const Sums<Traits>& acc, SmemLayout<Traits>& smem,
-                                         const Worker<Traits>& me, bool is_first) {
-  if (!is_first) ptx::SyncThreads(kSumsTaken, Traits::kThreads);
-  int4* const sums = PassedSums(smem, me.k_group, me);
+__device__ __forceinline__ void PassSums(Sums<Traits>& acc, SmemLayout<Traits>& smem,
+                                         const Worker<Traits>& me, bool is_first_piece) {
 #pragma unroll
-  for (int i = 0; i < Traits::kFrags; ++i) {
-    const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
-    sums[i * Traits::kGroupThreads] = make_int4(sum[0], sum[1], sum[2], sum[3]);
-  }
-  ptx::ArriveAtThreads(kSumsPassed, Traits::kThreads);
-}
-
-// The finisher's other side. `is_last`: nobody waits to pass more.
-template <typename Traits>
-__device__ __forceinline__ void TakeSums(Sums<Traits>& acc, SmemLayout<Traits>& smem,
-                                         const Worker<Traits>& me, bool is_last) {
-  ptx::SyncThreads(kSumsPassed, Traits::kThreads);
+  for (int first = 0; first < Traits::kFrags; first += Traits::kRoundFrags) {
+    if (first > 0 || !is_first_piece) __syncthreads();
+    if (!me.is_finisher()) {
 #pragma unroll
-  for (int i = 0; i < Traits::kFrags; ++i) {
-    int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
-    sum[0] = sum[1] = sum[2] = sum[3] = 0;
+      for (int i = first; i < first + Traits::kRoundFrags; ++i) {
+        const int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+        *PassedSums(smem, me.k_group, i, me) = make_int4(sum[0], sum[1], sum[2], sum[3]);
+      }
+    }
+    __syncthreads();
+    if (me.is_finisher()) {
 #pragma unroll
-    for (int group = 0; group < Traits::kKGroups; ++group) {
-      Add(sum, PassedSums(smem, group, me)[i * Traits::kGroupThreads]);
+      for (int i = first; i < first + Traits::kRoundFrags; ++i) {
+        int(&sum)[4] = acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags];
+        sum[0] = sum[1] = sum[2] = sum[3] = 0;
+#pragma unroll
+        for (int group = 0; group < Traits::kKGroups; ++group) {
+          Add(sum, *PassedSums(smem, group, i, me));
+        }
+      }
     }
   }
-  if (!is_last) ptx::ArriveAtThreads(kSumsTaken, Traits::kThreads);
 }
 
 // Two sums in one word to be added to: the upper one takes what the lower one borrows.
@@ -152,6 +154,8 @@ __device__ __forceinline__ void StoreSums(int4* slot, const Sums<Traits>& acc) {
 template <typename Traits>
 __device__ __forceinline__ void AddSlots(Sums<Traits>& acc, const GemmParams& params, int split_idx,
                                          const Worker<Traits>& me) {
+  constexpr int kAhead = 16;  // Loads under way: each waits for L2.
+  static_assert(Traits::kFrags % kAhead == 0);
   const SplitPoint* boundary = params.split.boundary;
   const int cta_idx = static_cast<int>(blockIdx.x);
   // A CTA has part of the tile if its boundaries are not both before or both after it.
@@ -167,9 +171,17 @@ __device__ __forceinline__ void AddSlots(Sums<Traits>& acc, const GemmParams& pa
     if (cta == cta_idx || boundary[cta] == boundary[cta + 1]) continue;
     const int4* slot = SlotOf<Traits>(params, cta, boundary[cta].tile < split_idx ? 1 : 0, me);
 #pragma unroll
-    for (int i = 0; i < Traits::kFrags; ++i) {
-      Add(acc[i / Traits::kTokenFrags][i % Traits::kTokenFrags],
-          __ldcg(slot + i * Traits::kGroupThreads));
+    for (int first = 0; first < Traits::kFrags; first += kAhead) {
+      int4 parts[kAhead];
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        parts[i] = ptx::LoadFromL2(slot + (first + i) * Traits::kGroupThreads);
+      }
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int frag = first + i;
+        Add(acc[frag / Traits::kTokenFrags][frag % Traits::kTokenFrags], parts[i]);
+      }
     }
   }
 }

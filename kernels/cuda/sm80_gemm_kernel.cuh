@@ -45,21 +45,21 @@ __device__ __forceinline__ TokenScalars LoadScalars(const GemmParams& params, co
 }
 
 template <typename Traits>
-__device__ __forceinline__ void StoreFactors(const TokenScalars& scalars, int group_thread,
-                                             TokenFactors<Traits::kTileTokens>& factors) {
-  if (group_thread >= Traits::kTileTokens) return;
+__device__ __forceinline__ void StoreFactors(const TokenScalars& scalars, const Worker<Traits>& me,
+                                             SmemLayout<Traits>& smem) {
+  if (me.group_thread >= Traits::kTileTokens) return;
+  smem.exponents[me.k_group][me.group_thread] = static_cast<uint8_t>(scalars.exponent);
+  if (me.k_group != (Traits::kHasFinisher ? Traits::kKGroups : 0)) return;
   constexpr bool kIsBiased = Traits::kConversion == Conversion::kInFragment;
   const int int4_sum = Traits::kIsPacked ? 0 : scalars.code_sum.y;
-  factors.scale[group_thread] = scalars.scale;
-  factors.exponent[group_thread] = static_cast<uint8_t>(scalars.exponent);
-  factors.excess[group_thread] =
+  smem.factors.scale[me.group_thread] = scalars.scale;
+  smem.factors.excess[me.group_thread] =
       kIsBiased ? 128 * ((scalars.code_sum.x << scalars.exponent) + int4_sum) : 0;
 }
 
 // The INT8 region's sums so far, times 2^e of their token.
 template <typename Traits>
-__device__ __forceinline__ void ShiftSums(Sums<Traits>& acc,
-                                          const TokenFactors<Traits::kTileTokens>& factors,
+__device__ __forceinline__ void ShiftSums(Sums<Traits>& acc, const SmemLayout<Traits>& smem,
                                           const Worker<Traits>& me) {
 #pragma unroll
   for (int j = 0; j < Traits::kTokenFrags; ++j) {
@@ -67,7 +67,7 @@ __device__ __forceinline__ void ShiftSums(Sums<Traits>& acc,
 #pragma unroll
     for (int tile = 0; tile < 4; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) acc[tile][j][i] <<= factors.exponent[token + i % 2];
+      for (int i = 0; i < 4; ++i) acc[tile][j][i] <<= smem.exponents[me.k_group][token + i % 2];
     }
   }
 }
@@ -172,23 +172,23 @@ __device__ __forceinline__ void MultiplyStages(Sums<Traits>& acc, int num_stages
 template <typename Traits, typename RingType>
 __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece& piece,
                                            const Worker<Traits>& me, RingType& ring,
-                                           TokenFactors<Traits::kTileTokens>& factors,
-                                           Sums<Traits>& acc) {
+                                           SmemLayout<Traits>& smem, Sums<Traits>& acc) {
 #pragma unroll
   for (int i = 0; i < Traits::kFrags * 4; ++i) {
     acc[i / 4 / Traits::kTokenFrags][i / 4 % Traits::kTokenFrags][i % 4] = 0;
   }
-  const int int8_end = min(piece.end, params.num_int8_blocks);
-  const int first = piece.begin + me.k_group;
-  const int num_int8 = BlocksBelow<Traits>(int8_end, first);
-  const int num_int4 = BlocksBelow<Traits>(piece.end, first + num_int8 * Traits::kKGroups);
+  const auto [num_int8, num_int4] = BlocksOf<Traits>(params, piece, me.k_group);
 
+  // Where there are registers, these are on their way during the multiplies.
+  constexpr bool kLoadsAhead = Traits::kKGroups > 1;
+  TokenScalars scalars;
+  if (kLoadsAhead) scalars = LoadScalars<Traits>(params, piece, me.group_thread);
   MultiplyStages<false>(acc, 2 * num_int8, ring, params.sign_bits);
-  const TokenScalars scalars = LoadScalars<Traits>(params, piece, me.group_thread);
+  if (!kLoadsAhead) scalars = LoadScalars<Traits>(params, piece, me.group_thread);
   me.SyncGroup();  // The factors before have been read.
-  StoreFactors<Traits>(scalars, me.group_thread, factors);
+  StoreFactors(scalars, me, smem);
   me.SyncGroup();
-  if (piece.begin < params.num_int8_blocks) ShiftSums(acc, factors, me);
+  if (piece.begin < params.num_int8_blocks) ShiftSums(acc, smem, Worker<Traits>());
   if constexpr (Traits::kIsPacked) {
     MultiplyStages<true>(acc, num_int4, ring, params.sign_bits);
   } else {
@@ -199,36 +199,50 @@ __device__ __forceinline__ void Accumulate(const GemmParams& params, const Piece
 // y of a piece's tile, if this CTA is the last to have sums of it.
 template <typename Traits>
 __device__ __forceinline__ void FinishPiece(const GemmParams& params, const Piece& piece,
-                                            Sums<Traits>& acc,
-                                            const TokenFactors<Traits::kTileTokens>& factors,
-                                            SmemLayout<Traits>& smem, const Worker<Traits>& me) {
-  const bool is_whole = piece.end - piece.begin == params.num_int8_blocks + params.num_int4_blocks;
-  if (!is_whole && !CollectPieces(params, piece, acc, smem, me)) return;
+                                            Sums<Traits>& acc, SmemLayout<Traits>& smem,
+                                            const Worker<Traits>& me) {
+  if (!IsWhole(params, piece) && !CollectPieces(params, piece, acc, smem, me)) return;
   if (params.is_half) {
-    StoreTile<Traits, __half>(params, piece, acc, factors, me);
+    StoreTile<Traits, __half>(params, piece, acc, smem.factors, me);
   } else {
-    StoreTile<Traits, float>(params, piece, acc, factors, me);
+    StoreTile<Traits, float>(params, piece, acc, smem.factors, me);
   }
 }
 
-// What the warp that has no blocks does.
+// Threads that meet have passed as many barriers, those of groups of their own included: racecheck
+// orders accesses to shared memory by that number. Who lacks some would wait in any case.
 template <typename Traits>
-__device__ __forceinline__ void FinishPieces(const GemmParams& params, SmemLayout<Traits>& smem,
-                                             const Worker<Traits>& me) {
-  TokenFactors<Traits::kTileTokens>& factors = smem.factors[Traits::kKGroups];
-  Piece piece;
-  bool has_piece = FindPiece(params, 0, piece);
-  for (int piece_idx = 0; has_piece; ++piece_idx) {
-    StoreFactors<Traits>(LoadScalars<Traits>(params, piece, me.group_thread), me.group_thread,
-                         factors);
-    Piece next;
-    has_piece = FindPiece(params, piece_idx + 1, next);
-    Sums<Traits> acc;
-    TakeSums(acc, smem, me, /*is_last=*/!has_piece);
-    FinishPiece(params, piece, acc, factors, smem, me);
-    __syncwarp();  // The factors have been read.
-    piece = next;
+__device__ __forceinline__ void PassBarriers(const Worker<Traits>& me, int num) {
+  if constexpr (Traits::kGroupThreads > kWarpThreads) {
+#pragma unroll 1
+    for (; num > 0; --num) me.SyncGroup();
   }
+}
+// CollectPieces()'s, where the sums are added in memory.
+__device__ __forceinline__ int NumCollectBarriers(const GemmParams& params, const Piece& piece) {
+  return IsWhole(params, piece) ? 0 : 2;
+}
+// What `group` has of the piece before its sums: a stage's each, and of the finisher, what it
+// stored of the piece before after the others had gone on.
+template <typename Traits>
+__device__ __forceinline__ int NumBarriers(const GemmParams& params, int piece_idx,
+                                           const Piece& piece, int group) {
+  if (!Traits::kHasFinisher || group < Traits::kKGroups) {
+    return BlocksOf<Traits>(params, piece, group).template num_stages<Traits>();
+  }
+  Piece before;
+  FindPiece(params, piece_idx - 1, before);
+  return piece_idx == 0 ? 0 : NumCollectBarriers(params, before);
+}
+// Until all groups have as many as the one that has most: the first, or the finisher.
+template <typename Traits>
+__device__ __forceinline__ void LevelBarriers(const GemmParams& params, int piece_idx,
+                                              const Piece& piece, const Worker<Traits>& me) {
+  int most = NumBarriers<Traits>(params, piece_idx, piece, 0);
+  if (Traits::kHasFinisher) {
+    most = max(most, NumBarriers<Traits>(params, piece_idx, piece, Traits::kKGroups));
+  }
+  PassBarriers(me, most - NumBarriers<Traits>(params, piece_idx, piece, me.k_group));
 }
 
 template <typename Traits>
@@ -239,26 +253,30 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kConfig.ctas_per_sm)
   const Worker<Traits> me;
   cuda::ReleaseNextGrids();
   cuda::WaitForPreviousGrids();
-  if constexpr (Traits::kHasFinisher) {
-    if (me.k_group == Traits::kKGroups) return FinishPieces(params, smem, me);
-  }
 
-  TokenFactors<Traits::kTileTokens>& factors = smem.factors[me.k_group];
   std::conditional_t<Traits::kIsWide, WideRing<Traits>, Ring<Traits>> ring(params, me, smem);
   Piece piece;
   for (int piece_idx = 0; FindPiece(params, piece_idx, piece); ++piece_idx) {
     Sums<Traits> acc;
-    Accumulate(params, piece, me, ring, factors, acc);
+    Accumulate(params, piece, me, ring, smem, acc);
+    ptx::Forget(piece_idx);
+    FindPiece(params, piece_idx, piece);
+    // Who this is, told anew: no register then holds what follows from it during the multiplies.
+    const Worker<Traits> again;
+    if constexpr (Traits::kKGroups > 1) LevelBarriers(params, piece_idx, piece, again);
     if constexpr (Traits::kHasFinisher) {
-      PassSums(acc, smem, me, /*is_first=*/piece_idx == 0);
+      PassSums(acc, smem, again, /*is_first_piece=*/piece_idx == 0);
+      if (!again.is_finisher()) continue;
+      FinishPiece(params, piece, acc, smem, again);
     } else {
-      ptx::Forget(piece_idx);
-      FindPiece(params, piece_idx, piece);
       if constexpr (Traits::kKGroups > 1) {
-        AddKGroups(acc, smem, me);
-        if (me.k_group != 0) continue;
+        AddKGroups(acc, smem, again);
+        if (again.k_group != 0) {
+          PassBarriers(again, NumCollectBarriers(params, piece));
+          continue;
+        }
       }
-      FinishPiece(params, piece, acc, factors, smem, me);
+      FinishPiece(params, piece, acc, smem, again);
     }
   }
 }

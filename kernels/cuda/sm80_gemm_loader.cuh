@@ -21,7 +21,7 @@ template <typename Traits>
 class Loader {
  public:
   __device__ Loader(const GemmParams& params, const Worker<Traits>& me) : params_(params), me_(me) {
-    StartPiece();
+    if (!me.is_finisher()) StartPiece();
   }
 
   static constexpr int kCopyBytes = Traits::kGroupThreads * kChunkBytes;  // A chunk a thread.

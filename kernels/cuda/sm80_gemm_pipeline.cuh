@@ -16,10 +16,8 @@ constexpr int kRowBytes = 64;  // Of a token in a stage: 64 INT8 codes or 128 IN
 constexpr int kChunkBytes = 16;
 constexpr int kChunksPerRow = kRowBytes / kChunkBytes;
 
-// Named barriers: each k group of several warps has one, or the finisher's come in their place.
+// Named barriers: each k group of several warps has one, the finisher too.
 constexpr int kFirstGroupBarrier = 1;
-constexpr int kSumsPassed = 1;
-constexpr int kSumsTaken = 2;
 
 // How the multiplies are made. All but the first two are for measurement.
 enum class Int4Multiply { kS4, kStandIn };  // kStandIn: m16n8k32.s8 on the registers of kS4.
@@ -48,17 +46,16 @@ struct GemmTraits {
   static constexpr int kTokenFrags = kWarpTokens / 8;  // mma's n.
   static constexpr int kFrags = 4 * kTokenFrags;       // Sums of a thread, in fours.
   static constexpr int kTileSums = kFrags * 4 * kGroupThreads;
+  static constexpr bool kHasFinisher = kConfig.has_finisher();
   // K groups' sums pass through shared memory in rounds of so many of a thread's.
   static constexpr int kRoundFrags = kFrags < 8 ? kFrags : 8;
   static_assert(kFrags % kRoundFrags == 0);
-  static constexpr bool kHasFinisher = kConfig.has_finisher();
   static constexpr int kSumVectors =
       (kHasFinisher ? kKGroups : kKGroups - 1) * kRoundFrags * kGroupThreads;
-  static_assert(!kHasFinisher || (kGroupThreads == kWarpThreads && kRoundFrags == kFrags));
   static_assert(kTileTokens <= kGroupThreads);  // A token's factors a thread.
   // Whether the loop is that of sm80_gemm_wide.cuh.
-  static constexpr bool kIsWide = kWarpTokens == 64 && kKGroups == 1 && kPipelined && kFragments &&
-                                  kConversionKind != Conversion::kOnSums;
+  static constexpr bool kIsWide =
+      kConfig.is_wide() && kPipelined && kFragments && kConversionKind != Conversion::kOnSums;
 };
 
 // What one token brings to the end of a tile.
@@ -66,7 +63,6 @@ template <int kTileTokens>
 struct TokenFactors {
   float scale[kTileTokens];
   int32_t excess[kTileTokens];  // What unsigned weights add too much.
-  uint8_t exponent[kTileTokens];
 };
 
 template <typename Traits>
@@ -84,7 +80,8 @@ struct SmemLayout {
   // Of the k groups but the first, in a round, or of all for the finisher:
   // [group][fragment][thread]. Arrays have one element at least.
   int4 sums[Traits::kSumVectors > 0 ? Traits::kSumVectors : 1];
-  TokenFactors<Traits::kTileTokens> factors[Traits::kKGroups + (Traits::kHasFinisher ? 1 : 0)];
+  TokenFactors<Traits::kTileTokens> factors;  // Of those who store.
+  uint8_t exponents[Traits::kKGroups + (Traits::kHasFinisher ? 1 : 0)][Traits::kTileTokens];
   int32_t blocks_before;
 };
 
@@ -96,8 +93,7 @@ struct Piece {
 };
 
 // The `idx`-th piece of this CTA (see WorkSplit), from nothing but its index, as registers are
-// dear. Returns whether there is one. Pieces of split tiles come first: their exchange of sums then
-// waits while the whole tiles' loads are under way.
+// dear. Returns whether there is one.
 __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Piece& piece) {
   const WorkSplit& split = params.split;
   const int num_blocks = params.num_int8_blocks + params.num_int4_blocks;
@@ -106,20 +102,49 @@ __device__ __forceinline__ bool FindPiece(const GemmParams& params, int idx, Pie
   const SplitPoint last = split.boundary[cta_idx + 1];
   const int num_split =
       last.tile - first.tile + (last.block > (first.tile == last.tile ? first.block : 0) ? 1 : 0);
-  if (idx < num_split) {
-    const int tile = first.tile + idx;
-    piece = {split.num_whole_tiles + tile, idx == 0 ? first.block : 0,
+  const bool ends_last = split.ends_last && first.block > 0 && first.tile < last.tile;
+  const int num_before = num_split - (ends_last ? 1 : 0);  // The whole tiles.
+  if (idx < num_before) {
+    const int tile = first.tile + (split.ends_last ? num_split - 1 - idx : idx);
+    piece = {split.num_whole_tiles + tile, tile == first.tile ? first.block : 0,
              tile < last.tile ? num_blocks : last.block};
     return true;
   }
-  piece = {cta_idx + (idx - num_split) * split.num_ctas, 0, num_blocks};
-  return piece.tile_idx < split.num_whole_tiles;
+  piece = {cta_idx + (idx - num_before) * split.num_ctas, 0, num_blocks};
+  const int tiles_past = piece.tile_idx - split.num_whole_tiles;
+  if (tiles_past < 0) return true;
+  piece = {split.num_whole_tiles + first.tile, first.block, num_blocks};
+  return ends_last && tiles_past < split.num_ctas;
 }
 
 // Of the blocks `block`, `block` + kKGroups ... below `end`, the number.
 template <typename Traits>
 __device__ __forceinline__ int BlocksBelow(int end, int block) {
   return block < end ? (end - block + Traits::kKGroups - 1) / Traits::kKGroups : 0;
+}
+
+__device__ __forceinline__ bool IsWhole(const GemmParams& params, const Piece& piece) {
+  return piece.end - piece.begin == params.num_int8_blocks + params.num_int4_blocks;
+}
+
+// Of a piece, a k group's blocks.
+struct GroupBlocks {
+  int num_int8;
+  int num_int4;
+
+  template <typename Traits>
+  __device__ __forceinline__ int num_stages() const {
+    return 2 * num_int8 + (Traits::kIsPacked ? 1 : 2) * num_int4;
+  }
+};
+
+template <typename Traits>
+__device__ __forceinline__ GroupBlocks BlocksOf(const GemmParams& params, const Piece& piece,
+                                                int group) {
+  if (Traits::kHasFinisher && group == Traits::kKGroups) return {0, 0};
+  const int first = piece.begin + group;
+  const int num_int8 = BlocksBelow<Traits>(min(piece.end, params.num_int8_blocks), first);
+  return {num_int8, BlocksBelow<Traits>(piece.end, first + num_int8 * Traits::kKGroups)};
 }
 
 // Of y, in tiles.
@@ -151,6 +176,11 @@ struct Worker {
         lane_idx(thread % unsigned{kWarpThreads}),
         row_warp(group_thread / unsigned{kWarpThreads * Traits::kTokenWarps}),
         token_warp(thread / unsigned{kWarpThreads} % unsigned{Traits::kTokenWarps}) {}
+
+  // Whether this warp's group has no blocks but the others' sums.
+  __device__ __forceinline__ bool is_finisher() const {
+    return Traits::kHasFinisher && k_group == Traits::kKGroups;
+  }
 
   // A barrier of the warps that share a ring.
   __device__ __forceinline__ void SyncGroup() const {

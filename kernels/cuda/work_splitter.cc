@@ -23,19 +23,23 @@ double BlocksCost(const TileWork& work, const WorkCosts& costs, int begin, int e
 }
 
 double TileCost(const TileWork& work, const WorkCosts& costs) {
-  return BlocksCost(work, costs, 0, work.num_blocks()) + costs.store;
+  return BlocksCost(work, costs, 0, work.num_blocks()) + costs.store + costs.pass;
 }
 
 // What a CTA has to do.
 struct Load {
   int num_blocks = 0;
-  double blocks = 0;   // Their clocks while weights are there.
-  double charges = 0;  // Sums and stores of its pieces.
+  double blocks = 0;       // Their clocks while weights are there.
+  double charges = 0;      // Sums and stores of its pieces.
+  double last_charge = 0;  // Of these, the last piece's.
 
+  // Pieces in their order; `charge` is what the piece's sums cost.
   void Add(const TileWork& work, const WorkCosts& costs, int begin, int end, double charge) {
     num_blocks += end - begin;
     blocks += BlocksCost(work, costs, begin, end);
+    if (costs.hides_sums) charges += costs.pass - last_charge;
     charges += charge;
+    last_charge = charge;
   }
   // `memory`: clocks of its blocks at the rate at which weights come.
   double Clocks(double fill, double memory) const {
@@ -66,17 +70,17 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
   };
   int tile = 0;
   int block = 0;
-  bool is_cut = false;  // The tile, before this CTA.
+  int num_before = 0;  // Of the tile's pieces, those of the CTAs before.
   for (int cta = 0; cta < split.num_ctas; ++cta) {
     split.boundary[cta] = {static_cast<uint16_t>(tile), static_cast<uint16_t>(block)};
     Load load;
     while (tile < num_tiles) {
-      const double finish = costs.store + (is_cut ? costs.fixup_read : 0.0);
+      const double finish = costs.store + costs.Read(num_before);
       if (left(load, block, work.num_blocks(), finish) >= -kSlack * limit) {
         load.Add(work, costs, block, work.num_blocks(), finish);
         ++tile;
         block = 0;
-        is_cut = false;
+        num_before = 0;
         continue;
       }
       int end = block;  // The furthest that is within the limit, by bisection.
@@ -88,7 +92,7 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
       end = end / costs.granularity * costs.granularity;
       if (end > block) {
         block = end;
-        is_cut = true;
+        ++num_before;
       }
       break;
     }
@@ -101,14 +105,14 @@ bool FillWithin(const TileWork& work, const WorkCosts& costs, int num_tiles, int
 // makespan that bisection finds.
 WorkSplit Cut(const TileWork& work, const WorkCosts& costs, int num_tiles, int num_ctas,
               int num_whole) {
-  WorkSplit best{.num_ctas = num_ctas};
+  WorkSplit best{.num_ctas = num_ctas, .ends_last = !costs.hides_sums};
   const WorkCosts shared = Shared(costs, num_ctas);
   double low = costs.fill;
   double high = costs.fill + (CeilDiv(num_tiles, num_ctas) + num_whole) * TileCost(work, shared);
-  high += costs.fixup_write + costs.fixup_read;
+  high += costs.fixup_write + costs.Read(num_ctas) + costs.pass;
   COMET_CHECK(FillWithin(work, costs, num_tiles, num_whole, high, best));
   while (high - low > 1e-3 * low) {
-    WorkSplit trial{.num_ctas = num_ctas};
+    WorkSplit trial{.num_ctas = num_ctas, .ends_last = best.ends_last};
     const double middle = (low + high) / 2;
     if (FillWithin(work, costs, num_tiles, num_whole, middle, trial)) {
       best = trial;
@@ -131,7 +135,9 @@ WorkSplit SplitRest(const TileWork& work, const WorkCosts& costs, int num_ctas, 
 // The same, but each tile of the rest to as many CTAs of its own: none has pieces of two.
 WorkSplit SplitRestAlike(const TileWork& work, const WorkCosts& costs, int num_ctas,
                          int whole_waves) {
-  WorkSplit split{.num_ctas = num_ctas, .num_whole_tiles = whole_waves * num_ctas};
+  WorkSplit split{.num_ctas = num_ctas,
+                  .num_whole_tiles = whole_waves * num_ctas,
+                  .ends_last = !costs.hides_sums};
   const int num_tiles = work.num_tiles - split.num_whole_tiles;
   const int ctas_per_tile = num_ctas / num_tiles;
   WorkCosts of_tile = costs;  // CTAs of the other tiles share the memory.
@@ -148,17 +154,18 @@ WorkSplit SplitRestAlike(const TileWork& work, const WorkCosts& costs, int num_c
 
 std::vector<Load> LoadsOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
   std::vector<Load> loads(static_cast<size_t>(split.num_ctas));
-  bool is_cut = false;  // The split tile that the CTAs before left unfinished.
+  int num_before = 0;  // Pieces of the split tile that the CTAs before left unfinished.
   for (int cta = 0; cta < split.num_ctas; ++cta) {
     Load& load = loads[static_cast<size_t>(cta)];
+    int num_after = num_before;
     for (const WorkPiece& piece : PiecesOf(split, work, cta)) {
-      const bool is_whole = piece.end - piece.begin == work.num_blocks();
+      const int num_others = piece.begin > 0 ? num_before : 0;
       const bool ends_tile = piece.end == work.num_blocks();
-      const double read = is_cut && !is_whole ? costs.fixup_read : 0.0;
       load.Add(work, costs, piece.begin, piece.end,
-               ends_tile ? costs.store + read : costs.fixup_write);
-      if (!is_whole) is_cut = !ends_tile;
+               ends_tile ? costs.store + costs.Read(num_others) : costs.fixup_write);
+      if (!ends_tile) num_after = num_others + 1;
     }
+    num_before = num_after;
   }
   return loads;
 }
@@ -168,7 +175,9 @@ double MakespanOf(const std::vector<Load>& loads, const WorkCosts& costs) {
   struct Run {
     int num_blocks;
     double memory;
+    double part;
   };
+  const int num_sms = CeilDiv(static_cast<int>(loads.size()), costs.ctas_per_sm);
   std::vector<int> ends;
   for (const Load& load : loads) {
     if (load.num_blocks > 0) ends.push_back(load.num_blocks);
@@ -178,21 +187,23 @@ double MakespanOf(const std::vector<Load>& loads, const WorkCosts& costs) {
   int begin = 0;
   for (size_t i = 0; i < ends.size(); ++i) {
     if (ends[i] == begin) continue;
-    runs.push_back({ends[i] - begin, static_cast<double>(ends.size() - i) * costs.block_memory});
+    const int num_running = static_cast<int>(ends.size() - i);
+    runs.push_back({ends[i] - begin, num_running * costs.block_memory,
+                    costs.block_part[static_cast<size_t>(CeilDiv(num_running, num_sms))]});
     begin = ends[i];
   }
   double makespan = 0;
   for (const Load& load : loads) {
     if (load.num_blocks == 0) continue;
     const double block = load.blocks / load.num_blocks;
-    double memory = 0;
+    double clocks = costs.fill + load.charges;
     int num_blocks = load.num_blocks;
     for (const Run& run : runs) {
       if (num_blocks == 0) break;
-      memory += run.num_blocks * std::max(block, run.memory);
+      clocks += run.num_blocks * std::max(run.part * block, run.memory);
       num_blocks -= run.num_blocks;
     }
-    makespan = std::max(makespan, load.Clocks(costs.fill, memory));
+    makespan = std::max(makespan, clocks);
   }
   return makespan;
 }
@@ -208,9 +219,18 @@ std::vector<WorkPiece> PiecesOf(const WorkSplit& split, const TileWork& work, in
     const int end = tile == last.tile ? last.block : work.num_blocks();
     if (begin < end) pieces.push_back({split.num_whole_tiles + tile, begin, end});
   }
+  std::optional<WorkPiece> end_piece;
+  if (split.ends_last) {
+    std::ranges::reverse(pieces);
+    if (first.block > 0 && first.tile < last.tile) {
+      end_piece = pieces.back();
+      pieces.pop_back();
+    }
+  }
   for (int tile = cta_idx; tile < split.num_whole_tiles; tile += split.num_ctas) {
     pieces.push_back({.tile_idx = tile, .begin = 0, .end = work.num_blocks()});
   }
+  if (end_piece.has_value()) pieces.push_back(*end_piece);
   return pieces;
 }
 
@@ -218,24 +238,24 @@ WorkSplit SplitNaively(const TileWork& work, int num_ctas) {
   return {.num_ctas = num_ctas, .num_whole_tiles = work.num_tiles};
 }
 
-WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) {
+std::vector<WorkSplit> SplitsOf(const TileWork& work, const WorkCosts& costs, int num_ctas) {
   COMET_CHECK(num_ctas > 0 && num_ctas <= kCtasMax);
-  WorkSplit best = SplitNaively(work, num_ctas);
-  double best_makespan = MakespanOf(best, work, costs);
-  const auto consider = [&](const WorkSplit& split) {
-    const double makespan = MakespanOf(split, work, costs);
-    if (makespan >= best_makespan) return;
-    best = split;
-    best_makespan = makespan;
-  };
+  std::vector<WorkSplit> splits = {SplitNaively(work, num_ctas)};
   const int num_waves = work.num_tiles / num_ctas;
   for (const int whole_waves : {num_waves, num_waves - 1}) {
     if (whole_waves < 0 || whole_waves * num_ctas == work.num_tiles) continue;
-    consider(SplitRest(work, costs, num_ctas, whole_waves));
+    if (costs.shares_weights && whole_waves < num_waves) continue;
+    splits.push_back(SplitRest(work, costs, num_ctas, whole_waves));
     if (2 * (work.num_tiles - whole_waves * num_ctas) > num_ctas) continue;
-    consider(SplitRestAlike(work, costs, num_ctas, whole_waves));
+    splits.push_back(SplitRestAlike(work, costs, num_ctas, whole_waves));
   }
-  return best;
+  return splits;
+}
+
+WorkSplit Decompose(const TileWork& work, const WorkCosts& costs, int num_ctas) {
+  const std::vector<WorkSplit> splits = SplitsOf(work, costs, num_ctas);
+  return *std::ranges::min_element(
+      splits, {}, [&](const WorkSplit& split) { return MakespanOf(split, work, costs); });
 }
 
 double MakespanOf(const WorkSplit& split, const TileWork& work, const WorkCosts& costs) {
@@ -255,7 +275,7 @@ double RemappedMakespan(const TileWork& work, const WorkCosts& costs, int num_ct
     units = {{0, work.num_blocks(), costs.store}};
   } else {
     units = {{0, num_int8, costs.fixup_write},
-             {num_int8, work.num_blocks(), costs.fixup_read + costs.store}};
+             {num_int8, work.num_blocks(), costs.Read(1) + costs.store}};
   }
   const WorkCosts shared = Shared(costs, num_ctas);
   const auto clocks = [&](const Unit& unit) {

@@ -76,7 +76,7 @@ class CudaSm80GemmTest : public CudaTest {
   }
 
   sm80::WorkSplit CutAnywhere(const sm80::TileWork& work, int num_ctas) {
-    sm80::WorkSplit split{.num_ctas = num_ctas};
+    sm80::WorkSplit split{.num_ctas = num_ctas, .ends_last = random_.NextInt(2) == 0};
     const int num_blocks = work.num_tiles * work.num_blocks();
     std::vector<int> cuts = {0, num_blocks};
     for (int i = 1; i < num_ctas; ++i) cuts.push_back(random_.NextInt(num_blocks + 1));

@@ -75,26 +75,33 @@ double Simulate(const WorkSplit& split, const TileWork& work, const WorkCosts& c
     num_running.push_back(static_cast<int>(std::count_if(blocks_of_cta.begin(), blocks_of_cta.end(),
                                                          [&](int blocks) { return blocks > n; })));
   }
+  const int num_sms = (split.num_ctas + costs.ctas_per_sm - 1) / costs.ctas_per_sm;
   double makespan = 0;
   for (int cta = 0; cta < split.num_ctas; ++cta) {
-    double charges = costs.fill;
+    std::vector<double> charges;
     double blocks = 0;
     for (const WorkPiece& piece : PiecesOf(split, work, cta)) {
       for (int b = piece.begin; b < piece.end; ++b) {
         blocks += b < work.num_int8_blocks ? costs.int8_block : costs.int4_block;
       }
       // The pieces that end before their tile does add their sums to those that the last one reads.
-      const bool is_cut = num_pieces[static_cast<size_t>(piece.tile_idx)] > 1;
-      charges += piece.end < work.num_blocks() ? costs.fixup_write
-                                               : costs.store + (is_cut ? costs.fixup_read : 0.0);
+      const int num_others = num_pieces[static_cast<size_t>(piece.tile_idx)] - 1;
+      const double read =
+          num_others == 0 ? 0.0 : costs.fixup_read + num_others * costs.fixup_read_piece;
+      charges.push_back(piece.end < work.num_blocks() ? costs.fixup_write : costs.store + read);
     }
     const int num_blocks = blocks_of_cta[static_cast<size_t>(cta)];
-    double time = charges;
-    for (int n = 0; n < num_blocks; ++n) {
-      time +=
-          std::max(blocks / num_blocks, num_running[static_cast<size_t>(n)] * costs.block_memory);
-    }
     if (num_blocks == 0) continue;
+    double time = costs.fill;
+    for (size_t i = 0; i < charges.size(); ++i) {
+      const bool is_hidden = costs.hides_sums && i + 1 < charges.size();
+      time += (is_hidden ? 0.0 : charges[i]) + (costs.hides_sums ? costs.pass : 0.0);
+    }
+    for (int n = 0; n < num_blocks; ++n) {
+      const int running = num_running[static_cast<size_t>(n)];
+      const double part = costs.block_part[static_cast<size_t>((running + num_sms - 1) / num_sms)];
+      time += std::max(part * blocks / num_blocks, running * costs.block_memory);
+    }
     makespan = std::max(makespan, time);
   }
   return makespan;
@@ -108,9 +115,9 @@ struct Evenness {
   double worst_cut_max;  // Of those that cut tiles,
   int num_cut_min;       // of which there are so many.
 };
-constexpr Evenness kEvenness[] = {{2, 1.01, 1.05, 1.05, 10},  {4, 1.01, 1.05, 1.05, 10},
-                                  {8, 1.01, 1.05, 1.05, 10},  {16, 1.01, 1.05, 1.05, 10},
-                                  {64, 1.10, 1.60, 1.20, 12}, {256, 1.08, 1.30, 1.15, 18}};
+constexpr Evenness kEvenness[] = {{2, 1.01, 1.05, 1.05, 10}, {4, 1.01, 1.05, 1.05, 10},
+                                  {8, 1.01, 1.05, 1.05, 10}, {16, 1.02, 1.07, 1.05, 10},
+                                  {64, 1.12, 1.50, 1.20, 8}, {256, 1.06, 1.30, 1.15, 20}};
 
 TEST(WorkSplitter, SchedulesThePapersLayersNearTheBoundAndNoLaterThanNaively) {
   const std::vector<Layer> layers = PaperLayers();
@@ -155,12 +162,20 @@ TEST(WorkSplitter, AnyWorkIsDoneOnceAndNoLaterThanNaively) {
     const TileWork work{.num_tiles = 1 + random.NextInt(500),
                         .num_int8_blocks = random.NextInt(40),
                         .num_int4_blocks = 1 + random.NextInt(200)};
+    const bool hides_sums = random.NextInt(2) == 0;
     const WorkCosts costs{.int4_block = 1.0,
                           .int8_block = 1.0 + random.NextFloat(0.0f, 2.0f),
+                          .block_memory = random.NextFloat(0.0f, 0.02f),
+                          .ctas_per_sm = 1 + random.NextInt(kCtasPerSmMax),
+                          .block_part = {0.0, 0.5, 0.8, 1.0},
                           .fill = random.NextFloat(0.0f, 5.0f),
                           .store = random.NextFloat(0.0f, 2.0f),
                           .fixup_write = random.NextFloat(0.0f, 4.0f),
                           .fixup_read = random.NextFloat(0.0f, 4.0f),
+                          .fixup_read_piece = random.NextFloat(0.0f, 2.0f),
+                          .hides_sums = hides_sums,
+                          .pass = hides_sums ? random.NextFloat(0.0f, 1.0f) : 0.0f,
+                          .shares_weights = random.NextInt(2) == 0,
                           .granularity = 1 + random.NextInt(4)};
     const int num_ctas = 1 + random.NextInt(kCtasMax);
 

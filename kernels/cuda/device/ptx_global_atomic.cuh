@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
 
 // Counters in global memory by which the CTAs of a grid pass on what they wrote. Before an
@@ -14,6 +16,17 @@ __device__ __forceinline__ int32_t LoadAcquire(const int32_t* counter) {
   asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
                : "=r"(value)
                : "l"(__cvta_generic_to_global(counter))
+               : "memory");
+  return value;
+}
+
+// 16 bytes that other CTAs wrote. Stays where it is written: loads that follow one another are
+// under way together. PTX ISA: "ld".
+__device__ __forceinline__ int4 LoadFromL2(const int4* vector) {
+  int4 value;
+  asm volatile("ld.global.cg.v4.s32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(__cvta_generic_to_global(vector))
                : "memory");
   return value;
 }

@@ -11,6 +11,8 @@
 #include "kernels/base/math.h"
 #include "kernels/cuda/bench/random_fill.h"
 #include "kernels/cuda/bench/replay.h"
+#include "kernels/cuda/bench/sm80/balanced_plan.h"
+#include "kernels/cuda/bench/sm80/clock_meter.h"
 #include "kernels/cuda/bench/sm80/cuts_id.h"
 #include "kernels/cuda/bench/sm80/variants.h"
 #include "kernels/cuda/cuda_status.h"
@@ -137,28 +139,70 @@ class Product {
   DeviceBuffer y_;
 };
 
-Result<double> Time(CudaDevice& device, const std::function<Status(int)>& issue) {
-  double us = 0;
+struct Timing {
+  double us = 0;   // Of a launch.
+  double ghz = 0;  // Of the card meanwhile.
+};
+
+Result<Timing> Time(CudaDevice& device, const ClockMeter& clock,
+                    const std::function<Status(int)>& issue) {
+  Timing timing;
   int num_launches = 8;
   for (int round = 0; round < 2; ++round) {  // The first finds how many launches fill a replay.
     COMET_ASSIGN_OR_RETURN(const cuda::Replay replay,
                            cuda::Replay::Capture(device, num_launches, issue));
     std::vector<double> times;
+    COMET_RETURN_IF_ERROR(clock.MarkBegin(device));
     for (int i = 0; i < (round == 0 ? 2 : kNumRepeats); ++i) {
       COMET_RETURN_IF_ERROR(replay.Start(device));
       COMET_ASSIGN_OR_RETURN(const double launch_us, replay.Finish());
       times.push_back(launch_us);
     }
-    us = cuda::Median(times);
-    num_launches = std::clamp(static_cast<int>(kReplayUs / us), 4, 160);
+    COMET_RETURN_IF_ERROR(clock.MarkEnd(device));
+    timing.us = cuda::Median(times);
+    num_launches = std::clamp(static_cast<int>(kReplayUs / timing.us), 4, 160);
   }
-  return us;
+  COMET_ASSIGN_OR_RETURN(timing.ghz, clock.Ghz(device));
+  return timing;
 }
 
-// Every plan a variant is timed by: the chosen one; "naive_split" is stand_in without splitter;
-// "configs" times each config by itself, of tiles within a quarter and four times M.
-Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Variant>& variants,
-               const Options& options, const Product& product, int num_tokens) {
+// Every config by itself, of tiles within a quarter and four times M: its plans of least makespan,
+// of whole tiles, and as even as can be, once each.
+std::vector<GemmPlan> PlansOfConfigs(const GemmShape& shape, const DeviceRates& rates) {
+  std::vector<GemmPlan> plans;
+  const auto add = [&](int config_idx, const WorkSplit& split) {
+    for (const GemmPlan& plan : plans) {
+      if (plan.config_idx == config_idx && plan.split.num_ctas == split.num_ctas &&
+          plan.split.num_whole_tiles == split.num_whole_tiles &&
+          CutsId(plan.split) == CutsId(split)) {
+        return;
+      }
+    }
+    plans.push_back({config_idx, split});
+  };
+  for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
+    const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
+    if (!Fits(config, rates)) continue;
+    if (4 * config.tile_tokens() < shape.num_tokens && config.tile_tokens() < 128) continue;
+    if (config.tile_tokens() > 4 * std::max(shape.num_tokens, 16)) continue;
+    const TileWork work = WorkOf(shape, config);
+    const int num_ctas = NumCtas(i, rates);
+    WorkCosts costs = CostsOf(i, shape, rates, num_ctas);
+    add(i, SplitNaively(work, std::min(work.num_tiles, num_ctas)));
+    for (const WorkSplit& split : SplitsOf(work, costs, num_ctas)) {
+      if (work.num_tiles >= num_ctas || split.num_whole_tiles < work.num_tiles) add(i, split);
+    }
+    costs.fixup_write = costs.fixup_read = 0;
+    add(i, Decompose(work, costs, num_ctas));
+  }
+  return plans;
+}
+
+// Every plan a variant is timed by: the chosen one; "naive_split" is stand_in without splitter,
+// "balanced" by BalancedPlan(), "configs" by PlansOfConfigs().
+Status Measure(CudaDevice& device, const ClockMeter& clock, const W4axGemm& gemm,
+               const std::vector<Variant>& variants, const Options& options, const Product& product,
+               int num_tokens) {
   for (const std::string& name : options.variants) {
     const bool is_packed = name != "product_int8";
     const LinearArgs args = product.Args(num_tokens, 0, is_packed);
@@ -169,33 +213,20 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
       plans[0].split =
           SplitNaively(WorkOf(shape, config), NumCtas(plans[0].config_idx, gemm.rates()));
     }
-    if (name == "configs") {
-      plans.clear();
-      for (int i = 0; i < static_cast<int>(kGemmConfigs.size()); ++i) {
-        const GemmConfig& config = kGemmConfigs[static_cast<size_t>(i)];
-        if (!Fits(config, gemm.rates())) continue;
-        if (4 * config.tile_tokens() < num_tokens && config.tile_tokens() < 128) continue;
-        if (config.tile_tokens() > 4 * std::max(num_tokens, 16)) continue;
-        const TileWork work = WorkOf(shape, config);
-        const int num_ctas = NumCtas(i, gemm.rates());
-        WorkCosts costs = CostsOf(i, shape, gemm.rates(), num_ctas);
-        plans.push_back({i, Decompose(work, costs, num_ctas)});
-        plans.push_back({i, SplitNaively(work, std::min(work.num_tiles, num_ctas))});
-        costs.fixup_write = costs.fixup_read = 0;  // As even as can be.
-        plans.push_back({i, Decompose(work, costs, num_ctas)});
-      }
-    }
+    if (name == "balanced") plans = {BalancedPlan(shape, gemm.rates())};
+    if (name == "configs") plans = PlansOfConfigs(shape, gemm.rates());
+    const bool is_stand_in = name == "naive_split" || name == "balanced" || name == "configs";
     for (const GemmPlan& plan : plans) {
       const auto found =
           std::find_if(variants.begin(), variants.end(), [&](const Variant& variant) {
-            return variant.name == (name == "naive_split" || name == "configs" ? "stand_in" : name);
+            return variant.name == (is_stand_in ? "stand_in" : name);
           });
       const bool is_product = name == "product" || name == "product_int8";
       if (!is_product && found == variants.end()) {
         return InvalidArgument("comet_sm80_bench: no such variant: " + name);
       }
       COMET_ASSIGN_OR_RETURN(
-          const double us, Time(device, [&](int i) {
+          const Timing timing, Time(device, clock, [&](int i) {
             const LinearArgs launch_args = product.Args(num_tokens, i, is_packed);
             if (is_product) return gemm.Run(launch_args, plan, device.stream().handle());
             return gemm.RunBy(found->instances[static_cast<size_t>(plan.config_idx)], launch_args,
@@ -204,10 +235,12 @@ Status Measure(CudaDevice& device, const W4axGemm& gemm, const std::vector<Varia
       std::printf(
           "{\"variant\": \"%s\", \"n\": %d, \"k\": %d, \"m\": %d, "
           "\"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, \"whole_tiles\": %d, "
-          "\"ctas\": %d, \"cuts\": %u, \"model\": %.0f, \"us\": %.3f}\n",
+          "\"ctas\": %d, \"cuts\": %u, \"model\": %.0f, \"bound\": %.0f, \"us\": %.3f, \"ghz\": "
+          "%.3f}\n",
           name.c_str(), args.weights->num_outputs(), args.weights->num_inputs(), num_tokens,
           shape.num_int8_blocks, shape.num_int4_blocks, plan.config_idx, plan.split.num_whole_tiles,
-          plan.split.num_ctas, CutsId(plan.split), MakespanOf(plan, shape, gemm.rates()), us);
+          plan.split.num_ctas, CutsId(plan.split), MakespanOf(plan, shape, gemm.rates()),
+          BoundOf(plan, shape, gemm.rates()), timing.us, timing.ghz);
       std::fflush(stdout);
     }
   }
@@ -218,6 +251,7 @@ Status Run(const Options& options) {
   COMET_ASSIGN_OR_RETURN(std::unique_ptr<CudaDevice> device, CudaDevice::Create(/*device_idx=*/0));
   COMET_ASSIGN_OR_RETURN(cuda::StagedUpload upload, cuda::StagedUpload::Create(*device));
   COMET_ASSIGN_OR_RETURN(const W4axGemm gemm, W4axGemm::Create(*device));
+  COMET_ASSIGN_OR_RETURN(const ClockMeter clock, ClockMeter::Create(*device));
   const std::vector<Variant> variants = MakeVariants();
   for (const Variant& variant : variants) {
     for (const GemmInstance& instance : variant.instances) {
@@ -241,7 +275,7 @@ Status Run(const Options& options) {
         Product::Create(*device, upload, std::atoi(shape.c_str()), std::atoi(shape.c_str() + x + 1),
                         options.int4_share, num_tokens_max));
     for (const int m : options.num_tokens) {
-      COMET_RETURN_IF_ERROR(Measure(*device, gemm, variants, options, product, m));
+      COMET_RETURN_IF_ERROR(Measure(*device, clock, gemm, variants, options, product, m));
     }
   }
   return Status::Ok();

@@ -1,8 +1,10 @@
 // comet_sm80_plan: how products would be scheduled on a card of the A100's rates; needs no GPU. One
 // JSON line a product: clocks of the naive schedule, of the remapped one, and of the one chosen;
-// and of that one with a kernel whose blocks take --int4-factor and --int8-factor times as long.
+// and of that one with a kernel whose blocks take --int4-factor and --int8-factor times as long;
+// and of the plan that leaves no multiprocessor idle.
 //   comet_sm80_plan [--m 2,4,8,16,64,256] [--share 0.75] [--sms 108] [--bytes-per-clock 11.8]
-//                   [--added-mma-clocks 0] [--int4-factor 1] [--int8-factor 1] NxK ...
+//                   [--added-mma-clocks 0] [--latency-factor 1] [--int4-factor 1]
+//                   [--int8-factor 1] NxK ...
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "kernels/base/math.h"
+#include "kernels/cuda/bench/sm80/balanced_plan.h"
 #include "kernels/cuda/bench/sm80/cuts_id.h"
 #include "kernels/cuda/sm80_gemm_choice.h"
 #include "kernels/cuda/sm80_w4ax_layout.h"
@@ -24,6 +27,7 @@ void PrintPlan(const GemmShape& shape, const DeviceRates& rates, const Assumptio
   const TileWork work = WorkOf(shape, config);
   const int num_ctas = NumCtas(plan.config_idx, rates);
   const WorkCosts costs = CostsOf(plan.config_idx, shape, rates, num_ctas, assumptions);
+  const GemmPlan balanced = BalancedPlan(shape, rates, assumptions);
   std::printf(
       "{\"n\": %d, \"k\": %d, \"m\": %d, \"int8_blocks\": %d, \"int4_blocks\": %d, \"config\": %d, "
       "\"tile_outputs\": %d, \"tile_tokens\": %d, \"group_warps\": %d, \"tiles\": %d, "
@@ -34,10 +38,13 @@ void PrintPlan(const GemmShape& shape, const DeviceRates& rates, const Assumptio
       work.num_tiles, plan.split.num_whole_tiles, plan.split.num_ctas, CutsId(plan.split),
       costs.int4_block / config.ctas_per_sm, costs.int8_block / config.ctas_per_sm);
   std::printf(
-      "\"naive\": %.0f, \"remapped\": %.0f, \"chosen\": %.0f, \"bound\": %.0f, \"slower\": %.0f}\n",
+      "\"naive\": %.0f, \"remapped\": %.0f, \"chosen\": %.0f, \"bound\": %.0f, \"slower\": %.0f, "
+      "\"balanced\": %.0f, \"balanced_bound\": %.0f}\n",
       MakespanOf(SplitNaively(work, num_ctas), work, costs),
       RemappedMakespan(work, costs, num_ctas), MakespanOf(plan, shape, rates, assumptions),
-      BoundOf(plan, shape, rates, assumptions), MakespanOf(plan, shape, rates, slower));
+      BoundOf(plan, shape, rates, assumptions), MakespanOf(plan, shape, rates, slower),
+      MakespanOf(balanced, shape, rates, assumptions),
+      BoundOf(balanced, shape, rates, assumptions));
 }
 
 int Run(int argc, char** argv) {
@@ -63,6 +70,8 @@ int Run(int argc, char** argv) {
         rates.memory_bytes_per_clock_and_sm = std::atof(value.c_str());
       } else if (flag == "--added-mma-clocks") {
         assumptions.added_mma_clocks = slower.added_mma_clocks = std::atof(value.c_str());
+      } else if (flag == "--latency-factor") {
+        assumptions.latency_factor = slower.latency_factor = std::atof(value.c_str());
       } else if (flag == "--int4-factor") {
         slower.int4_block_factor = std::atof(value.c_str());
       } else if (flag == "--int8-factor") {
