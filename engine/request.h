@@ -11,8 +11,8 @@
 
 namespace comet {
 
-// Bounds of a repetition penalty. Below, it could push a finite logit out of float's range, which
-// would look like a device that computes wrongly.
+// Plain bounds of a repetition penalty. One below 1e-37 could push a finite logit out of float's
+// range, which would look like a device that computes wrongly.
 inline constexpr double kRepetitionPenaltyMin = 0.01;
 inline constexpr double kRepetitionPenaltyMax = 10.0;
 

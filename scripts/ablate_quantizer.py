@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Perplexity of a model over its float one's, with each stage of the quantiser off in turn, over INT4
-shares, bits of K and V, off the source's grid and on it: one table row a setting.
+"""Perplexity of a model over its float one's, with each stage of the quantiser off in turn, tuned and
+untuned, over INT4 shares, bits of K and V, seeds of the rescaling, and on the source's grid: one table
+row a setting, in the order in which they are done.
 
   scripts/ablate_quantizer.py MODEL.gguf TEXT --jobs 2 -- --calibration-tokens 8192
 
@@ -20,22 +21,28 @@ import tempfile
 
 COLUMNS = ["A8/KV16", "A8/KV8", "A8/KV8/4", "A8/KV4/8", "A8/KV4", "Amixed/KV4", "Afloat/KV32"]
 NO_CUDA = {"A8/KV16", "A8/KV4/8", "Afloat/KV32"}
-BARS = ["A8/KV16", "A8/KV4", "Amixed/KV4"]
 STAGES = [
     "--no-rotation", "--no-down-hadamard", "--float-calibration", "--no-error-feedback",
-    "--refinement-rounds 0", "--no-key-smoothing", "--tuning-code-rate 0", "--tuning-steps 0"]
+    "--refinement-rounds 0", "--no-key-smoothing"]
 
 
 def settings(args):
     """Name, windows (0: all), columns and options of each row."""
+    few = args.windows
+    bars = ["A8/KV8" if args.device == "cuda" else "A8/KV16", "A8/KV4", "Amixed/KV4"]
     rescale = ["--rescale-seed", str(args.rescale_seed)]
-    yield "defaults, whole text", 0, BARS, rescale
-    yield "defaults", args.windows, COLUMNS, rescale
-    yield "unscaled", args.windows, BARS, []
-    for stage in STAGES:
-        yield stage, args.windows, BARS, rescale + stage.split()
+    untuned = [*rescale, "--tuning-steps", "0"]
+    yield "defaults, whole text", 0, bars, rescale
+    yield "defaults", few, COLUMNS, rescale
+    yield "next seed", few, bars, ["--rescale-seed", str(args.rescale_seed + 1)]
+    yield "unscaled", few, bars, []
+    for stage in [*STAGES, "--tuning-code-rate 0"]:
+        yield stage, few, bars, rescale + stage.split()
     for share in ("0", "0.5", "1"):
-        yield f"--int4-share {share}", args.windows, BARS, rescale + ["--int4-share", share]
+        yield f"--int4-share {share}", few, bars, rescale + ["--int4-share", share]
+    yield "untuned", few, bars, untuned
+    for stage in STAGES:
+        yield f"untuned {stage}", few, bars, untuned + stage.split()
 
 
 def run(command):

@@ -39,14 +39,16 @@ std::string ParentOf(const std::string& folder) {
   return parent.empty() ? "." : parent.string();
 }
 
-// Such a folder cannot be renamed. A bind mount has its parent's device, and not every kernel tells
-// the root of a mount: whichever says so is believed.
+// Such a folder cannot be renamed. Kernels before 5.8 do not tell the root of a mount; of their
+// mounts those are found that have another device than the parent.
 bool IsMountPoint(const std::string& folder) {
   struct statx info {};
   if (::statx(AT_FDCWD, folder.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &info) != 0) {
     return false;
   }
-  if ((info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0) return true;
+  if ((info.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
+    return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  }
   struct statx parent {};
   if (::statx(AT_FDCWD, ParentOf(folder).c_str(), 0, STATX_BASIC_STATS, &parent) != 0) return false;
   return info.stx_dev_major != parent.stx_dev_major || info.stx_dev_minor != parent.stx_dev_minor;
@@ -162,15 +164,18 @@ Status PartialFolder::Publish() {
     return Status(status.code(),
                   StrCat(status.message(), "; what was written is kept as ", partial_));
   }
-  return SyncFolder(ParentOf(folder_));
+  COMET_RETURN_IF_ERROR(SyncFolder(ParentOf(folder_)));
+  // Not before the new name is durable.
+  if (!replaced_.empty()) RemoveFolder(replaced_);
+  return Status::Ok();
 }
 
-// Renames what was written, whole, and removes what it replaced.
+// Renames what was written, whole; replaced_ is then where what it replaced lies.
 Status PartialFolder::TakeName() {
   // The exclusive rename refuses a folder that came into being meanwhile.
   int error = rename_(partial_, folder_, may_replace_ ? RENAME_EXCHANGE : RENAME_NOREPLACE);
   if (error == 0) {
-    if (may_replace_) RemoveFolder(partial_);
+    if (may_replace_) replaced_ = partial_;
     return Status::Ok();
   }
   const bool is_missing =
@@ -195,7 +200,7 @@ Status PartialFolder::ReplaceInSteps() {
   }
   const int error = rename_(partial_, folder_, 0);
   if (error == 0) {
-    RemoveFolder(aside);
+    replaced_ = aside;
     return Status::Ok();
   }
   const Status status = SystemError(folder_, "rename", error);

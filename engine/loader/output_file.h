@@ -88,6 +88,7 @@ class PartialFolder {
   bool may_replace_;
   RenameCall rename_;
   bool is_kept_ = false;
+  std::string replaced_;  // Empty until there is something to remove.
 };
 
 }  // namespace comet

@@ -51,8 +51,9 @@ class RowSums {
   Status AddProduct(std::span<const float> y, std::vector<float>& sum);
 
  private:
-  // Channels of one block of the symmetric product. Fewer would share fewer loads.
-  static constexpr size_t kBlock = 192;
+  // Channels of one block of the symmetric product: fewer leave out more of its upper half, and
+  // cost another pass over the rest.
+  static constexpr size_t kBlock = 96;
 
   Backend& backend_;
   std::span<const float> factors_;
@@ -96,11 +97,11 @@ Status RowSums::AddSquare(std::span<const float> x, std::vector<float>& sum) {
     AddPart(part, columns, width, num_threads_, sum.data() + begin * width + begin);
     blocks_.push_back(std::move(packed));
   }
-  constexpr size_t kLine = 16;  // Floats of a cache line: as many rows are read side by side.
   ParallelRows(num_threads_, static_cast<int>(width), [&](int first, int last) {
-    for (size_t line = 0; line < width; line += kLine) {
+    // As many rows are read side by side as a line has values.
+    for (size_t line = 0; line < width; line += kLineFloats) {
       for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
-        for (size_t j = std::max(line, i + 1); j < std::min(line + kLine, width); ++j) {
+        for (size_t j = std::max(line, i + 1); j < std::min(line + kLineFloats, width); ++j) {
           sum[i * width + j] = sum[j * width + i];
         }
       }

@@ -16,7 +16,6 @@ namespace {
 // Tokens of one piece of work: with the keys and values of a head, what it reads stays in the
 // second-level cache.
 constexpr size_t kTile = 32;
-constexpr size_t kLine = 16;  // Floats of a line of the cache.
 
 struct Sizes {
   explicit Sizes(const AttentionShape& shape)
@@ -26,7 +25,7 @@ struct Sizes {
         kv_heads(static_cast<size_t>(shape.num_kv_heads)),
         group(heads / kv_heads),
         window(static_cast<size_t>(shape.window)),
-        stride(tokens + kLine),
+        stride(tokens + kLineFloats),
         num_tiles(CeilDiv(tokens, kTile)),
         q_width(heads * dim),
         kv_width(kv_heads * dim),
@@ -38,7 +37,8 @@ struct Sizes {
   size_t TileEnd(size_t tile) const { return std::min((tile + 1) * kTile, tokens); }
 
   size_t tokens, dim, heads, kv_heads, group, window;
-  size_t stride;  // Of rows of one value a token: of a power of two few would stay in the cache.
+  // Of rows of one value a token: with 512, 1024 ... few of them would stay in the cache.
+  size_t stride;
   size_t num_tiles, q_width, kv_width;
   float scale;
 };
@@ -76,7 +76,7 @@ void ForTiles(size_t num_heads, size_t num_tiles, bool last_is_longest, int num_
 }
 
 // Rows [tile * kTile, TileEnd(tile)) of left right', their columns from the first that a row of the
-// tile sees to the tile's end; `rows` is [kTile, num_tokens].
+// tile sees to the tile's end; `rows` is [kTile, num_tokens], sizes.stride apart.
 void TileProducts(const Sizes& sizes, size_t tile, const float* left, size_t left_stride,
                   const HostRows& right_transposed, float* rows) {
   const size_t first = tile * kTile;
@@ -140,8 +140,8 @@ void MultiplyTile(const Sizes& sizes, size_t tile, const float* rows, const floa
              out + first * sizes.q_width, sizes.q_width);
 }
 
-// Adds `rows`' [num_tokens, num_tokens] transpose times `values`, of one head, to the tile's rows
-// of `out`, of one KV head: from every later tile of rows that sees it.
+// Adds `rows`' [num_tokens, num_tokens, sizes.stride apart] transpose times `values`, of one head,
+// to the tile's rows of `out`, of one KV head: from every later tile of rows that sees it.
 void AddTransposedTile(const Sizes& sizes, size_t tile, const float* rows, const float* values,
                        float* out) {
   const size_t first = tile * kTile;
@@ -184,7 +184,7 @@ AttentionRows CausalAttentionGradient(const AttentionShape& shape, const Attenti
   const std::vector<HostRows> values = TransposedHeads(sizes, rows.v, num_threads);
   AttentionRows gradient{
       .q = HostRows(rows.q.size()), .k = HostRows(rows.k.size()), .v = HostRows(rows.v.size())};
-  // Of one KV head's query heads: [group, num_tokens, num_tokens].
+  // Of one KV head's query heads: [group, num_tokens, num_tokens], rows sizes.stride apart.
   const size_t square = sizes.tokens * sizes.stride;
   HostRows probabilities(sizes.group * square);
   HostRows d_scores(sizes.group * square);

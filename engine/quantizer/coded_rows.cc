@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/quantizer/float_product.h"
+#include "engine/quantizer/linear_to_host.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/check.h"
 #include "kernels/base/wide_vectors.h"
@@ -87,12 +87,12 @@ Result<std::unique_ptr<PackedLinear>> CodedRows::Pack(Backend& backend) const {
 }
 
 Status AddProductOfCodes(Backend& backend, std::span<const float> a, std::span<const float> b,
-                         int num_columns, std::span<float> sum) {
+                         int num_columns, HostRows& sum) {
   const ActivationFormat format{.mode = ActivationMode::kInt8};
   COMET_ASSIGN_OR_RETURN(const CodedRows left, CodedRows::Make(backend, format, a, num_columns));
   COMET_ASSIGN_OR_RETURN(const CodedRows right, CodedRows::Make(backend, format, b, num_columns));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> packed, right.Pack(backend));
-  return LinearToHost(backend, left.view(), *packed, true, sum);
+  return AddLinearToHost(backend, left.view(), *packed, sum);
 }
 
 }  // namespace comet

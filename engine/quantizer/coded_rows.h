@@ -35,9 +35,9 @@ class CodedRows {
   DeviceTensor code_sum_;
 };
 
-// sum [M, N] += a b^T for a [M, K] and b [N, K], each held in 8-bit codes with a scale a row: a
-// quarter of the work of the fp32 product. Errors: those of the back end.
+// sum [M, N] += a b^T for a [M, K] and b [N, K], each held in 8-bit codes with a scale a row. An
+// empty sum is 0. Errors: those of the back end.
 Status AddProductOfCodes(Backend& backend, std::span<const float> a, std::span<const float> b,
-                         int num_columns, std::span<float> sum);
+                         int num_columns, HostRows& sum);
 
 }  // namespace comet

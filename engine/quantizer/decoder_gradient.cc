@@ -49,7 +49,7 @@ Result<DifferentiableLayer> DifferentiableLayer::Make(Backend& backend, const Mo
   made.qk_hadamard_ = layer.qk_hadamard;
   made.input_norm_ = layer.input_norm;
   made.post_attention_norm_ = layer.post_attention_norm;
-  made.rounds_activations_ = options.rounds_activations;
+  made.mode_ = options.mode;
   COMET_RETURN_IF_ERROR(made.MakeMatrices(layer));
   return made;
 }
@@ -64,7 +64,7 @@ Status DifferentiableLayer::MakeMatrices(const QuantizedLayer& layer) {
     matrix.bias = linear.bias;
     const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
     COMET_ASSIGN_OR_RETURN(matrix.served, ServedProduct::Make(*backend_, linear, hadamard));
-    if (!rounds_activations_) {
+    if (mode_ == ActivationMode::kFloat) {
       COMET_ASSIGN_OR_RETURN(matrix.exact, PackMatrix(*backend_, Dequantize(ViewOf(linear)),
                                                       linear.num_outputs, linear.num_inputs));
     }
@@ -78,16 +78,6 @@ Status DifferentiableLayer::MakeMatrices(const QuantizedLayer& layer) {
 
 Status DifferentiableLayer::SetCodes(const QuantizedLayer& layer) { return MakeMatrices(layer); }
 
-WeightGradients DifferentiableLayer::NoWeightGradients() const {
-  WeightGradients gradients;
-  for (size_t i = 0; i < matrices_.size(); ++i) {
-    gradients[i].assign(static_cast<size_t>(matrices_[i].num_outputs) *
-                            static_cast<size_t>(matrices_[i].num_inputs),
-                        0.0f);
-  }
-  return gradients;
-}
-
 LayerFactors DifferentiableLayer::UnitFactors() const {
   LayerFactors factors;
   for (size_t i = 0; i < matrices_.size(); ++i) {
@@ -98,10 +88,10 @@ LayerFactors DifferentiableLayer::UnitFactors() const {
   return factors;
 }
 
-Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode mode,
-                                    std::span<float> hidden, LayerTape& tape) const {
+Status DifferentiableLayer::Forward(const LayerFactors& factors, std::span<float> hidden,
+                                    LayerTape& tape) const {
   tape.hidden.assign(hidden.begin(), hidden.end());
-  COMET_ASSIGN_OR_RETURN(const HostRows qkv, Apply(LinearKind::kQkv, factors, mode,
+  COMET_ASSIGN_OR_RETURN(const HostRows qkv, Apply(LinearKind::kQkv, factors,
                                                    NormRows(hidden, input_norm_, factors.input_norm,
                                                             config_.rms_norm_epsilon, num_threads_),
                                                    tape.qkv, tape));
@@ -112,19 +102,19 @@ Status DifferentiableLayer::Forward(const LayerFactors& factors, ActivationMode 
   RoundKeysAndValues(tape.attention);
   const AttentionShape shape = AttentionShapeOf(config_, num_tokens);
   COMET_ASSIGN_OR_RETURN(const HostRows o,
-                         Apply(LinearKind::kO, factors, mode,
+                         Apply(LinearKind::kO, factors,
                                CausalAttention(shape, tape.attention, num_threads_), tape.o, tape));
   AddTo(o, num_threads_, hidden);
 
   tape.mid_hidden.assign(hidden.begin(), hidden.end());
   COMET_ASSIGN_OR_RETURN(const HostRows gate_up,
-                         Apply(LinearKind::kGateUp, factors, mode,
+                         Apply(LinearKind::kGateUp, factors,
                                NormRows(hidden, post_attention_norm_, factors.post_attention_norm,
                                         config_.rms_norm_epsilon, num_threads_),
                                tape.gate_up, tape));
   COMET_ASSIGN_OR_RETURN(
       const HostRows down,
-      Apply(LinearKind::kDown, factors, mode,
+      Apply(LinearKind::kDown, factors,
             SiluMulRows(gate_up, static_cast<size_t>(config_.ffn_size), num_threads_), tape.down,
             tape));
   AddTo(down, num_threads_, hidden);
@@ -171,13 +161,12 @@ Status DifferentiableLayer::Backward(const LayerFactors& factors, const LayerTap
 }
 
 Result<HostRows> DifferentiableLayer::Apply(LinearKind kind, const LayerFactors& factors,
-                                            ActivationMode mode, HostRows input, HostRows& product,
+                                            HostRows input, HostRows& product,
                                             LayerTape& tape) const {
   const Matrix& matrix = of(kind);
-  COMET_CHECK((mode == ActivationMode::kFloat) == !rounds_activations_);
   matrix.served.ToLayer(num_threads_, input);
-  if (rounds_activations_) {
-    COMET_RETURN_IF_ERROR(matrix.served.Run(*backend_, mode, num_threads_, input, product));
+  if (mode_ != ActivationMode::kFloat) {
+    COMET_RETURN_IF_ERROR(matrix.served.Run(*backend_, mode_, num_threads_, input, product));
   } else {
     COMET_RETURN_IF_ERROR(MultiplyByTransposed(*backend_, input, *matrix.exact, product));
   }
@@ -232,7 +221,7 @@ Status DifferentiableLayer::AddWeightGradient(std::span<const float> d_product,
                                               std::span<const float> input, const Matrix& matrix,
                                               HostRows& d_weights) const {
   const int num_tokens = static_cast<int>(input.size()) / matrix.num_inputs;
-  if (rounds_activations_) {
+  if (mode_ != ActivationMode::kFloat) {
     return AddProductOfCodes(*backend_, Transposed(d_product, matrix.num_outputs, num_threads_),
                              Transposed(input, matrix.num_inputs, num_threads_), num_tokens,
                              d_weights);

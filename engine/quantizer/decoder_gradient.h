@@ -38,13 +38,14 @@ struct LayerTape {
   std::array<HostRows, kNumLinearKinds> inputs;
 };
 
-// The gradient of each linear's weights, [N, K] in its own order and basis, without scale factors.
+// The gradient of each linear's weights, [N, K] in its own order and basis, without scale factors;
+// empty: 0.
 using WeightGradients = std::array<HostRows, kNumLinearKinds>;
 
 struct DifferentiableLayerOptions {
   int window_tokens_max = 0;
-  // Forward passes round activations, so that the products are those of serving; or none do.
-  bool rounds_activations = true;
+  // As forward passes round the linears' inputs: an integer mode's products are those of serving.
+  ActivationMode mode = ActivationMode::kMixed;
   int num_threads = 1;
 };
 
@@ -63,10 +64,8 @@ class DifferentiableLayer {
   // Factors of 1.
   LayerFactors UnitFactors() const;
 
-  // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced. The mode
-  // is kFloat exactly if the layer rounds no activations.
-  Status Forward(const LayerFactors& factors, ActivationMode mode, std::span<float> hidden,
-                 LayerTape& tape) const;
+  // hidden [num_tokens, hidden_size], the rows of one window from position 0, is replaced.
+  Status Forward(const LayerFactors& factors, std::span<float> hidden, LayerTape& tape) const;
 
   // Replaces the gradient of the layer's output by that of its input, and adds to `gradient` and,
   // if that is not null, to `d_weights`.
@@ -75,8 +74,6 @@ class DifferentiableLayer {
 
   // Takes the codes of a layer that differs in them alone. Errors: those of the back end.
   Status SetCodes(const QuantizedLayer& layer);
-  // Zeros.
-  WeightGradients NoWeightGradients() const;
 
  private:
   struct Matrix {
@@ -91,8 +88,8 @@ class DifferentiableLayer {
 
   Status MakeMatrices(const QuantizedLayer& layer);
   const Matrix& of(LinearKind kind) const { return matrices_[static_cast<size_t>(kind)]; }
-  Result<HostRows> Apply(LinearKind kind, const LayerFactors& factors, ActivationMode mode,
-                         HostRows input, HostRows& product, LayerTape& tape) const;
+  Result<HostRows> Apply(LinearKind kind, const LayerFactors& factors, HostRows input,
+                         HostRows& product, LayerTape& tape) const;
   HostRows Finish(LinearKind kind, const LayerFactors& factors,
                   std::span<const float> product) const;
   Result<HostRows> ApplyBackward(LinearKind kind, const LayerFactors& factors,
@@ -106,7 +103,7 @@ class DifferentiableLayer {
   Backend* backend_ = nullptr;
   ModelConfig config_;
   int num_threads_ = 1;
-  bool rounds_activations_ = true;
+  ActivationMode mode_ = ActivationMode::kMixed;
   RopeTables rope_;
   KvFormat kv_;
   bool qk_hadamard_ = false;

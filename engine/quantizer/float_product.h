@@ -18,11 +18,6 @@ namespace comet {
 Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
                                                  int num_rows, int num_columns);
 
-// The op on rows held by the back end, its result in host memory: y [num_rows, N] = x W^T or, with
-// `adds`, y + x W^T. `x` may be of integers.
-Status LinearToHost(Backend& backend, const LinearInput& x, const PackedLinear& weights, bool adds,
-                    std::span<float> y);
-
 // a b^T: a [m, k], b [n, k]; the result is [m, n]. `product` is resized.
 Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
                             HostRows& product);
@@ -31,8 +26,8 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
 Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a,
                                       std::span<const float> b, int k);
 
-// sum += a b^T; the product comes first, then one addition each.
+// sum += a b^T; the product comes first, then one addition each. An empty sum is 0.
 Status AddByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
-                       std::span<float> sum);
+                       HostRows& sum);
 
 }  // namespace comet

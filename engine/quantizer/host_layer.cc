@@ -1,6 +1,7 @@
 #include "engine/quantizer/host_layer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "engine/quantizer/parallel_rows.h"
@@ -12,10 +13,33 @@ namespace {
 
 size_t Index(int i) { return static_cast<size_t>(i); }
 
-float InverseRms(const float* row, size_t width, float epsilon) {
-  double sum = 0.0;
-  for (size_t k = 0; k < width; ++k) sum += double{row[k]} * double{row[k]};
-  return static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(width) + double{epsilon}));
+// Rows whose sums are taken side by side: each waits for its last addition.
+constexpr size_t kRowsTogether = 4;
+
+template <size_t kNumRows>
+void InverseRmsOf(const float* rows, size_t width, float epsilon, float* inverse) {
+  std::array<double, kNumRows> sums{};
+  for (size_t k = 0; k < width; ++k) {
+    for (size_t r = 0; r < kNumRows; ++r) {
+      const double value = double{rows[r * width + k]};
+      sums[r] += value * value;
+    }
+  }
+  for (size_t r = 0; r < kNumRows; ++r) {
+    inverse[r] =
+        static_cast<float>(1.0 / std::sqrt(sums[r] / static_cast<double>(width) + double{epsilon}));
+  }
+}
+
+// Of rows [inverse.size(), width].
+void InverseRms(const float* rows, size_t width, float epsilon, std::span<float> inverse) {
+  size_t t = 0;
+  for (; t + kRowsTogether <= inverse.size(); t += kRowsTogether) {
+    InverseRmsOf<kRowsTogether>(rows + t * width, width, epsilon, inverse.data() + t);
+  }
+  for (; t < inverse.size(); ++t) {
+    InverseRmsOf<1>(rows + t * width, width, epsilon, inverse.data() + t);
+  }
 }
 
 COMET_WIDE_VECTORS void NormRow(const float* __restrict x, float inverse,
@@ -60,10 +84,12 @@ HostRows NormRows(std::span<const float> hidden, std::span<const float> weight,
   const size_t width = weight.size();
   HostRows normed(hidden.size());
   ParallelRows(num_threads, static_cast<int>(hidden.size() / width), [&](int begin, int end) {
-    for (size_t first = Index(begin) * width; first < Index(end) * width; first += width) {
-      const float* x = hidden.data() + first;
-      NormRow(x, InverseRms(x, width, epsilon), weight.data(), factor.data(), width,
-              normed.data() + first);
+    HostRows inverse(Index(end - begin));
+    const size_t first = Index(begin) * width;
+    InverseRms(hidden.data() + first, width, epsilon, inverse);
+    for (size_t i = 0; i < inverse.size(); ++i) {
+      NormRow(hidden.data() + first + i * width, inverse[i], weight.data(), factor.data(), width,
+              normed.data() + first + i * width);
     }
   });
   return normed;
@@ -75,11 +101,12 @@ void AddNormRowsGradient(const NormedRows& rows, std::span<const float> d_normed
   const size_t num_tokens = rows.hidden.size() / width;
   HostRows inverse(num_tokens);
   ParallelRows(num_threads, static_cast<int>(num_tokens), [&](int begin, int end) {
+    InverseRms(rows.hidden.data() + Index(begin) * width, width, rows.epsilon,
+               std::span(inverse).subspan(Index(begin), Index(end - begin)));
     for (size_t t = Index(begin); t < Index(end); ++t) {
       const float* x = rows.hidden.data() + t * width;
       const float* d = d_normed.data() + t * width;
       float* out = d_hidden.data() + t * width;
-      inverse[t] = InverseRms(x, width, rows.epsilon);
       double along = 0.0;  // Of the gradient on the row itself: the norm takes that part away.
       for (size_t k = 0; k < width; ++k) {
         along += double{d[k] * (rows.weight[k] * rows.factor[k])} * double{x[k]};

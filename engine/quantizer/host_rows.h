@@ -8,6 +8,8 @@
 
 namespace comet {
 
+inline constexpr size_t kLineFloats = 16;  // Of a line of the cache.
+
 // Leaves elements that are given no value as they are. Arrays begin at a line of the cache, so that
 // no vector register is loaded across two.
 template <typename T>
@@ -35,7 +37,7 @@ struct UninitializedAllocator : std::allocator<T> {
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
+  static constexpr std::align_val_t kAlignment{kLineFloats * sizeof(float)};
 };
 
 // Rows of floats that are about to be written by many threads: HostRows(n) is not cleared first,

@@ -116,12 +116,6 @@ COMET_WIDE_VECTORS float DivergenceOfRow(const float* __restrict wanted, const L
   return sum;
 }
 
-void Clear(int num_threads, std::span<float> values) {
-  ParallelRows(num_threads, static_cast<int>(values.size()), [&](int first, int last) {
-    std::fill(values.begin() + first, values.begin() + last, 0.0f);
-  });
-}
-
 class Tuner {
  public:
   static Result<Tuner> Create(Backend& backend, const ModelConfig& config, const TuningTask& task,
@@ -136,7 +130,7 @@ class Tuner {
       : backend_(backend), config_(config), task_(task), options_(options), quantized_(layers) {}
 
   // Of the next layer, which is not yet in layers_.
-  void AddLatents(const DifferentiableLayer& layer);
+  void AddLatents();
   // Adds the window's divergences, summed over its tokens, and their gradient.
   Status AddWindow(size_t window, double& loss);
   // Of the rows' distributions in logits_ from those in target_, summed; logits_ become its
@@ -170,14 +164,12 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
   for (const HostRows& rows : task.inputs) values_max = std::max(values_max, rows.size());
   const int window_tokens_max = static_cast<int>(values_max) / config.hidden_size;
   for (const QuantizedLayer& layer : layers) {
-    COMET_ASSIGN_OR_RETURN(
-        DifferentiableLayer made,
-        DifferentiableLayer::Make(backend, config, layer,
-                                  {.window_tokens_max = window_tokens_max,
-                                   .rounds_activations = options.rounds_activations,
-                                   .num_threads = options.num_threads}));
+    COMET_ASSIGN_OR_RETURN(DifferentiableLayer made,
+                           DifferentiableLayer::Make(backend, config, layer,
+                                                     {.window_tokens_max = window_tokens_max,
+                                                      .num_threads = options.num_threads}));
     tuner.factors_.layers.push_back(made.UnitFactors());
-    if (options.code_rate > 0.0f) tuner.AddLatents(made);
+    if (options.code_rate > 0.0f) tuner.AddLatents();
     tuner.layers_.push_back(std::move(made));
   }
   tuner.factors_.final_norm.assign(task.float_norm.size(), 1.0f);
@@ -197,7 +189,7 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
   return tuner;
 }
 
-void Tuner::AddLatents(const DifferentiableLayer& layer) {
+void Tuner::AddLatents() {
   const size_t layer_idx = layers_.size();
   const auto linears = LinearsOf(quantized_[layer_idx]);
   std::vector<LatentCodes>& latents = latents_.emplace_back();
@@ -206,7 +198,7 @@ void Tuner::AddLatents(const DifferentiableLayer& layer) {
     if (!task_.residuals.empty()) residuals = task_.residuals[layer_idx][kind];
     latents.emplace_back(*linears[kind], residuals, options_.num_threads);
   }
-  d_weights_.push_back(layer.NoWeightGradients());
+  d_weights_.emplace_back();
 }
 
 Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
@@ -219,7 +211,7 @@ Result<TuningResult> Tuner::Run(const std::function<void()>& on_step) {
   for (int step = 0; step < options_.num_steps; ++step) {
     for (std::vector<float>* vector : gradient_.Vectors()) std::ranges::fill(*vector, 0.0f);
     for (WeightGradients& layer : d_weights_) {
-      for (HostRows& rows : layer) Clear(options_.num_threads, rows);
+      for (HostRows& rows : layer) rows.clear();
     }
     double loss = 0.0;
     size_t num_tokens = 0;
@@ -276,11 +268,9 @@ Status Tuner::MoveCodes(int step) {
 }
 
 Status Tuner::AddWindow(size_t window, double& loss) {
-  const ActivationMode mode =
-      options_.rounds_activations ? ActivationMode::kMixed : ActivationMode::kFloat;
   HostRows hidden = task_.inputs[window];
   for (size_t i = 0; i < layers_.size(); ++i) {
-    COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], mode, hidden, tapes_[i]));
+    COMET_RETURN_IF_ERROR(layers_[i].Forward(factors_.layers[i], hidden, tapes_[i]));
   }
   const float epsilon = config_.rms_norm_epsilon;
   const int num_threads = options_.num_threads;

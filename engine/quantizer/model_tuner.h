@@ -21,8 +21,7 @@ struct TuningOptions {
       2048;              // In whole windows, none twice in a step; the next step goes on behind,
                          // in an order that mixes the text's parts, and at its end from its start.
   float rate = 4.5e-3f;  // Largest relative change of a factor in one step, about.
-  float code_rate = 1.35e-2f;      // The same of a code, in codes; 0: codes are held.
-  bool rounds_activations = true;  // As the mixed mode does; else not at all.
+  float code_rate = 1.35e-2f;  // The same of a code, in codes; 0: codes are held.
   int num_threads = 1;
 };
 

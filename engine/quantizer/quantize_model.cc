@@ -130,12 +130,18 @@ Result<AccuracyReport> ModelQuantizer::Run() {
 Status ModelQuantizer::Finish(const std::vector<std::vector<int>>& held_out) {
   COMET_ASSIGN_OR_RETURN(const std::string folder,
                          writer_->Seal(source_->vocabulary(), source_->chat_templates()));
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
-  COMET_ASSIGN_OR_RETURN(
-      report_.held_out,
-      MeasureHeldOut(backend_, *source_, *checkpoint, held_out, options_.num_threads,
-                     [this](std::string_view what) { Report(what); }));
-  return writer_->Publish(report_.ToJson());
+  const auto measure = [&]() -> Status {
+    COMET_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
+    COMET_ASSIGN_OR_RETURN(
+        report_.held_out,
+        MeasureHeldOut(backend_, *source_, *checkpoint, held_out, options_.num_threads,
+                       [this](std::string_view what) { Report(what); }));
+    return Status::Ok();
+  };
+  const Status measured = measure();
+  if (measured.ok()) return writer_->Publish(report_.ToJson());
+  return Status(measured.code(), StrCat(measured.message(), "; what was written is kept as ",
+                                        folder, ", without an accuracy report"));
 }
 
 Result<CalibrationText> ModelQuantizer::ReadText() {

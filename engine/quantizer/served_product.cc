@@ -3,28 +3,17 @@
 #include <algorithm>
 
 #include "engine/quantizer/coded_rows.h"
-#include "engine/quantizer/float_product.h"
 #include "engine/quantizer/linear_quantizer.h"
+#include "engine/quantizer/linear_to_host.h"
 #include "engine/quantizer/parallel_rows.h"
 
 namespace comet {
-
-namespace {
-
-// product [rows of x, N] = x W^T.
-Status Multiply(Backend& backend, const LinearInput& x, const PackedLinear& weights,
-                HostRows& product) {
-  product.resize(static_cast<size_t>(x.codes.dim(0)) * static_cast<size_t>(weights.num_outputs()));
-  return LinearToHost(backend, x, weights, false, product);
-}
-
-}  // namespace
 
 Status MultiplyCodes(Backend& backend, const ActivationFormat& format, std::span<const float> rows,
                      const PackedLinear& weights, HostRows& product) {
   COMET_ASSIGN_OR_RETURN(const CodedRows coded,
                          CodedRows::Make(backend, format, rows, weights.num_inputs()));
-  return Multiply(backend, coded.view(), weights, product);
+  return LinearToHost(backend, coded.view(), weights, product);
 }
 
 Result<ServedProduct> ServedProduct::Make(Backend& backend, const QuantizedLinear& linear,
@@ -47,7 +36,7 @@ Status ServedProduct::Run(Backend& backend, ActivationMode mode, int num_threads
       .clip = clip_};
   COMET_ASSIGN_OR_RETURN(const CodedRows coded,
                          CodedRows::Make(backend, format, rows, weights_->num_inputs()));
-  COMET_RETURN_IF_ERROR(Multiply(backend, coded.view(), *weights_, product));
+  COMET_RETURN_IF_ERROR(LinearToHost(backend, coded.view(), *weights_, product));
   return coded.Decode(*backend.device, num_threads, rows);
 }
 

@@ -35,11 +35,11 @@ inline void TransposeEight(Eight (&rows)[kEight]) {
 }  // namespace
 
 COMET_WIDE_VECTORS void TransposeTile(const float* tile, float* out, size_t out_stride) {
-  for (size_t row = 0; row < kTransposeTile; row += kEight) {
-    for (size_t column = 0; column < kTransposeTile; column += kEight) {
+  for (size_t row = 0; row < kLineFloats; row += kEight) {
+    for (size_t column = 0; column < kLineFloats; column += kEight) {
       Eight rows[kEight];
       for (size_t i = 0; i < kEight; ++i) {
-        std::memcpy(&rows[i], tile + (row + i) * kTransposeTile + column, sizeof(Eight));
+        std::memcpy(&rows[i], tile + (row + i) * kLineFloats + column, sizeof(Eight));
       }
       TransposeEight(rows);
       for (size_t i = 0; i < kEight; ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/base/float_element.h"
 #include "kernels/base/math.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -29,18 +30,6 @@ template <typename T>
 void CopyPadded(const T* values, int num_values, int num_padded, T* row) {
   std::copy_n(values, num_values, row);
   std::fill(row + num_values, row + num_padded, T{});
-}
-
-float FloatAt(const ConstTensorView& values, int64_t offset) {
-  switch (values.dtype()) {
-    case DType::kF32: return values.as<float>()[offset];
-    case DType::kF16: return ToFloat(values.as<Half>()[offset]);
-    case DType::kBf16: return ToFloat(values.as<Bfloat16>()[offset]);
-    case DType::kI32:
-    case DType::kI8:
-    case DType::kU8: break;
-  }
-  COMET_CHECK_MSG(false, "not a float dtype");
 }
 
 // Calls pack(output) for all of them, those of a tile by one thread.

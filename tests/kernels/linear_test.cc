@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "tests/kernels/linear_tensors.h"
@@ -76,6 +77,14 @@ std::vector<Case> FloatCases() {
     for (const int num_outputs : kOutputs) {
       cases.push_back({WeightKind::kFloat, ActivationMode::kFloat, 7, num_outputs, num_inputs});
     }
+  }
+  for (const int row_padding : {5, 16}) {
+    cases.push_back({.kind = WeightKind::kFloat,
+                     .mode = ActivationMode::kFloat,
+                     .num_tokens = 7,
+                     .num_outputs = 33,
+                     .num_inputs = 64,
+                     .row_padding = row_padding});
   }
   return cases;
 }
@@ -172,6 +181,32 @@ TEST_P(LinearTest, IntegerProductsHaveTheReferencesBits) { ExpectSameBits(Intege
 TEST_P(LinearTest, FloatProductsHaveTheReferencesBits) {
   if (is_cuda()) GTEST_SKIP() << "cuda has no kernel of float weights";
   ExpectSameBits(FloatCases());
+}
+
+// A product of 0 with it would be NaN.
+TEST_P(LinearTest, FloatProductsReadNothingBetweenRows) {
+  if (is_cuda()) GTEST_SKIP() << "cuda has no kernel of float weights";
+  constexpr int kNumTokens = 3;
+  constexpr int kNumInputs = 172;
+  constexpr int kStride = 176;  // A whole number of vectors.
+  Random random(7);
+  const WeightTensors weights(WeightKind::kFloat, 33, kNumInputs, 0, random);
+  const std::unique_ptr<PackedLinear> packed = weights.Pack(tested_ops()).value();
+  HostTensor rows(DType::kF32, {kNumTokens, kStride});
+  rows.FillNormal(random, 1.0f);
+  for (int t = 0; t < kNumTokens; ++t) {
+    for (int k = kNumInputs; k < kStride; ++k) rows.Set(t, k, std::nan(""));
+  }
+  TensorShape shape{kNumTokens, kNumInputs};
+  shape.set_stride(0, kStride);
+  HostTensor y(DType::kF32, {kNumTokens, 33});
+
+  const LinearInput x{.values = {rows.view().data(), DType::kF32, shape}};
+  ASSERT_TRUE(tested_ops().Linear({.y = y.view(), .x = x, .weights = packed.get()}).ok());
+
+  for (int t = 0; t < kNumTokens; ++t) {
+    for (int n = 0; n < 33; ++n) ASSERT_TRUE(std::isfinite(y.At(t, n))) << t << " " << n;
+  }
 }
 
 TEST_P(LinearTest, BiasResidualAndRoundingHaveTheReferencesBits) {

@@ -5,7 +5,7 @@ Usage: check_isa_symbols.py NM ARCHIVE
 
 An inline function of a header that all files read, emitted by a file that is compiled for AVX-512, may be
 the copy that the linker keeps for everybody, and then ends the process on a lesser machine. So each weak
-symbol of such a file must be a template over a type of that file's own, comet::cpu::...<...Simd>.
+symbol of such a file must be of a type of its own, comet::cpu::...Simd, or of a template over it.
 """
 
 import re
@@ -14,7 +14,7 @@ import sys
 
 OBJECT = re.compile(r":kernels_(avx2|avx512vnni)\.cc\.o:")
 SYMBOL = re.compile(r":[0-9a-f]* *(?P<kind>[A-Za-z]) (?P<name>.*)$")
-OWN = re.compile(r"^(?:\S.* )?comet::cpu::\w+<comet::cpu::Avx\w+Simd>::")
+OWN = re.compile(r"^(?:\S.* )?comet::cpu::(?:\w+<comet::cpu::Avx\w+Simd>|Avx\w+Simd)::")
 
 
 def main():

@@ -29,7 +29,7 @@ struct Pass {
 
 class DecoderGradient : public CpuBackendTest<1> {
  protected:
-  Pass RunForward(const DifferentiableLayer& layer, ActivationMode mode) {
+  Pass RunForward(const DifferentiableLayer& layer) {
     Pass pass;
     pass.factors = layer.UnitFactors();
     for (std::vector<float>& scale : pass.factors.scale) {
@@ -38,7 +38,7 @@ class DecoderGradient : public CpuBackendTest<1> {
     pass.hidden = NormalValues(random_, kSmallWindowTokens * 16, 1.0f);
     pass.direction = NormalValues(random_, kSmallWindowTokens * 16, 1.0f);
     std::vector<float> output = pass.hidden;
-    EXPECT_TRUE(layer.Forward(pass.factors, mode, output, pass.tape).ok());
+    EXPECT_TRUE(layer.Forward(pass.factors, output, pass.tape).ok());
     return pass;
   }
 
@@ -46,7 +46,7 @@ class DecoderGradient : public CpuBackendTest<1> {
   static double Project(const DifferentiableLayer& layer, const Pass& pass) {
     LayerTape tape;
     std::vector<float> output = pass.hidden;
-    EXPECT_TRUE(layer.Forward(pass.factors, ActivationMode::kFloat, output, tape).ok());
+    EXPECT_TRUE(layer.Forward(pass.factors, output, tape).ok());
     double sum = 0.0;
     for (size_t i = 0; i < output.size(); ++i) {
       sum += double{output[i]} * double{pass.direction[i]};
@@ -69,9 +69,9 @@ TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
   const DifferentiableLayer layer =
       DifferentiableLayer::Make(
           backend_, SmallLayerConfig(), MakeSmallLayer(random_),
-          {.window_tokens_max = kSmallWindowTokens, .rounds_activations = false})
+          {.window_tokens_max = kSmallWindowTokens, .mode = ActivationMode::kFloat})
           .value();
-  Pass pass = RunForward(layer, ActivationMode::kFloat);
+  Pass pass = RunForward(layer);
   ASSERT_FALSE(HasFailure());
   LayerFactors& factors = pass.factors;
   std::vector<float>& hidden = pass.hidden;
@@ -107,14 +107,14 @@ TEST_F(DecoderGradient, GradientsAreThoseOfFiniteDifferences) {
 TEST_F(DecoderGradient, WeightGradientsAreThoseOfFiniteDifferences) {
   QuantizedLayer quantized = MakeSmallLayer(random_);
   const DifferentiableLayerOptions options{.window_tokens_max = kSmallWindowTokens,
-                                           .rounds_activations = false};
+                                           .mode = ActivationMode::kFloat};
   DifferentiableLayer layer =
       DifferentiableLayer::Make(backend_, SmallLayerConfig(), quantized, options).value();
-  const Pass pass = RunForward(layer, ActivationMode::kFloat);
+  const Pass pass = RunForward(layer);
   ASSERT_FALSE(HasFailure());
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
-  WeightGradients d_weights = layer.NoWeightGradients();
+  WeightGradients d_weights;
 
   ASSERT_TRUE(layer.Backward(pass.factors, pass.tape, d_hidden, gradient, &d_weights).ok());
 
@@ -155,11 +155,11 @@ TEST_F(DecoderGradient, GradientsOfWeightsAndScalesSeeTheSameInputs) {
       DifferentiableLayer::Make(backend_, SmallLayerConfig(), quantized,
                                 {.window_tokens_max = kSmallWindowTokens})
           .value();
-  const Pass pass = RunForward(layer, ActivationMode::kMixed);
+  const Pass pass = RunForward(layer);
   ASSERT_FALSE(HasFailure());
   std::vector<float> d_hidden = pass.direction;
   LayerFactors gradient = NoGradient(layer);
-  WeightGradients d_weights = layer.NoWeightGradients();
+  WeightGradients d_weights;
 
   ASSERT_TRUE(layer.Backward(pass.factors, pass.tape, d_hidden, gradient, &d_weights).ok());
 

@@ -45,10 +45,10 @@ void MakeSelfTask(Backend& backend, Random& random, SelfTask& self) {
       const DifferentiableLayer exact =
           DifferentiableLayer::Make(
               backend, SmallLayerConfig(), layer,
-              {.window_tokens_max = kSmallWindowTokens, .rounds_activations = false})
+              {.window_tokens_max = kSmallWindowTokens, .mode = ActivationMode::kFloat})
               .value();
       LayerTape tape;
-      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), ActivationMode::kFloat, hidden, tape).ok());
+      ASSERT_TRUE(exact.Forward(exact.UnitFactors(), hidden, tape).ok());
     }
     self.task.float_outputs.emplace_back(hidden.begin(), hidden.end());
   }
@@ -120,10 +120,10 @@ double DivergenceThrough(Backend& backend, const SelfTask& self, ActivationMode 
     for (const QuantizedLayer& layer : self.layers) {
       const DifferentiableLayer made =
           DifferentiableLayer::Make(backend, SmallLayerConfig(), layer,
-                                    {.window_tokens_max = kSmallWindowTokens})
+                                    {.window_tokens_max = kSmallWindowTokens, .mode = mode})
               .value();
       LayerTape tape;
-      EXPECT_TRUE(made.Forward(made.UnitFactors(), mode, hidden, tape).ok());
+      EXPECT_TRUE(made.Forward(made.UnitFactors(), hidden, tape).ok());
     }
     const auto normed = [&](const HostRows& rows) {
       return NormRows(rows, self.final_norm, ones, SmallLayerConfig().rms_norm_epsilon, 1);

@@ -37,6 +37,7 @@ class DamagedSource final : public FloatSource {
     return source_.chat_templates();
   }
   Result<FloatLayer> ReadLayer(int layer_idx) override {
+    if (check_read) COMET_RETURN_IF_ERROR(check_read());
     Result<FloatLayer> layer = source_.ReadLayer(layer_idx);
     if (layer.ok() && damage_layer) damage_layer(layer_idx, *layer);
     return layer;
@@ -52,6 +53,7 @@ class DamagedSource final : public FloatSource {
   ModelConfig& mutable_config() { return config_; }
   Vocabulary& mutable_vocabulary() { return vocabulary_; }
 
+  std::function<Status()> check_read;  // Before each layer.
   std::function<void(int, FloatLayer&)> damage_layer;
   std::function<void(std::vector<float>&)> damage_embedding;
 
@@ -218,6 +220,32 @@ TEST_F(QuantizeInputTest, AFullDiskIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
   EXPECT_NE(status.message().find("model.safetensors"), std::string::npos) << status;
   ExpectNothingWritten();
+}
+
+// Hours of work are not lost with the last step of it.
+TEST_F(QuantizeInputTest, KeepsWhatIsWholeWhenItCannotBeMeasured) {
+  std::string sealed;
+  source_->check_read = [&]() -> Status {
+    for (const fs::directory_entry& entry : fs::directory_iterator(temp_.PathOf(""))) {
+      if (fs::exists(entry.path() / "config.json")) sealed = entry.path().string();
+    }
+    return sealed.empty() ? Status::Ok() : Internal("the source is gone");
+  };
+
+  const Status status =
+      QuantizeModel(
+          *source_, backend_,
+          {.output = temp_.PathOf("model"),
+           .calibration = {.window_tokens = 64, .tokens_max = 1024, .held_out_tokens_max = 256},
+           .tuning = {.num_steps = 0}},
+          {})
+          .status();
+
+  EXPECT_EQ(status.code(), StatusCode::kInternal) << status;
+  ASSERT_NE(sealed, "");
+  EXPECT_NE(status.message().find("kept as "), std::string::npos) << status;
+  EXPECT_NE(status.message().find(fs::path(sealed).filename().string()), std::string::npos);
+  EXPECT_TRUE(Checkpoint::Open(sealed).ok());
 }
 
 TEST_F(QuantizeInputTest, ReportHoldsThePerplexityOfTextThatCalibrationDidNotSee) {

@@ -14,7 +14,6 @@
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/precision_budget.h"
 #include "engine/quantizer/relative_error.h"
-#include "engine/quantizer/transposed.h"
 #include "engine/quantizer/two_level_weights.h"
 #include "kernels/base/math.h"
 #include "kernels/base/random.h"
@@ -32,24 +31,6 @@ TEST(ParallelRows, CoversEveryRowOnce) {
       });
 
       EXPECT_EQ(std::ranges::count(visits, 1), num_rows);
-    }
-  }
-}
-
-TEST(Transposed, SwapsRowsAndColumnsOfEveryShape) {
-  for (const size_t num_rows : {1, 16, 37, 64}) {
-    for (const size_t num_columns : {1, 15, 16, 48, 50}) {
-      std::vector<float> matrix(num_rows * num_columns);
-      for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = static_cast<float>(i);
-      const HostRows transposed = Transposed(matrix, static_cast<int>(num_columns), 3);
-
-      ASSERT_EQ(transposed.size(), matrix.size());
-      for (size_t row = 0; row < num_rows; ++row) {
-        for (size_t column = 0; column < num_columns; ++column) {
-          ASSERT_EQ(transposed[column * num_rows + row], matrix[row * num_columns + column])
-              << num_rows << " x " << num_columns;
-        }
-      }
     }
   }
 }
