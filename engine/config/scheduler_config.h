@@ -15,7 +15,7 @@ struct SchedulerConfig {
   int waiting_tokens_max = 1 << 20;  // The same, in prompt tokens.
   int choices_max = 16;              // Largest n of one request.
   int request_deadline_ms = 600000;  // From Submit() to the last token.
-  int aging_ms = 10000;              // Waiting this long is worth one level of priority.
+  int aging_ms = 2000;               // Waiting this long is worth one level of priority.
 
   // Refuses, among others, an aging so slow that a request of the lowest priority could wait behind
   // ones of the highest until its deadline.
