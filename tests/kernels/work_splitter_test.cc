@@ -188,6 +188,30 @@ TEST(WorkSplitter, AnyWorkIsDoneOnceAndNoLaterThanNaively) {
   }
 }
 
+// An RTX A6000 (sm_86), an L40S (sm_89), an H100 that takes compute_80 PTX, and one SM.
+TEST(WorkSplitter, PlansOfOtherCardsFitThemAndDoAllWorkOnce) {
+  for (const DeviceRates& rates :
+       {DeviceRates{.num_sms = 84, .smem_kb = 99}, DeviceRates{.num_sms = 142, .smem_kb = 99},
+        DeviceRates{.num_sms = 132, .smem_kb = 227}, DeviceRates{.num_sms = 1, .smem_kb = 163}}) {
+    for (const Layer& layer : PaperLayers()) {
+      for (const int num_tokens : {1, 16, 64, 256, 1111}) {
+        const GemmShape shape = ShapeOf(layer, num_tokens, /*int4_share=*/0.75);
+
+        const GemmPlan plan = ChoosePlan(shape, rates);
+
+        const GemmConfig& config = kGemmConfigs[static_cast<size_t>(plan.config_idx)];
+        ASSERT_TRUE(Fits(config, rates)) << layer.name << " M " << num_tokens;
+        ASSERT_LE(plan.split.num_ctas, NumCtas(plan.config_idx, rates));
+        const TileWork work = WorkOf(shape, config);
+        const double makespan =
+            Simulate(plan.split, work, CostsOf(plan.config_idx, shape, rates, plan.split.num_ctas));
+        ASSERT_NEAR(makespan, MakespanOf(plan, shape, rates), 1e-6 * makespan)
+            << layer.name << " M " << num_tokens << " on " << rates.num_sms;
+      }
+    }
+  }
+}
+
 // A plan's class of tokens stands for all of its members, also on cards that lack configs.
 TEST(PlanCache, GivesTheChosenPlanOfEveryNumberOfTokens) {
   for (const int smem_kb : {163, 99}) {
