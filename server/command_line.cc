@@ -155,6 +155,10 @@ void AddQuantize(CLI::App& app, QuantizeOptions& options) {
       .add_option("--key-error-max", options.key_error_max,
                   "Attention output error beyond which a layer's keys get 8 or 16 bits")
       ->capture_default_str();
+  command
+      .add_option("--value-error-max", options.value_error_max,
+                  "The same of its values, behind o_proj; keys then get as many bits at least")
+      ->capture_default_str();
   command.add_flag("--force", options.force, "Replace an output that exists");
   AddBackendFlags(command, options.backend);
 }

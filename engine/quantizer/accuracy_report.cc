@@ -50,7 +50,8 @@ std::string AccuracyReport::ToJson() const {
                            {"v_bits", layer.kv.v_bits},
                            {"key_error_plain", layer.keys.plain_error},
                            {"key_error_hadamard", layer.keys.hadamard_error},
-                           {"keys_smoothed", layer.keys.is_smoothed}});
+                           {"keys_smoothed", layer.keys.is_smoothed},
+                           {"value_error", layer.value_error}});
   }
   // dump() writes what is no number as null.
   const ordered_json held_out_json = {{"predictions", held_out.num_predictions},

@@ -18,6 +18,7 @@ struct LayerAccuracy {
   LinearAccuracy gate_up;
   LinearAccuracy down;
   KeyHadamardChoice keys;
+  double value_error = 0.0;  // See ValueBitsChoice.
   KvFormat kv;
 };
 

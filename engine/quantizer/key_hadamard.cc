@@ -1,137 +1,21 @@
 #include "engine/quantizer/key_hadamard.h"
 
-#include <cmath>
-#include <memory>
-#include <numeric>
 #include <vector>
 
-#include "engine/model/device_tensor.h"
-#include "engine/model/rope.h"
-#include "engine/model/step_workspace.h"
+#include "engine/quantizer/attention_probe.h"
 #include "engine/quantizer/relative_error.h"
 #include "kernels/base/math.h"
 
 namespace comet {
-namespace {
-
-// The attention half of one float layer over one window, run with different key formats.
-class AttentionProbe {
- public:
-  static Result<AttentionProbe> Create(Backend& backend, const ModelConfig& config,
-                                       const FloatLayer& layer, ConstTensorView hidden);
-
-  // The attention output [num_tokens, q_size].
-  Result<std::vector<float>> Run(const KvFormat& format, bool hadamard);
-
- private:
-  AttentionProbe(Backend& backend, const ModelConfig& config, int num_tokens)
-      : backend_(backend), config_(config), num_pages_(CeilDiv(num_tokens, kPageTokens)) {}
-
-  Status Prepare(const FloatLayer& layer, ConstTensorView hidden);
-
-  Backend& backend_;
-  ModelConfig config_;
-  int num_pages_;
-  StepWorkspace workspace_;
-  std::unique_ptr<PackedLinear> weights_;
-  DeviceTensor norm_;
-  DeviceTensor bias_;
-  DeviceTensor cos_;
-  DeviceTensor sin_;
-  ConstTensorView hidden_;
-};
-
-ConstTensorView VectorView(const std::vector<float>& values) {
-  if (values.empty()) return {};
-  return {values.data(), DType::kF32, {static_cast<int>(values.size())}};
-}
-
-Result<AttentionProbe> AttentionProbe::Create(Backend& backend, const ModelConfig& config,
-                                              const FloatLayer& layer, ConstTensorView hidden) {
-  AttentionProbe probe(backend, config, hidden.dim(0));
-  COMET_RETURN_IF_ERROR(probe.Prepare(layer, hidden));
-  return probe;
-}
-
-Status AttentionProbe::Prepare(const FloatLayer& layer, ConstTensorView hidden) {
-  Device& device = *backend_.device;
-  const int num_tokens = hidden.dim(0);
-  hidden_ = hidden;
-  COMET_ASSIGN_OR_RETURN(workspace_, StepWorkspace::Create(device, config_, ActivationMode::kFloat,
-                                                           {.step_tokens_max = num_tokens,
-                                                            .sequences_max = 1,
-                                                            .pages_per_sequence_max = num_pages_}));
-  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);  // Not read: hidden is.
-  const int query_start[] = {0, num_tokens};
-  std::vector<int> page_table(static_cast<size_t>(num_pages_));
-  std::iota(page_table.begin(), page_table.end(), 0);
-  COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = token_ids,
-                                          .query_start = query_start,
-                                          .context_length = {query_start + 1, 1},
-                                          .page_table = page_table,
-                                          .logits_rows = {}}));
-
-  COMET_ASSIGN_OR_RETURN(
-      weights_, backend_.ops->PackLinear(FloatWeights{ConstTensorView(
-                    layer.qkv.data(), DType::kF32, {config_.qkv_size(), config_.hidden_size})}));
-  COMET_ASSIGN_OR_RETURN(norm_, DeviceTensor::Upload(device, VectorView(layer.input_norm)));
-  COMET_ASSIGN_OR_RETURN(bias_, DeviceTensor::Upload(device, VectorView(layer.qkv_bias)));
-  COMET_ASSIGN_OR_RETURN(const RopeTables rope,
-                         MakeRopeTables(config_.rope, config_.rotary_dim, num_tokens));
-  const TensorShape shape{num_tokens, config_.rotary_dim / 2};
-  COMET_ASSIGN_OR_RETURN(cos_, DeviceTensor::Upload(device, {rope.cos.data(), DType::kF32, shape}));
-  COMET_ASSIGN_OR_RETURN(sin_, DeviceTensor::Upload(device, {rope.sin.data(), DType::kF32, shape}));
-  return Status::Ok();
-}
-
-Result<std::vector<float>> AttentionProbe::Run(const KvFormat& format, bool hadamard) {
-  Ops& ops = *backend_.ops;
-  const int64_t page_bytes = ops.KvPageBytes(format, config_.num_kv_heads, config_.head_dim);
-  COMET_ASSIGN_OR_RETURN(const DeviceTensor pages,
-                         DeviceTensor::Allocate(*backend_.device, DType::kU8,
-                                                {num_pages_, static_cast<int>(page_bytes)}));
-  const KvCacheView cache{.pages = pages.view(),
-                          .format = format,
-                          .num_kv_heads = config_.num_kv_heads,
-                          .head_dim = config_.head_dim};
-  const LinearInput input = workspace_.Input({}, config_.hidden_size);
-  COMET_RETURN_IF_ERROR(ops.RmsNorm(
-      {.out = input, .x = hidden_, .weight = norm_.view(), .epsilon = config_.rms_norm_epsilon}));
-  COMET_RETURN_IF_ERROR(ops.Linear(
-      {.y = workspace_.qkv(), .x = input, .weights = weights_.get(), .bias = bias_.view()}));
-  COMET_RETURN_IF_ERROR(ops.RopeAppend({.q_out = workspace_.queries(),
-                                        .cache = cache,
-                                        .qkv = workspace_.qkv(),
-                                        .cos = cos_.view(),
-                                        .sin = sin_.view(),
-                                        .batch = workspace_.batch(),
-                                        .num_heads = config_.num_heads,
-                                        .hadamard = hadamard}));
-  COMET_RETURN_IF_ERROR(
-      ops.Attention({.out = workspace_.attention(),
-                     .q = workspace_.queries(),
-                     .cache = cache,
-                     .batch = workspace_.batch(),
-                     .num_heads = config_.num_heads,
-                     .softmax_scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-                     .window = config_.sliding_window}));
-  std::vector<float> output(static_cast<size_t>(workspace_.attention().shape().num_elements()));
-  COMET_RETURN_IF_ERROR(
-      backend_.device->CopyToHost(output.data(), workspace_.attention().data(),
-                                  static_cast<int64_t>(output.size() * sizeof(float))));
-  return output;
-}
-
-}  // namespace
 
 Result<KeyHadamardChoice> ChooseKeyHadamard(Backend& backend, const ModelConfig& config,
                                             const FloatLayer& layer, ConstTensorView hidden,
                                             int k_bits) {
   COMET_ASSIGN_OR_RETURN(AttentionProbe probe,
                          AttentionProbe::Create(backend, config, layer, hidden));
-  const KvFormat exact{.k_bits = 32, .v_bits = 32};
   const KvFormat coded{.k_bits = k_bits, .v_bits = 32};
-  COMET_ASSIGN_OR_RETURN(const std::vector<float> expected, probe.Run(exact, false));
+  COMET_ASSIGN_OR_RETURN(const std::vector<float> expected,
+                         probe.Run(AttentionProbe::kExact, false));
   COMET_ASSIGN_OR_RETURN(const std::vector<float> plain, probe.Run(coded, false));
   KeyHadamardChoice choice;
   choice.plain_error = RelativeError(plain, expected);

@@ -23,6 +23,7 @@
 #include "engine/quantizer/rotated_source.h"
 #include "engine/quantizer/rotation.h"
 #include "engine/quantizer/source_check.h"
+#include "engine/quantizer/value_bits.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/math.h"
 #include "kernels/base/str_cat.h"
@@ -35,6 +36,12 @@ int NumTokens(const std::vector<std::vector<int>>& windows) {
   for (const std::vector<int>& window : windows) count += window.size();
   return static_cast<int>(count);
 }
+
+// How one layer's keys and values are held.
+struct CacheChoice {
+  ValueBitsChoice values;
+  KeyBitsChoice keys;
+};
 
 // The state of one run: the residual stream of every calibration window, moved layer by layer.
 class ModelQuantizer {
@@ -64,7 +71,9 @@ class ModelQuantizer {
   Status MakeStreams(std::ptrdiff_t num_calibrated);
   Status PassTuningWindows(const FloatLayer& layer);
   Status QuantizeOneLayer(int layer_idx);
-  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, std::span<const float> first_window,
+  Result<CacheChoice> ChooseCache(std::span<const float> gram, std::span<const float> first_window,
+                                  FloatLayer& layer);
+  Result<KeyBitsChoice> TreatKeys(std::span<const float> gram, ConstTensorView hidden, int k_bits,
                                   FloatLayer& layer);
   Status Tune();
   Status Finish(const std::vector<std::vector<int>>& held_out);
@@ -292,7 +301,7 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
   streams_->BeginLayer(layer);
   COMET_ASSIGN_OR_RETURN(const ActivationStatistics qkv,
                          streams_->See(LinearKind::kQkv, layer, sample_stride_));
-  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice keys, TreatKeys(qkv.gram, first_window, layer));
+  COMET_ASSIGN_OR_RETURN(const CacheChoice cache, ChooseCache(qkv.gram, first_window, layer));
 
   WeightSearch search = options_.search;
   search.num_threads = options_.num_threads;
@@ -304,9 +313,10 @@ Status ModelQuantizer::QuantizeOneLayer(int layer_idx) {
                                                             .down_hadamard = options_.down_hadamard,
                                                             .sample_stride = sample_stride_,
                                                             .search = search}));
-  result.layer.kv = {.k_bits = keys.k_bits, .v_bits = options_.kv.v_bits};
-  result.layer.qk_hadamard = keys.hadamard.use_hadamard();
-  result.accuracy.keys = keys.hadamard;
+  result.layer.kv = {.k_bits = cache.keys.k_bits, .v_bits = cache.values.v_bits};
+  result.layer.qk_hadamard = cache.keys.hadamard.use_hadamard();
+  result.accuracy.keys = cache.keys.hadamard;
+  result.accuracy.value_error = cache.values.error;
   result.accuracy.kv = result.layer.kv;
   if (tunes_) {
     layers_.push_back(std::move(result.layer));
@@ -328,9 +338,8 @@ Status ModelQuantizer::PassTuningWindows(const FloatLayer& layer) {
   return tuning_stream_->Pass(LinearKind::kDown, layer, layer.down).status();
 }
 
-// Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
-// attention's error less.
-Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
+// Values first: keys get as many bits at least, see QuantizeModelOptions::kv. Treats the keys.
+Result<CacheChoice> ModelQuantizer::ChooseCache(std::span<const float> gram,
                                                 std::span<const float> first_window,
                                                 FloatLayer& layer) {
   const ModelConfig& config = source_->config();
@@ -339,15 +348,27 @@ Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram,
       const DeviceTensor hidden,
       DeviceTensor::Upload(*backend_.device,
                            {first_window.data(), DType::kF32, {num_tokens, config.hidden_size}}));
-  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice plain,
-                         ChooseKeyBits(backend_, config, layer, hidden.view(), options_.kv.k_bits,
-                                       options_.key_error_max));
+  CacheChoice choice;
+  COMET_ASSIGN_OR_RETURN(choice.values,
+                         ChooseValueBits(backend_, config, layer, hidden.view(), options_.kv.v_bits,
+                                         options_.value_error_max));
+  const int k_bits = std::max(options_.kv.k_bits, choice.values.v_bits);
+  COMET_ASSIGN_OR_RETURN(choice.keys, TreatKeys(gram, hidden.view(), k_bits, layer));
+  return choice;
+}
+
+// Smooths the layer's keys if that, with or without a Hadamard, needs fewer bits or makes
+// attention's error less.
+Result<KeyBitsChoice> ModelQuantizer::TreatKeys(std::span<const float> gram, ConstTensorView hidden,
+                                                int k_bits, FloatLayer& layer) {
+  const ModelConfig& config = source_->config();
+  COMET_ASSIGN_OR_RETURN(const KeyBitsChoice plain, ChooseKeyBits(backend_, config, layer, hidden,
+                                                                  k_bits, options_.key_error_max));
   if (!options_.smooths_keys) return plain;
   FloatLayer smoothed = layer;
   SmoothKeys(config, gram, options_.num_threads, smoothed);
-  COMET_ASSIGN_OR_RETURN(KeyBitsChoice choice,
-                         ChooseKeyBits(backend_, config, smoothed, hidden.view(),
-                                       options_.kv.k_bits, options_.key_error_max));
+  COMET_ASSIGN_OR_RETURN(KeyBitsChoice choice, ChooseKeyBits(backend_, config, smoothed, hidden,
+                                                             k_bits, options_.key_error_max));
   const bool is_better =
       choice.k_bits < plain.k_bits ||
       (choice.k_bits == plain.k_bits && choice.hadamard.error() < plain.hadamard.error());
@@ -406,6 +427,7 @@ Status QuantizeModelOptions::Validate() const {
   check.InRange("sample_tokens_max", sample_tokens_max, 1, 1 << 16);
   check.InRange("num_threads", num_threads, 1, 1024);
   check.Require(key_error_max > 0.0, "key_error_max is not positive");
+  check.Require(value_error_max > 0.0, "value_error_max is not positive");
   check.Require(damping > 0.0f && damping <= 10.0f, "damping is outside 0 (exclusive) to 10");
   check.InRange("search.num_refinement_rounds", search.num_refinement_rounds, 0, 100);
   check.Require(tuning_bytes_max >= 0, "tuning_bytes_max is negative");

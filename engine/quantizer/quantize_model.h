@@ -22,10 +22,14 @@ struct QuantizeModelOptions {
   bool may_replace = false;      // Replace an output folder that exists.
   std::string calibration_text;  // Empty: DefaultCalibrationText().
   CalibrationOptions calibration;
-  double int4_share = 0.84;       // Wanted of the multiply-adds: see PrecisionBudget.
-  int sample_tokens_max = 128;    // Of the output errors and the clip search.
-  KvFormat kv;                    // Of every layer, but for keys that need more bits:
-  double key_error_max = 0.3;     // Of the attention output; a layer beyond holds keys in 8 or 16.
+  double int4_share = 0.84;     // Wanted of the multiply-adds: see PrecisionBudget.
+  int sample_tokens_max = 128;  // Of the output errors and the clip search.
+  // Of every layer, but for those whose keys or values need 8 or 16 bits to stay within these
+  // errors: see ChooseKeyBits() and ChooseValueBits(). Keys get no fewer bits than values: of the
+  // cache's codes, CUDA has attention kernels for K/V of 4/4, 8/4 and 8/8.
+  KvFormat kv;
+  double key_error_max = 0.3;
+  double value_error_max = 0.3;
   float damping = 0.1f;           // Of the gram matrices, in units of their mean diagonal.
   bool rotates = true;            // See ModelRotation.
   int rotation_tokens = 4096;     // Whose activations choose it, in whole windows.
@@ -54,11 +58,11 @@ struct QuantizeProgress {
 
 // Writes the comet checkpoint of a float model, one layer in memory at a time: calibrates each
 // linear on what the quantised ones before it give, orders channels, quantises weights, chooses
-// clips and the keys' Hadamard, measures. The same source, options and back end give the same
-// bytes, whatever the thread counts. Errors: kInvalidArgument (options, model), kResourceExhausted
-// (memory, disk), kFailedPrecondition (the output exists; tuning's), kDataLoss (the source; a
-// weight that is no finite number), those of back end and file system. Nothing is left behind on
-// failure.
+// clips, bits of keys and values and the keys' Hadamard, measures. The same source, options and
+// back end give the same bytes, whatever the thread counts. Errors: kInvalidArgument (options,
+// model), kResourceExhausted (memory, disk), kFailedPrecondition (the output exists; tuning's),
+// kDataLoss (the source; a weight that is no finite number), those of back end and file system.
+// Nothing is left behind on failure.
 Result<AccuracyReport> QuantizeModel(FloatSource& source, Backend& backend,
                                      const QuantizeModelOptions& options,
                                      const std::function<void(const QuantizeProgress&)>& progress);

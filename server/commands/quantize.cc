@@ -50,6 +50,7 @@ Status RunQuantize(const QuantizeOptions& options) {
                                      .may_replace = options.force,
                                      .int4_share = options.int4_share,
                                      .key_error_max = options.key_error_max,
+                                     .value_error_max = options.value_error_max,
                                      .damping = static_cast<float>(options.damping),
                                      .num_threads = num_threads,
                                      .memory_bytes_max = host.memory_free_bytes};

@@ -23,13 +23,14 @@ struct QuantizeOptions {
   int tuning_steps = 31;
   double tuning_rate = 4.5e-3;
   double tuning_code_rate = 1.35e-2;
-  bool has_rescale = false;    // Quantise the same function with other weights: see
-  int rescale_seed = 0;        // engine/loader/rescaled_source.h
-  double key_error_max = 0.3;  // Of the attention output; beyond it a layer's keys get more bits.
-  bool dry_run = false;        // See RunQuantizePlan().
-  bool json = false;           // Of a dry run.
-  bool force = false;          // Replace an output that exists.
-  BackendOptions backend;      // Its threads are also those of the weight search.
+  bool has_rescale = false;      // Quantise the same function with other weights: see
+  int rescale_seed = 0;          // engine/loader/rescaled_source.h
+  double key_error_max = 0.3;    // Of attention; beyond it a layer's keys get more bits,
+  double value_error_max = 0.3;  // and beyond this its values.
+  bool dry_run = false;          // See RunQuantizePlan().
+  bool json = false;             // Of a dry run.
+  bool force = false;            // Replace an output that exists.
+  BackendOptions backend;        // Its threads are also those of the weight search.
 };
 
 // `comet quantize`: writes a comet checkpoint and prints what it holds and lost, with a progress

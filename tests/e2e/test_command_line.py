@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 
 import pytest
-from daemon import binary_path, model_path
+from daemon import SOURCE_DIR, binary_path, model_path
 
 
 @pytest.mark.parametrize("arguments, code, word", [
@@ -54,6 +54,58 @@ def test_generate_and_eval_print_what_they_found(tmp_path):
     (row,) = json.loads(evaluated.stdout)
     assert row["windows"] == 2 and row["predictions"] == 2 * 63
     assert 1 < row["perplexity"] < 1000
+
+
+# The beginning of a sentence, how a story goes on and how none does.
+SENTENCES = [("Once upon a", "time", "sea boat"), ("There was a little", "girl", "was was"),
+             ("The boy went to the", "park", "of said"), ("Lily was very", "happy", "it to the"),
+             ("They played all", "day", "him her"), ("She said thank", "you", "and and"),
+             ("Her mom gave her a big", "hug", "went she"), ("The sun was", "shining", "said with")]
+
+
+@pytest.fixture
+def choice_file(tmp_path):
+    file = tmp_path / "sentences.jsonl"
+    file.write_text("".join(json.dumps({"query": query, "choices": [right, wrong], "gold": 0}) + "\n"
+                            for query, right, wrong in SENTENCES))
+    return file
+
+
+def test_eval_choice_compares_with_its_reference(require_data, choice_file):
+    stories = require_data("models/stories260K.gguf")
+    untrained = SOURCE_DIR / "tests/engine/sources/models/mistral_window"
+    command = [binary_path(), "eval", "choice", "--model", str(untrained), "--reference", str(stories),
+               "--threads", "1", str(choice_file)]
+
+    table = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True, timeout=60)
+
+    # Of the reference's row and the model's, the second alone is compared.
+    headings = [line.split() for line in table.splitlines() if line.split()[:1] == ["file"]]
+    assert headings == [["file", "items", "right", "+/-"],
+                        ["file", "items", "right", "+/-", "over", "ref", "+/-"]]
+    (reference,), (compared,) = [row["files"] for row in json.loads(done.stdout)]
+    assert reference["name"] == "sentences" and reference["items"] == len(SENTENCES)
+    assert reference["accuracy"] == 1 and "over_reference" not in reference
+    # So an item's difference is -1 where the model is wrong: as uncertain as its own accuracy.
+    assert compared["over_reference"] == pytest.approx(compared["accuracy"] - 1)
+    assert compared["over_reference_standard_error"] == pytest.approx(compared["standard_error"])
+    assert compared["standard_error"] > 0
+
+
+@pytest.mark.parametrize("line, word", [
+    ("{", "parse error"), ("[]", "JSON object"), ('{"gold": 0}', "choices"),
+    ('{"query": "a", "choices": ["b", "c"], "gold": 2}', "gold")])
+def test_eval_choice_tells_a_bad_line(require_data, choice_file, line, word):
+    with choice_file.open("a") as file:
+        file.write(line + "\n")
+
+    done = subprocess.run([binary_path(), "eval", "choice", "--model",
+                           str(require_data("models/stories260K.gguf")), str(choice_file)],
+                          capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert f"sentences.jsonl:{len(SENTENCES) + 1}: " in done.stderr and word in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\0\0\0" + b"\xff" * 16, b"\0" * 4096])

@@ -16,6 +16,7 @@
 #include "engine/quantizer/key_bits.h"
 #include "engine/quantizer/quantize_model.h"
 #include "engine/quantizer/relative_error.h"
+#include "engine/quantizer/value_bits.h"
 #include "kernels/base/random.h"
 #include "tests/engine/checkpoint/planted_source.h"
 #include "tests/engine/checkpoint/test_files.h"
@@ -61,16 +62,17 @@ class PlantedTest : public CpuBackendTest<2> {
         .value();
   }
 
+  QuantizeModelOptions OptionsFor(const std::string& folder) const {
+    return {.output = temp_.PathOf(folder),
+            .calibration_text = PlantedText(320, 3),
+            .calibration = {.window_tokens = 128, .tokens_max = 256},
+            .int4_share = kInt4Share,
+            .sample_tokens_max = 64,
+            .tuning = {.num_steps = 0},
+            .num_threads = 2};
+  }
   Result<AccuracyReport> Quantize(FloatSource& source, const std::string& folder) {
-    return QuantizeModel(source, backend_,
-                         {.output = temp_.PathOf(folder),
-                          .calibration_text = PlantedText(320, 3),
-                          .calibration = {.window_tokens = 128, .tokens_max = 256},
-                          .int4_share = kInt4Share,
-                          .sample_tokens_max = 64,
-                          .tuning = {.num_steps = 0},
-                          .num_threads = 2},
-                         {});
+    return QuantizeModel(source, backend_, OptionsFor(folder), {});
   }
 
   // Logits of the last 32 of kNumTokens tokens, whose keys the cache has all held.
@@ -142,6 +144,7 @@ TEST_F(PlantedTest, OutliersCostNoMoreThanTheirBlocksAndLittleAccuracy) {
       EXPECT_LE(1.0 - linear->int4_share, planted_share + kBlockShare);
       EXPECT_LT(linear->output_error_mixed, 0.35) << static_cast<int>(kind) << " x" << factor;
     }
+    EXPECT_EQ(layer.kv, KvFormat{});  // The rotation leaves V without outliers.
     EXPECT_LT(report->Mean().output_error_mixed,
               times_plain * plain_report->Mean().output_error_mixed);
   }
@@ -174,6 +177,42 @@ TEST_F(PlantedTest, AnOrdinaryBiasKeepsFourBits) {
     ASSERT_TRUE(chosen.ok()) << chosen.status();
     EXPECT_EQ(chosen->k_bits, 4) << norm;
   }
+}
+
+TEST_F(PlantedTest, ValuesWithOutliersGetMoreBitsUntilAttentionHolds) {
+  for (const auto& [factor, v_bits] : {std::pair(1.0f, 4), {10.0f, 8}, {300.0f, 16}}) {
+    const auto source = MakePlantedSource({.outliers = kOutliers, .outlier_factor = factor});
+    const FloatLayer layer = source->ReadLayer(0).value();
+    const DeviceTensor hidden = Hidden(*source);
+    const auto choose = [&](double error_max) {
+      return ChooseValueBits(backend_, source->config(), layer, hidden.view(), 4, error_max);
+    };
+
+    const auto four = choose(1e9);
+    const auto chosen = choose(0.3);
+
+    ASSERT_TRUE(four.ok() && chosen.ok()) << four.status() << chosen.status();
+    EXPECT_EQ(four->v_bits, 4);
+    EXPECT_EQ(four->error > 0.3, factor > 1.0f) << four->error;
+    EXPECT_EQ(chosen->v_bits, v_bits) << factor;
+    EXPECT_LE(chosen->error, 0.3) << factor;
+  }
+}
+
+TEST_F(PlantedTest, KeysGetTheBitsOfValuesThatNeedMore) {
+  const auto source = MakePlantedSource({.outliers = kOutliers, .outlier_factor = 10.0f});
+  QuantizeModelOptions options = OptionsFor("outlying");
+  options.rotates = false;
+  const auto report = QuantizeModel(*source, backend_, options, {});
+  ASSERT_TRUE(report.ok()) << report.status();
+  const auto checkpoint = Checkpoint::Open(options.output);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+
+  const LayerAccuracy& layer = report->layers[0];
+  EXPECT_EQ((*checkpoint)->layer(0).kv, layer.kv);
+  EXPECT_EQ(layer.kv, (KvFormat{.k_bits = 8, .v_bits = 8}));
+  EXPECT_LE(layer.value_error, 0.3);
+  EXPECT_LT(layer.keys.error(), 0.05);  // That of 8 bits.
 }
 
 TEST_F(PlantedTest, Kv4DoesNotCollapseUnderAHugeKeyBias) {

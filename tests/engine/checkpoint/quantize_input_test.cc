@@ -132,6 +132,8 @@ TEST(QuantizeModelOptionsTest, ValidateNamesWhatIsOutOfRange) {
   expect_named("gap_share", [](QuantizeModelOptions& o) { o.gap_share = -0.1f; });
   expect_named("damping", [](QuantizeModelOptions& o) { o.damping = 0.0f; });
   expect_named("key_error_max", [](QuantizeModelOptions& o) { o.key_error_max = 0.0; });
+  expect_named("value_error_max", [](QuantizeModelOptions& o) { o.value_error_max = 0.0; });
+  expect_named("value_error_max", [](QuantizeModelOptions& o) { o.value_error_max = kNan; });
   expect_named("num_refinement_rounds",
                [](QuantizeModelOptions& o) { o.search.num_refinement_rounds = -1; });
   expect_named("tuning.num_steps", [](QuantizeModelOptions& o) { o.tuning.num_steps = -1; });

@@ -117,7 +117,11 @@ TEST_F(QuantizeModelTest, ReportHoldsEveryLayer) {
       EXPECT_LT(linear->output_error_mixed, 0.6);
     }
     EXPECT_GT(layer.keys.plain_error, 0.0);
+    EXPECT_GT(layer.value_error, 0.0);
+    EXPECT_LT(layer.value_error, 0.3);
+    EXPECT_EQ(layer.kv.v_bits, 4);
   }
+  EXPECT_NE(report->ToJson().find("\"value_error\": 0.0"), std::string::npos);
 }
 
 TEST_F(QuantizeModelTest, SameInputGivesSameBytesWhateverTheThreads) {
