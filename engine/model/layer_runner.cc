@@ -1,8 +1,6 @@
 #include "engine/model/layer_runner.h"
 
-#include <numeric>
-#include <vector>
-
+#include "engine/model/prompt_step.h"
 #include "engine/model/rope.h"
 #include "kernels/base/math.h"
 
@@ -42,16 +40,9 @@ Status LayerRunner::Run(const DecoderLayer& layer, TensorView hidden) {
         DeviceTensor::Allocate(device, DType::kU8, {num_pages_, static_cast<int>(page_bytes)}));
   }
 
-  const int num_tokens = hidden.dim(0);
-  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);  // Not read: hidden is.
-  const int query_start[] = {0, num_tokens};
-  std::vector<int> page_table(static_cast<size_t>(num_pages_));
-  std::iota(page_table.begin(), page_table.end(), 0);
-  COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = token_ids,
-                                          .query_start = query_start,
-                                          .context_length = {query_start + 1, 1},
-                                          .page_table = page_table,
-                                          .logits_rows = {}}));
+  // Its ids are not read: hidden is.
+  COMET_RETURN_IF_ERROR(
+      workspace_.Begin(PromptStep(hidden.dim(0), num_pages_).Input(/*with_logits=*/false)));
 
   return layer.Forward(*backend_->ops, config_,
                        {.hidden = hidden,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "engine/quantizer/transposed.h"
@@ -91,7 +92,7 @@ Status RowSums::AddSquare(std::span<const float> x, std::vector<float>& sum) {
     const size_t columns = std::min(kBlock, width - begin);
     const std::span<const float> below = x.subspan(begin * num_tokens);
     COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                           PackMatrix(backend_, below.first(columns * num_tokens),
+                           PackFloats(*backend_.ops, below.first(columns * num_tokens),
                                       static_cast<int>(columns), static_cast<int>(num_tokens)));
     COMET_RETURN_IF_ERROR(MultiplyByTransposed(backend_, below, *packed, part));
     AddPart(part, columns, width, num_threads_, sum.data() + begin * width + begin);

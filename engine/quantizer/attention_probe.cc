@@ -1,8 +1,9 @@
 #include "engine/quantizer/attention_probe.h"
 
 #include <cmath>
-#include <numeric>
 
+#include "engine/model/pack_floats.h"
+#include "engine/model/prompt_step.h"
 #include "engine/model/rope.h"
 
 namespace comet {
@@ -30,19 +31,12 @@ Status AttentionProbe::Prepare(const FloatLayer& layer, ConstTensorView hidden) 
                                                            {.step_tokens_max = num_tokens,
                                                             .sequences_max = 1,
                                                             .pages_per_sequence_max = num_pages_}));
-  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);  // Not read: hidden is.
-  const int query_start[] = {0, num_tokens};
-  std::vector<int> page_table(static_cast<size_t>(num_pages_));
-  std::iota(page_table.begin(), page_table.end(), 0);
-  COMET_RETURN_IF_ERROR(workspace_.Begin({.token_ids = token_ids,
-                                          .query_start = query_start,
-                                          .context_length = {query_start + 1, 1},
-                                          .page_table = page_table,
-                                          .logits_rows = {}}));
+  // Its ids are not read: hidden is.
+  COMET_RETURN_IF_ERROR(
+      workspace_.Begin(PromptStep(num_tokens, num_pages_).Input(/*with_logits=*/false)));
 
   COMET_ASSIGN_OR_RETURN(
-      weights_, backend_.ops->PackLinear(FloatWeights{ConstTensorView(
-                    layer.qkv.data(), DType::kF32, {config_.qkv_size(), config_.hidden_size})}));
+      weights_, PackFloats(*backend_.ops, layer.qkv, config_.qkv_size(), config_.hidden_size));
   COMET_ASSIGN_OR_RETURN(norm_, DeviceTensor::Upload(device, VectorView(layer.input_norm)));
   COMET_ASSIGN_OR_RETURN(bias_, DeviceTensor::Upload(device, VectorView(layer.qkv_bias)));
   COMET_ASSIGN_OR_RETURN(const RopeTables rope,

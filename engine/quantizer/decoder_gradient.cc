@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/cache_rounding.h"
 #include "engine/quantizer/coded_rows.h"
 #include "engine/quantizer/float_product.h"
@@ -65,13 +66,14 @@ Status DifferentiableLayer::MakeMatrices(const QuantizedLayer& layer) {
     const bool hadamard = layer.down_hadamard && i == static_cast<size_t>(LinearKind::kDown);
     COMET_ASSIGN_OR_RETURN(matrix.served, ServedProduct::Make(*backend_, linear, hadamard));
     if (mode_ == ActivationMode::kFloat) {
-      COMET_ASSIGN_OR_RETURN(matrix.exact, PackMatrix(*backend_, Dequantize(ViewOf(linear)),
+      COMET_ASSIGN_OR_RETURN(matrix.exact, PackFloats(*backend_->ops, Dequantize(ViewOf(linear)),
                                                       linear.num_outputs, linear.num_inputs));
     }
     const std::vector<float> weights = DequantizeInOrder(linear, hadamard, num_threads_);
     COMET_ASSIGN_OR_RETURN(
-        matrix.backward, PackMatrix(*backend_, Transposed(weights, linear.num_inputs, num_threads_),
-                                    linear.num_inputs, linear.num_outputs));
+        matrix.backward,
+        PackFloats(*backend_->ops, Transposed(weights, linear.num_inputs, num_threads_),
+                   linear.num_inputs, linear.num_outputs));
   }
   return Status::Ok();
 }
@@ -226,9 +228,10 @@ Status DifferentiableLayer::AddWeightGradient(std::span<const float> d_product,
                              Transposed(input, matrix.num_inputs, num_threads_), num_tokens,
                              d_weights);
   }
-  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> columns,
-                         PackMatrix(*backend_, Transposed(input, matrix.num_inputs, num_threads_),
-                                    matrix.num_inputs, num_tokens));
+  COMET_ASSIGN_OR_RETURN(
+      const std::unique_ptr<PackedLinear> columns,
+      PackFloats(*backend_->ops, Transposed(input, matrix.num_inputs, num_threads_),
+                 matrix.num_inputs, num_tokens));
   return AddByTransposed(*backend_, Transposed(d_product, matrix.num_outputs, num_threads_),
                          *columns, d_weights);
 }

@@ -1,6 +1,7 @@
 #include "engine/quantizer/float_product.h"
 
 #include "engine/model/device_tensor.h"
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/linear_to_host.h"
 
 namespace comet {
@@ -20,12 +21,6 @@ Result<LinearInput> InputOf(Backend& backend, std::span<const float> a, int k,
 
 }  // namespace
 
-Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
-                                                 int num_rows, int num_columns) {
-  return backend.ops->PackLinear(
-      FloatWeights{ConstTensorView(values.data(), DType::kF32, {num_rows, num_columns})});
-}
-
 Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,
                             HostRows& product) {
   DeviceTensor uploaded;
@@ -44,7 +39,7 @@ Result<HostRows> MultiplyByTransposed(Backend& backend, std::span<const float> a
                                       std::span<const float> b, int k) {
   COMET_ASSIGN_OR_RETURN(
       const std::unique_ptr<PackedLinear> packed,
-      PackMatrix(backend, b, static_cast<int>(b.size() / static_cast<size_t>(k)), k));
+      PackFloats(*backend.ops, b, static_cast<int>(b.size() / static_cast<size_t>(k)), k));
   return MultiplyByTransposed(backend, a, *packed);
 }
 

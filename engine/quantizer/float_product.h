@@ -1,6 +1,5 @@
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -12,11 +11,8 @@
 namespace comet {
 
 // Dense fp32 products of host matrices by a back end's float `linear`: its fixed order of additions
-// makes them repeatable on every thread count. Errors: those of the back end.
-
-// A row-major [num_rows, num_columns] matrix, held by the back end.
-Result<std::unique_ptr<PackedLinear>> PackMatrix(Backend& backend, std::span<const float> values,
-                                                 int num_rows, int num_columns);
+// makes them repeatable on every thread count. Errors: those of the back end. PackFloats()
+// (engine/model/pack_floats.h) makes a PackedLinear of a row-major matrix.
 
 // a b^T: a [m, k], b [n, k]; the result is [m, n]. `product` is resized.
 Status MultiplyByTransposed(Backend& backend, std::span<const float> a, const PackedLinear& b,

@@ -7,6 +7,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/adam.h"
 #include "engine/quantizer/decoder_gradient.h"
 #include "engine/quantizer/float_product.h"
@@ -177,14 +178,14 @@ Result<Tuner> Tuner::Create(Backend& backend, const ModelConfig& config, const T
   tuner.tapes_.resize(layers.size());
   const int hidden = config.hidden_size;
   COMET_ASSIGN_OR_RETURN(tuner.float_head_,
-                         PackMatrix(backend, task.float_head, config.vocab_size, hidden));
+                         PackFloats(*backend.ops, task.float_head, config.vocab_size, hidden));
   const Int8Weights head{
       .codes = {task.quantized_head->codes.data(), DType::kI8, {config.vocab_size, hidden}},
       .scale = {task.quantized_head->scale.data(), DType::kF32, {config.vocab_size}}};
   COMET_ASSIGN_OR_RETURN(tuner.head_, backend.ops->PackLinear(head));
   COMET_ASSIGN_OR_RETURN(
       tuner.head_backward_,
-      PackMatrix(backend, Transposed(Dequantize(head), hidden, options.num_threads), hidden,
+      PackFloats(*backend.ops, Transposed(Dequantize(head), hidden, options.num_threads), hidden,
                  config.vocab_size));
   return tuner;
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/attention_gradient.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/host_layer.h"
@@ -30,9 +31,9 @@ Result<WindowRows> ResidualStream::Pass(LinearKind kind, const FloatLayer& layer
                                         std::span<const float> weights) {
   const size_t num_tokens = hidden_.front().size() / static_cast<size_t>(config_.hidden_size);
   const int num_inputs = static_cast<int>(inputs_.front().size() / num_tokens);
-  COMET_ASSIGN_OR_RETURN(
-      const std::unique_ptr<PackedLinear> packed,
-      PackMatrix(*backend_, weights, static_cast<int>(weights.size()) / num_inputs, num_inputs));
+  COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> packed,
+                         PackFloats(*backend_->ops, weights,
+                                    static_cast<int>(weights.size()) / num_inputs, num_inputs));
   WindowRows used = std::move(inputs_);
   inputs_.resize(used.size());
   HostRows product;

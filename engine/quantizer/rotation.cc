@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/activation_statistics.h"
 #include "engine/quantizer/channel_order.h"
 #include "engine/quantizer/down_smoothing.h"
@@ -242,7 +243,7 @@ Result<std::vector<float>> PrincipalThenRandom(Backend& backend, std::span<const
   for (size_t i = 0; i < width; ++i) FillRandom(random, width, i, rows);
   if (num_principal == 0) return rows;
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> packed,
-                         PackMatrix(backend, covariance, n, n));
+                         PackFloats(*backend.ops, covariance, n, n));
   const size_t count = static_cast<size_t>(num_principal);
   HostRows principal(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(count * width));
   for (int i = 0; i < kNumIterations; ++i) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/attention_probe.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/relative_error.h"
@@ -15,7 +16,7 @@ Result<ValueBitsChoice> ChooseValueBits(Backend& backend, const ModelConfig& con
   COMET_ASSIGN_OR_RETURN(AttentionProbe probe,
                          AttentionProbe::Create(backend, config, layer, hidden));
   COMET_ASSIGN_OR_RETURN(const std::unique_ptr<PackedLinear> o,
-                         PackMatrix(backend, layer.o, config.hidden_size, config.q_size()));
+                         PackFloats(*backend.ops, layer.o, config.hidden_size, config.q_size()));
   const auto run = [&](const KvFormat& format) -> Result<HostRows> {
     COMET_ASSIGN_OR_RETURN(const std::vector<float> output, probe.Run(format, false));
     return MultiplyByTransposed(backend, output, *o);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 
+#include "engine/model/pack_floats.h"
 #include "engine/quantizer/float_product.h"
 #include "engine/quantizer/parallel_rows.h"
 #include "kernels/base/math.h"
@@ -320,7 +321,7 @@ Result<RoundRunner> RoundRunner::Create(Backend& backend, std::span<const float>
                                         size_t num_channels) {
   RoundRunner runner(backend, gram, num_channels);
   const int n = static_cast<int>(num_channels);
-  COMET_ASSIGN_OR_RETURN(runner.whole_, PackMatrix(backend, gram, n, n));
+  COMET_ASSIGN_OR_RETURN(runner.whole_, PackFloats(*backend.ops, gram, n, n));
   for (size_t block = 0; block < num_channels; block += kBlockChannels) {
     const size_t size = std::min<size_t>(kBlockChannels, num_channels - block);
     std::vector<float> columns;
@@ -330,7 +331,7 @@ Result<RoundRunner> RoundRunner::Create(Backend& backend, std::span<const float>
       columns.insert(columns.end(), row, row + size);
     }
     COMET_ASSIGN_OR_RETURN(std::unique_ptr<PackedLinear> packed,
-                           PackMatrix(backend, columns, n, static_cast<int>(size)));
+                           PackFloats(*backend.ops, columns, n, static_cast<int>(size)));
     runner.columns_.push_back(std::move(packed));
   }
   return runner;

@@ -5,13 +5,13 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "engine/config/config_check.h"
+#include "engine/model/prompt_step.h"
 #include "engine/runtime/engine_exchange.h"
 #include "engine/runtime/output_stream.h"
 #include "engine/runtime/request_check.h"
@@ -20,7 +20,6 @@
 #include "engine/sampling/sampler.h"
 #include "engine/sampling/sequence_sampling.h"
 #include "kernels/base/check.h"
-#include "kernels/base/math.h"
 #include "kernels/base/random.h"
 #include "kernels/base/str_cat.h"
 
@@ -81,22 +80,12 @@ uint64_t RandomBits() {
 // Runs a step of one prompt's tokens and samples from it. They go into the first pages, which no
 // sequence holds yet; what is in a free page is never read.
 Status RunFirstStep(Model& model, Sampler& sampler, const ModelLimits& limits, int num_tokens) {
-  const std::vector<int> token_ids(static_cast<size_t>(num_tokens), 0);
-  const std::vector<int> query_start = {0, num_tokens};
-  const std::vector<int> context_length = {num_tokens};
-  std::vector<int> page_table(static_cast<size_t>(limits.pages_per_sequence_max), 0);
-  const auto num_pages = CeilDiv(num_tokens, kPageTokens);
-  std::iota(page_table.begin(), page_table.begin() + num_pages, 0);
-  const std::vector<int> logits_rows = {num_tokens - 1};
-  const StepInput step{.token_ids = token_ids,
-                       .query_start = query_start,
-                       .context_length = context_length,
-                       .page_table = page_table,
-                       .logits_rows = logits_rows};
+  const PromptStep prompt(num_tokens, limits.pages_per_sequence_max);
+  const StepInput step = prompt.Input(/*with_logits=*/true);
   SampleRows rows;
   rows.Reserve(1);
   rows.Add(SequenceSampling(std::make_shared<const SamplingParams>(), /*seed=*/0, /*choice_idx=*/0,
-                            /*num_top_logprobs=*/-1, token_ids),
+                            /*num_top_logprobs=*/-1, step.token_ids),
            /*output_position=*/0);
   COMET_ASSIGN_OR_RETURN(const TensorView logits, model.Forward(step));
   COMET_RETURN_IF_ERROR(sampler.Start(rows, logits));
